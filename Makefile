@@ -1,0 +1,59 @@
+# Each target is one command. `make test` is what CI runs; it needs Go, git and
+# Node only, and finishes well under 20 minutes on 2 cores.
+
+GO      ?= go
+# The race detector needs a C compiler; without one the same tests run plain.
+RACE    := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+PKGS    := ./...
+COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -X main.commit=$(COMMIT)
+FUZZTIME ?= 10m
+SEEDS   ?= 10000
+KILLS   ?= 60
+
+.PHONY: build test check race fuzz crash bench bench-postgres demo clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kiln ./cmd/kiln
+
+# Formatting, vet, staticcheck and the house rules (internal/lint), then every
+# package's tests, with the race detector where the machine can build it.
+test: check
+
+check:
+	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
+	$(GO) vet $(PKGS)
+	$(GO) tool staticcheck $(PKGS)
+	CGO_ENABLED=0 $(GO) build ./...
+	$(GO) test $(RACE) -count=1 -timeout 18m $(PKGS)
+
+race:
+	$(GO) test -race -count=1 -timeout 60m $(PKGS)
+
+# Every fuzz target, one after the other, FUZZTIME each (FUZZTIME=30s for a look).
+fuzz:
+	@set -e; for pkg in $$($(GO) list $(PKGS)); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+# The seeded simulation on the crashing file system, and the kill -9 loop.
+crash:
+	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Simulation|Crash' ./internal/vfs ./wal ./index ./engine ./bulk
+	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./fhir ./wal ./index ./engine ./bulk
+	$(GO) run ./bench import
+	$(GO) run ./bench export
+	$(GO) run ./bench read
+	$(GO) run ./bench write
+	$(GO) run ./bench history
+
+bench-postgres:
+	$(GO) run ./bench import --compare-postgres
+
+demo:
+	$(GO) run ./cmd/kiln demo
+
+clean:
+	rm -rf bin bench/out
