@@ -1,13 +1,10 @@
-// Package vfs is the only door to files. Everything Kiln keeps goes through an
-// FS, so that tests can cut the power at any operation, fail any call, and
-// flip any bit (see Mem), and production code has one place where fsync,
-// directory fsync, preallocation and locking are done right (see OS).
 package vfs
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 )
 
 // FS is a tree of files. Names are slash-separated paths. Every method is safe
@@ -26,7 +23,8 @@ type FS interface {
 	Remove(name string) error
 	// RemoveAll deletes a tree; a missing tree is no error.
 	RemoveAll(name string) error
-	// Rename replaces newName atomically; durable after SyncDir.
+	// Rename replaces the file newName atomically; durable after SyncDir. It is
+	// for files, not directories.
 	Rename(oldName, newName string) error
 	// MkdirAll makes a directory and its parents, and syncs each parent it changed.
 	MkdirAll(name string) error
@@ -50,9 +48,11 @@ type File interface {
 	// Sync makes the file's bytes and length durable (fsync). A failed Sync
 	// must not be retried: the kernel may have dropped the dirty pages.
 	Sync() error
-	// SyncData makes the bytes durable and the length where it matters (fdatasync).
+	// SyncData makes the bytes durable and the length where it matters
+	// (fdatasync). A failed SyncData must not be retried either.
 	SyncData() error
 	// Preallocate reserves space and extends the file with zeros up to bytes.
+	// It never shortens. On an error the file may be extended in part.
 	Preallocate(bytes int64) error
 	Truncate(bytes int64) error
 	// Bytes is the file's current length.
@@ -68,6 +68,9 @@ type Info struct {
 // ErrLocked is what Lock returns when another process or handle holds the lock.
 var ErrLocked = errors.New("already locked")
 
+// ErrFileTooLarge is what ReadFile returns for a file over its limit.
+var ErrFileTooLarge = errors.New("the file is too large")
+
 // CorruptError says that bytes on disk are not what was written: which file,
 // where, and what was found. Readers never guess past it.
 type CorruptError struct {
@@ -78,4 +81,9 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("file %q is damaged at offset %d: %s", e.File, e.Offset, e.What)
+}
+
+// IsNoSpace reports whether err is a full disk or an exhausted quota.
+func IsNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
