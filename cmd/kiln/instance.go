@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"kiln/bulk"
+	"kiln/engine"
+	"kiln/internal/vfs"
+)
+
+// instance is an open data directory with its jobs.
+type instance struct {
+	store *engine.Store
+	jobs  *bulk.Manager
+}
+
+// openInstance opens (or makes) the data directory and resumes its jobs.
+// jobs.Store is set here.
+func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bulk.Options) (*instance, error) {
+	store, err := openStore(ctx, dir, logger)
+	if err != nil {
+		return nil, err
+	}
+	jobs.Store, jobs.Now, jobs.NewID, jobs.Logger = store, time.Now, rand.Uint64, logger
+	manager, err := bulk.NewManager(ctx, jobs)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &instance{store: store, jobs: manager}, nil
+}
+
+func openStore(ctx context.Context, dir string, logger *slog.Logger) (*engine.Store, error) {
+	store, err := engine.Open(ctx, engine.Options{
+		FS:     vfs.OS(),
+		Dir:    dir,
+		Now:    time.Now,
+		NewID:  rand.Uint64,
+		Logger: logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open data directory %q: %w", dir, err)
+	}
+	return store, nil
+}
+
+// close stops the jobs, which go on at the next start, and closes the store.
+func (in *instance) close() error {
+	return errors.Join(in.jobs.Close(), in.store.Close())
+}
+
+// mustExist refuses a data directory that is not there, for the commands that
+// look at one and must not make one.
+func mustExist(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("cannot look at data directory: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%q is not a directory", dir)
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kiln/bulk"
+	"kiln/httpapi"
+)
+
+// shutdownWait is how long requests in flight may take after a signal; longer
+// ones are cut off. Supervisors kill after 30 s and more (systemd 90 s,
+// Kubernetes 30 s), and closing the store needs some of that.
+const shutdownWait = 20 * time.Second
+
+type serveCmd struct {
+	DataDir           string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
+	Listen            string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
+	ImportRoot        []string `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
+	ImportOrigin      []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable."`
+	ExportDir         string   `type:"path" placeholder:"DIR" help:"Where export files are kept (default: in the data directory)."`
+	InitialImportMode bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
+	BaseURL           string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
+	InsecureNoAuth    bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
+}
+
+// Run serves until the context ends.
+func (c *serveCmd) Run(ctx context.Context, std streams) error {
+	if err := checkListen(c.Listen, c.InsecureNoAuth); err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(std.err, nil))
+	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{
+		ImportRoots:       c.ImportRoot,
+		ImportOrigins:     c.ImportOrigin,
+		ExportDir:         c.ExportDir,
+		InitialImportMode: c.InitialImportMode,
+	})
+	if err != nil {
+		return err
+	}
+	err = in.serve(ctx, logger, c)
+	if closeErr := in.close(); closeErr != nil {
+		return errors.Join(err, fmt.Errorf("cannot close the store: %w", closeErr))
+	}
+	return err
+}
+
+// serve answers requests until the context ends, then finishes those in flight.
+func (in *instance) serve(ctx context.Context, logger *slog.Logger, c *serveCmd) error {
+	server, err := httpapi.New(httpapi.Options{
+		Store:             in.store,
+		Jobs:              in.jobs,
+		Now:               time.Now,
+		NewID:             uuid.NewString,
+		Logger:            logger,
+		BaseURL:           c.BaseURL,
+		InitialImportMode: c.InitialImportMode,
+		Version:           version,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	logger.Info("listening", "addr", listener.Addr().String(), "version", version, "data", c.DataDir)
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("cannot serve: %w", err)
+	case <-ctx.Done():
+	}
+	logger.Info("stopping")
+	limited, cancel := context.WithTimeout(context.Background(), shutdownWait)
+	defer cancel()
+	if err := server.Shutdown(limited); err != nil {
+		return fmt.Errorf("cannot finish the requests in flight: %w", err)
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// checkListen refuses addresses that other machines reach, unless told: the
+// server does not ask who is calling.
+func checkListen(addr string, insecure bool) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return usageError("--listen %q is not HOST:PORT: %w", addr, err)
+	}
+	if insecure || host == "localhost" {
+		return nil
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return usageError("--listen %s can be reached from other machines, and this server does not ask who is calling: "+
+		"use a loopback address such as 127.0.0.1:8080, or say --insecure-no-auth", addr)
+}
