@@ -1,0 +1,111 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/fhir"
+)
+
+// fhirVersion is the release this server speaks.
+const fhirVersion = "4.0.1"
+
+type codeOf struct {
+	Code string `json:"code"`
+}
+
+type capabilityOperation struct {
+	Name       string `json:"name"`
+	Definition string `json:"definition"`
+}
+
+type capabilityResource struct {
+	Type              string   `json:"type"`
+	Interaction       []codeOf `json:"interaction"`
+	Versioning        string   `json:"versioning"`
+	ReadHistory       bool     `json:"readHistory"`
+	UpdateCreate      bool     `json:"updateCreate"`
+	ConditionalCreate bool     `json:"conditionalCreate"`
+	ConditionalRead   string   `json:"conditionalRead"`
+	ConditionalUpdate bool     `json:"conditionalUpdate"`
+	ConditionalDelete string   `json:"conditionalDelete"`
+}
+
+type capabilityRest struct {
+	Mode        string                `json:"mode"`
+	Resource    []capabilityResource  `json:"resource"`
+	Interaction []codeOf              `json:"interaction"`
+	Operation   []capabilityOperation `json:"operation"`
+}
+
+type capabilityStatement struct {
+	ResourceType string `json:"resourceType"`
+	Status       string `json:"status"`
+	Date         string `json:"date"`
+	Kind         string `json:"kind"`
+	Software     struct {
+		Name    string `json:"name"`
+		Version string `json:"version,omitempty"`
+	} `json:"software"`
+	Implementation struct {
+		Description string `json:"description"`
+		URL         string `json:"url"`
+	} `json:"implementation"`
+	FHIRVersion string           `json:"fhirVersion"`
+	Format      []string         `json:"format"`
+	Rest        []capabilityRest `json:"rest"`
+}
+
+// capabilities answers GET metadata, from the table that routes.
+func (x *exchange) capabilities() error {
+	mode, err := x.single("mode")
+	if err != nil {
+		return err
+	}
+	if mode != "" && mode != "full" && mode != "normative" {
+		return notSupported(fasthttp.StatusBadRequest, "The value '%s' of the parameter 'mode' is not supported.", mode)
+	}
+	c := capabilityStatement{
+		ResourceType: "CapabilityStatement", Status: "active", Kind: "instance",
+		Date:        x.server.started.UTC().Format(instantLayout),
+		FHIRVersion: fhirVersion, Format: []string{contentTypeFHIR, "json"},
+		Rest: []capabilityRest{x.server.table.capabilities(x.baseURL())},
+	}
+	c.Software.Name, c.Software.Version = "Kiln", x.server.opts.Version
+	c.Implementation.Description, c.Implementation.URL = "Kiln FHIR server", x.baseURL()
+	body, err := json.Marshal(&c)
+	if err != nil {
+		return err
+	}
+	x.body(fasthttp.StatusOK, contentTypeAnswer, append(x.buffer(), body...))
+	return nil
+}
+
+func (t *table) capabilities(base string) capabilityRest {
+	rest := capabilityRest{Mode: "server"}
+	var ofType []codeOf
+	for _, row := range t.rows {
+		switch {
+		case row.operation != "":
+			definition := row.operation
+			if !strings.Contains(definition, "://") {
+				definition = base + "/" + definition
+			}
+			rest.Operation = append(rest.Operation, capabilityOperation{row.code, definition})
+		case row.level == levelType:
+			ofType = append(ofType, codeOf{row.code})
+		case row.level == levelSystem:
+			rest.Interaction = append(rest.Interaction, codeOf{row.code})
+		}
+	}
+	for code := fhir.TypeCode(1); code <= fhir.TypeMax; code++ {
+		rest.Resource = append(rest.Resource, capabilityResource{
+			Type: code.String(), Interaction: ofType,
+			Versioning: "versioned", ReadHistory: true, UpdateCreate: true,
+			ConditionalRead: "full-support", ConditionalDelete: "not-supported",
+		})
+	}
+	return rest
+}

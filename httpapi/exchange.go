@@ -1,0 +1,234 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/engine"
+	"kiln/fhir"
+)
+
+// exchange is one request and the answer being made for it. It lives no longer
+// than its handler.
+type exchange struct {
+	server *Server
+	ctx    *fasthttp.RequestCtx
+	addr   address
+	row    int // of the table, or rowNone
+	prefer preferences
+	pretty bool
+	id     string // X-Request-Id, made when first needed
+	base   string // FHIR base as the client sees it, made when first needed
+}
+
+// serve checks what holds for every interaction, and runs the one asked for.
+func (x *exchange) serve() error {
+	x.echoRequestID()
+	if err := x.checkFraming(); err != nil {
+		return err
+	}
+	if isAmbiguousPath(x.ctx.URI().PathOriginal()) {
+		return badRequest("The path has empty or dot segments, or encoded characters that are not allowed.")
+	}
+	path := x.ctx.Path()
+	m := parseMethod(x.ctx.Method())
+	x.addr = parseAddress(path)
+	if x.server.opts.InitialImportMode && isLocked(path, m, x.addr.place) {
+		return &problem{fasthttp.StatusLocked, codeLockError, "import operation failed for reason: Service is locked for initial import mode."}
+	}
+	if x.addr.place == placeNone {
+		return &problem{fasthttp.StatusNotFound, codeNotFound, "This server has nothing at that address."}
+	}
+	if len(x.addr.typeName) > 0 && x.addr.typ == 0 {
+		return notSupported(fasthttp.StatusNotFound, "Resource type '%s' is not supported.", x.addr.typeName)
+	}
+	x.row = x.server.table.find(x.addr.place, m)
+	if x.row == rowNone {
+		x.ctx.Response.Header.Set("Allow", x.server.table.allowed(x.addr.place))
+		return notSupported(fasthttp.StatusMethodNotAllowed, "The method is not allowed here.")
+	}
+	row := &x.server.table.rows[x.row]
+	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
+	if err := x.checkQuery(row); err != nil {
+		return err
+	}
+	if err := x.checkAccept(row); err != nil {
+		return err
+	}
+	return row.run(x)
+}
+
+// checkFraming refuses a request with both lengths: servers and proxies
+// disagree about where such a request ends (RFC 9112 section 6.1).
+func (x *exchange) checkFraming() error {
+	header := &x.ctx.Request.Header
+	if len(header.Peek("Transfer-Encoding")) == 0 || !hasContentLength(header.RawHeaders()) {
+		return nil
+	}
+	x.ctx.SetConnectionClose()
+	return badRequest("The request has both Content-Length and Transfer-Encoding.")
+}
+
+// hasContentLength looks for the header among the raw ones, because the library
+// forgets it when there is a Transfer-Encoding too.
+func hasContentLength(raw []byte) bool {
+	const name = "content-length:"
+	for line := range bytes.Lines(raw) {
+		if len(line) >= len(name) && strings.EqualFold(string(line[:len(name)]), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// isLocked says what initial import mode refuses: everything below the FHIR
+// base but reads, $import, and the end of jobs.
+func isLocked(path []byte, m method, p place) bool {
+	if outsidePlace(path) != placeNone || !bytes.HasPrefix(path, []byte(fhirPath)) {
+		return false
+	}
+	switch m {
+	case methodGet, methodHead:
+		return bytes.HasSuffix(path, []byte("/$reindex"))
+	case methodPost:
+		return p != placeImport
+	case methodDelete:
+		return p != placeImportJob && p != placeExportJob
+	default:
+		return true
+	}
+}
+
+// checkAccept refuses answers in other formats than JSON.
+func (x *exchange) checkAccept(row *interaction) error {
+	if !row.json {
+		return nil
+	}
+	format := x.ctx.QueryArgs().Peek("_format")
+	if len(format) > 0 {
+		if formatIsJSON(string(format)) {
+			return nil
+		}
+	} else if acceptsJSON(x.ctx.Request.Header.PeekAll("Accept")) {
+		return nil
+	}
+	return notSupported(fasthttp.StatusNotAcceptable, "Only the format %s is supported.", contentTypeFHIR)
+}
+
+// echoRequestID sends a client's request id back, when it is a plain one.
+func (x *exchange) echoRequestID() {
+	id := x.ctx.Request.Header.Peek("X-Request-Id")
+	if len(id) <= requestIDBytesMax && fhir.ValidID(id) {
+		x.id = string(id)
+		x.ctx.Response.Header.SetBytesV("X-Request-Id", id)
+	}
+}
+
+func (x *exchange) requestID() string {
+	if x.id == "" {
+		x.id = x.server.opts.NewID()
+		x.ctx.Response.Header.Set("X-Request-Id", x.id)
+	}
+	return x.id
+}
+
+// baseURL is the FHIR base as the client sees it, without a slash at the end.
+func (x *exchange) baseURL() string {
+	if x.base == "" {
+		x.base = x.server.base
+	}
+	if x.base == "" {
+		x.base = "http://" + string(x.ctx.Host()) + fhirPath
+	}
+	return x.base
+}
+
+// parseBaseURL checks Options.BaseURL.
+func parseBaseURL(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", badRequest("the base URL %q is not an absolute http or https URL without query", text)
+	}
+	return strings.TrimSuffix(text, "/"), nil
+}
+
+// workContext bounds the work for this request.
+func (x *exchange) workContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(x.server.work, operationTimeout)
+}
+
+func (x *exchange) now() time.Time { return x.server.opts.Now() }
+
+// ---- answers ----
+
+// fail makes the answer an OperationOutcome for err. Headers that the handler
+// has set, such as an ETag, stay.
+func (x *exchange) fail(err error) {
+	p, known := asProblem(err)
+	if !known || p.status >= fasthttp.StatusInternalServerError && p.status != fasthttp.StatusNotImplemented {
+		x.server.opts.Logger.Error("request failed", "interaction", x.server.table.name(x.row), "status", p.status, "request", x.requestID(), "error", err)
+	}
+	x.outcome(p.status, issue{"error", p.code, p.text})
+}
+
+// outcome answers with an OperationOutcome.
+func (x *exchange) outcome(status int, issues ...issue) {
+	x.body(status, contentTypeAnswer, appendOutcome(x.buffer(), x.requestID(), x.now(), issues...))
+}
+
+// buffer is the response's own memory, to append a body to.
+func (x *exchange) buffer() []byte {
+	x.ctx.Response.ResetBody()
+	return x.ctx.Response.SwapBody(nil)[:0]
+}
+
+// body sets an answer whose body was appended to buffer().
+func (x *exchange) body(status int, contentType string, body []byte) {
+	if x.pretty {
+		body = indented(body)
+	}
+	x.ctx.SetStatusCode(status)
+	x.ctx.Response.Header.SetContentType(contentType)
+	x.ctx.Response.SwapBody(body)
+}
+
+// indented lays out JSON for people; numbers keep their text.
+func indented(body []byte) []byte {
+	var out bytes.Buffer
+	if json.Indent(&out, body, "", "  ") != nil {
+		return body
+	}
+	return out.Bytes()
+}
+
+// empty answers without a body.
+func (x *exchange) empty(status int) {
+	x.ctx.SetStatusCode(status)
+	x.ctx.Response.ResetBody()
+}
+
+// versionHeaders sets ETag and Last-Modified.
+func (x *exchange) versionHeaders(versionID int64, lastUpdated fhir.Instant) {
+	var buf [64]byte
+	header := &x.ctx.Response.Header
+	header.SetBytesV("ETag", appendETag(buf[:0], versionID))
+	header.SetBytesV("Last-Modified", fasthttp.AppendHTTPDate(buf[:0], time.UnixMilli(lastUpdated.Milli)))
+}
+
+// resource answers with a version.
+func (x *exchange) resource(status int, v *engine.Version) {
+	x.versionHeaders(v.VersionID, v.LastUpdated)
+	x.body(status, contentTypeAnswer, v.AppendJSON(x.buffer()))
+}

@@ -1,0 +1,185 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/bulk"
+)
+
+// importStart answers POST $import.
+func (x *exchange) importStart() error {
+	header := &x.ctx.Request.Header
+	if !x.prefer.respondAsync {
+		return badHeader("Prefer", bytes.Join(header.PeekAll("Prefer"), []byte(", ")))
+	}
+	if !bytes.Contains(bytes.ToLower(header.ContentType()), []byte(contentTypeFHIR)) {
+		return badHeader("Content-Type", header.ContentType())
+	}
+	jobs := x.server.opts.Jobs
+	// The job lives longer than the request, whose memory is used again.
+	request, err := jobs.ParseImport(bytes.Clone(x.ctx.PostBody()), x.baseURL()+"/$import")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := x.workContext()
+	defer cancel()
+	id, err := jobs.StartImport(ctx, request)
+	if err != nil {
+		return err
+	}
+	x.accepted(x.jobURL("import", id))
+	return nil
+}
+
+// badHeader has the product's words, two blanks included.
+func badHeader(name string, value []byte) error {
+	return badRequest("Value supplied, %s,  for the \"%s\" header is not supported.", value, name)
+}
+
+// accepted answers a kick-off.
+func (x *exchange) accepted(statusURL string) {
+	x.ctx.Response.Header.Set("Content-Location", statusURL)
+	x.empty(fasthttp.StatusAccepted)
+}
+
+// jobURL is the status address of a job; its files lie below.
+func (x *exchange) jobURL(kind string, id int64) string {
+	return x.baseURL() + "/_operations/" + kind + "/" + strconv.FormatInt(id, 10)
+}
+
+// jobID reads the address's job; what is no job id is 0, which is no job.
+func (x *exchange) jobID() int64 {
+	id, err := strconv.ParseInt(string(x.addr.id), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
+}
+
+// importStatus answers GET _operations/import/{id}.
+func (x *exchange) importStatus() error {
+	status, err := x.server.opts.Jobs.ImportStatus(x.jobID())
+	if err != nil {
+		return err
+	}
+	switch status.State {
+	case bulk.Running:
+		x.running(importProgress(status))
+		if len(status.Inputs) > 0 {
+			x.body(fasthttp.StatusAccepted, contentTypeResults, x.appendImportResult(x.buffer(), status))
+		}
+		return nil
+	case bulk.Completed:
+		x.body(fasthttp.StatusOK, contentTypeResults, x.appendImportResult(x.buffer(), status))
+		return nil
+	case bulk.Cancelled:
+		x.importCancelled(status)
+		return nil
+	default:
+		return failedJob("import", status.Error)
+	}
+}
+
+// running answers a look at a job that goes on.
+func (x *exchange) running(progress string) {
+	x.ctx.Response.Header.Set("X-Progress", progress)
+	x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+	x.ctx.Response.Header.Set("Cache-Control", "no-store")
+	x.empty(fasthttp.StatusAccepted)
+}
+
+// importProgress is a text of less than 100 characters.
+func importProgress(status *bulk.ImportStatus) string {
+	if status.BytesTotal <= 0 {
+		return fmt.Sprintf("%d bytes read", status.BytesDone)
+	}
+	percent := float64(status.BytesDone) / float64(status.BytesTotal) * 100
+	return fmt.Sprintf("%.1f%% (%d of %d bytes)", percent, status.BytesDone, status.BytesTotal)
+}
+
+// importCancelled says how much was kept, since what was published stays.
+func (x *exchange) importCancelled(status *bulk.ImportStatus) {
+	var loaded, refused int64
+	for _, input := range status.Inputs {
+		loaded += input.Loaded
+		refused += input.Refused
+	}
+	x.outcome(fasthttp.StatusBadRequest,
+		issue{"error", codeProcessing, "User requested cancellation of operation."},
+		issue{"information", codeInformational, fmt.Sprintf("Until then %d resources were loaded, which stay, and %d were refused.", loaded, refused)})
+}
+
+// failedJob words a job's failure; what the server did wrong stays in its log.
+func failedJob(kind string, failure *bulk.RequestError) error {
+	prefix := kind + " operation failed for reason: "
+	if failure == nil || failure.Status == 0 || failure.Status == fasthttp.StatusInternalServerError {
+		return &problem{fasthttp.StatusInternalServerError, codeProcessing, prefix + "InternalServerError"}
+	}
+	return &problem{failure.Status, codeProcessing, prefix + strings.TrimPrefix(failure.Text, prefix)}
+}
+
+// appendImportResult appends the result object, whole or so far.
+func (x *exchange) appendImportResult(dst []byte, status *bulk.ImportStatus) []byte {
+	dst = append(dst, `{"transactionTime":"`...)
+	dst = status.TransactionTime.UTC().AppendFormat(dst, instantLayout)
+	dst = append(dst, `","request":`...)
+	dst = appendString(dst, status.Request)
+	dst = append(dst, `,"output":[`...)
+	for i := range status.Inputs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendInput(dst, &status.Inputs[i], status.Inputs[i].Loaded)
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `],"error":[`...)
+	first := true
+	for i := range status.Inputs {
+		input := &status.Inputs[i]
+		if input.ErrorFile == "" {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = appendInput(dst, input, input.Refused)
+		dst = append(dst, `,"url":`...)
+		dst = appendString(dst, x.jobURL("import", status.ID)+"/"+input.ErrorFile)
+		dst = append(dst, '}')
+	}
+	return append(dst, "]}"...)
+}
+
+// appendInput appends an entry without its closing brace.
+func appendInput(dst []byte, input *bulk.InputResult, count int64) []byte {
+	dst = append(dst, `{"type":`...)
+	if input.Type == "" {
+		dst = append(dst, "null"...)
+	} else {
+		dst = appendString(dst, input.Type)
+	}
+	dst = append(dst, `,"count":`...)
+	dst = strconv.AppendInt(dst, count, 10)
+	dst = append(dst, `,"inputUrl":`...)
+	return appendString(dst, input.URL)
+}
+
+// importCancel answers DELETE _operations/import/{id}.
+func (x *exchange) importCancel() error {
+	if err := x.server.opts.Jobs.CancelImport(x.jobID()); err != nil {
+		return err
+	}
+	x.empty(fasthttp.StatusAccepted)
+	return nil
+}
+
+// importFile serves an error file.
+func (x *exchange) importFile() error {
+	return x.file(x.server.opts.Jobs.ErrorFile)
+}

@@ -1,0 +1,169 @@
+package httpapi
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// method is an HTTP method that some address knows.
+type method uint8
+
+const (
+	methodOther method = iota
+	methodGet
+	methodHead
+	methodPost
+	methodPut
+	methodPatch
+	methodDelete
+	methodCount
+)
+
+var methodNames = [methodCount]string{"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+
+func parseMethod(name []byte) method {
+	for m := methodGet; m < methodCount; m++ {
+		if string(name) == methodNames[m] {
+			return m
+		}
+	}
+	return methodOther
+}
+
+// level says where the CapabilityStatement lists an interaction.
+type level uint8
+
+const (
+	levelNone level = iota
+	levelType
+	levelSystem
+)
+
+// interaction is one row of the table of what the server answers.
+type interaction struct {
+	place  place
+	method method // HEAD follows GET when safe is set
+	name   string // in metrics and logs
+	run    func(*exchange) error
+	// safe: GET reads only, so HEAD is served too.
+	safe bool
+	// json: the answer is FHIR JSON, so Accept and _format must allow it.
+	json bool
+	// params are the query parameters that run understands, besides _format and
+	// _pretty; a "*" leaves checking them to run.
+	params []string
+	// level and code go into the CapabilityStatement.
+	level     level
+	code      string
+	operation string // the definition's address, for operations
+}
+
+// Definitions of the operations, for the CapabilityStatement.
+const (
+	definitionExport = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
+	definitionImport = "OperationDefinition/import"
+)
+
+// interactions lists what is served, and what is known but refused.
+func interactions() []interaction {
+	const get, post, put, del = methodGet, methodPost, methodPut, methodDelete
+	history := []string{"_count", "_since", "_before", "_at", "_summary", "_sort", "ct"}
+	return []interaction{
+		{place: placeHealth, method: get, name: "healthz", run: (*exchange).health, safe: true, params: []string{"*"}},
+		{place: placeReady, method: get, name: "readyz", run: (*exchange).ready, safe: true, params: []string{"*"}},
+		{place: placeMetrics, method: get, name: "metrics", run: (*exchange).metrics, safe: true, params: []string{"*"}},
+
+		{place: placeMetadata, method: get, name: "capabilities", run: (*exchange).capabilities, safe: true, json: true, params: []string{"mode"}},
+		{place: placeSystemHistory, method: get, name: "history-system", run: (*exchange).history, safe: true, json: true, params: history, level: levelSystem, code: "history-system"},
+		{place: placeTypeHistory, method: get, name: "history-type", run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-type"},
+		{place: placeInstanceHistory, method: get, name: "history-instance", run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-instance"},
+
+		{place: placeInstance, method: get, name: "read", run: (*exchange).read, safe: true, json: true, level: levelType, code: "read"},
+		{place: placeVersion, method: get, name: "vread", run: (*exchange).vread, safe: true, json: true, level: levelType, code: "vread"},
+		{place: placeType, method: post, name: "create", run: (*exchange).create, json: true, level: levelType, code: "create"},
+		{place: placeInstance, method: put, name: "update", run: (*exchange).update, json: true, level: levelType, code: "update"},
+		{place: placeInstance, method: del, name: "delete", run: (*exchange).delete, level: levelType, code: "delete"},
+
+		{place: placeImport, method: post, name: "import", run: (*exchange).importStart, level: levelSystem, code: "import", operation: definitionImport},
+		{place: placeImportJob, method: get, name: "import-status", run: (*exchange).importStatus, safe: true, params: []string{"_details"}},
+		{place: placeImportJob, method: del, name: "import-cancel", run: (*exchange).importCancel},
+		{place: placeImportFile, method: get, name: "import-file", run: (*exchange).importFile, safe: true},
+		{place: placeExport, method: get, name: "export", run: (*exchange).exportStart, params: []string{"*"}, level: levelSystem, code: "export", operation: definitionExport},
+		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true},
+		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
+		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},
+
+		later(placeBase, get, "search-system", "Searching all resource types"),
+		later(placeSystemSearch, post, "search-system", "Searching all resource types"),
+		later(placeType, get, "search-type", "Searching"),
+		later(placeTypeSearch, post, "search-type", "Searching"),
+		later(placeCompartment, get, "search-compartment", "Searching a compartment"),
+		later(placeBase, post, "batch", "A batch or transaction Bundle"),
+		later(placeInstance, methodPatch, "patch", "PATCH"),
+		later(placeType, put, "conditional-update", "Conditional update"),
+		later(placeType, methodPatch, "conditional-patch", "Conditional PATCH"),
+		later(placeType, del, "conditional-delete", "Conditional delete"),
+		unknownOperation(placeSystemOperation, get), unknownOperation(placeSystemOperation, post),
+		unknownOperation(placeTypeOperation, get), unknownOperation(placeTypeOperation, post),
+		unknownOperation(placeInstanceOperation, get), unknownOperation(placeInstanceOperation, post),
+	}
+}
+
+// later is an interaction of FHIR that this server refuses by name.
+func later(p place, m method, name, what string) interaction {
+	return interaction{place: p, method: m, name: name, params: []string{"*"}, run: func(*exchange) error {
+		return notSupported(fasthttp.StatusNotImplemented, "%s is not supported by this server.", what)
+	}}
+}
+
+func unknownOperation(p place, m method) interaction {
+	return interaction{place: p, method: m, name: "operation", params: []string{"*"}, run: func(x *exchange) error {
+		return notSupported(fasthttp.StatusNotFound, "The operation '%s' is not supported.", x.addr.name)
+	}}
+}
+
+// rowNone is the row of a request that matched none.
+const rowNone = -1
+
+// table finds the row of an address and method.
+type table struct {
+	rows  []interaction
+	index [placeCount][methodCount]int16 // rowNone, or into rows
+}
+
+func newTable() *table {
+	t := &table{rows: interactions()}
+	for p := range t.index {
+		for m := range t.index[p] {
+			t.index[p][m] = rowNone
+		}
+	}
+	for i, row := range t.rows {
+		t.index[row.place][row.method] = int16(i)
+		if row.safe {
+			t.index[row.place][methodHead] = int16(i)
+		}
+	}
+	return t
+}
+
+func (t *table) find(p place, m method) int { return int(t.index[p][m]) }
+
+func (t *table) name(row int) string {
+	if row == rowNone {
+		return "none"
+	}
+	return t.rows[row].name
+}
+
+// allowed lists the methods of a place, for the Allow header.
+func (t *table) allowed(p place) string {
+	var names []string
+	for m := methodGet; m < methodCount; m++ {
+		if t.find(p, m) != rowNone {
+			names = append(names, methodNames[m])
+		}
+	}
+	return strings.Join(names, ", ")
+}

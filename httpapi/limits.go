@@ -1,0 +1,65 @@
+package httpapi
+
+import "time"
+
+const (
+	// bodyBytesDefault bounds a request body. The largest resource of the HL7
+	// examples has 29.7 MB; the log takes records of up to 48 MiB.
+	bodyBytesDefault = 32 << 20
+
+	// headBytesMax bounds request line and headers, and is the read buffer that
+	// each connection holds. 4 KiB, the library's default, is too small for
+	// long search addresses.
+	headBytesMax = 32 << 10
+
+	// writeBufferBytes is what each connection gathers before it writes; most
+	// single resources fit.
+	writeBufferBytes = 8 << 10
+
+	// connectionsMax times headBytesMax and writeBufferBytes is 160 MiB, the
+	// most that idle clients can hold.
+	connectionsMax = 4096
+
+	// readTimeout covers a whole request with its body: 32 MiB at 280 KB/s.
+	readTimeout = 2 * time.Minute
+
+	// writeTimeout covers a whole answer that is not a file, and each piece of
+	// one that is.
+	writeTimeout = 2 * time.Minute
+
+	// idleTimeout is how long a connection may wait for its next request.
+	idleTimeout = 2 * time.Minute
+
+	// workerIdleTime is how long a goroutine is kept for the next connection.
+	workerIdleTime = 10 * time.Second
+
+	// keepAlivePeriod finds clients that vanished.
+	keepAlivePeriod = 30 * time.Second
+
+	// operationTimeout ends work for one request: a commit that waits for the
+	// disk, a history that reads many blocks.
+	operationTimeout = time.Minute
+
+	// drainBytesMax and drainTime bound what is read of a body that is too
+	// large, so that the client can finish sending and see the refusal.
+	drainBytesMax = 64 << 20
+	drainTime     = 2 * time.Second
+
+	// historyCountDefault and historyCountMax are those of the import contract.
+	historyCountDefault = 10
+	historyCountMax     = 1000
+
+	// historyPageBytesMax ends a page early (the next link goes on), because
+	// 1,000 versions of the largest resource would be 30 GB.
+	historyPageBytesMax = 16 << 20
+
+	// retryAfterSeconds is what a client waits between two looks at a job. A
+	// look costs microseconds, and short jobs should not seem long.
+	retryAfterSeconds = 1
+
+	// compressBytesMin: below it gzip saves nothing after its own header.
+	compressBytesMin = 1 << 10
+
+	// requestIDBytesMax bounds a client's X-Request-Id, which is echoed.
+	requestIDBytesMax = 64
+)

@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/valyala/fasthttp"
+
+	"kiln/engine"
+)
+
+const (
+	statusMin   = 100
+	statusCount = 500
+)
+
+// serverMetrics counts requests by interaction and status. Series are made
+// when they are first needed; after that counting takes no lock.
+type serverMetrics struct {
+	set   *metrics.Set
+	names []string // of rows, and at the end of rowNone
+	rows  []rowMetrics
+}
+
+type rowMetrics struct {
+	byStatus [statusCount]atomic.Pointer[metrics.Counter]
+	seconds  *metrics.Histogram
+}
+
+func newServerMetrics(t *table) *serverMetrics {
+	m := &serverMetrics{set: metrics.NewSet(), rows: make([]rowMetrics, len(t.rows)+1)}
+	for i := range m.rows {
+		row := i
+		if i == len(t.rows) {
+			row = rowNone
+		}
+		m.names = append(m.names, t.name(row))
+		m.rows[i].seconds = m.set.GetOrCreateHistogram(fmt.Sprintf(`kiln_http_request_duration_seconds{interaction=%q}`, t.name(row)))
+	}
+	return m
+}
+
+// observe counts one answered request.
+func (m *serverMetrics) observe(row, status int, took time.Duration) {
+	if row == rowNone {
+		row = len(m.rows) - 1
+	}
+	m.rows[row].seconds.Update(took.Seconds())
+	if status < statusMin || status >= statusMin+statusCount {
+		return
+	}
+	slot := &m.rows[row].byStatus[status-statusMin]
+	counter := slot.Load()
+	if counter == nil {
+		counter = m.set.GetOrCreateCounter(fmt.Sprintf(`kiln_http_requests_total{interaction=%q,status="%d"}`, m.names[row], status))
+		slot.Store(counter)
+	}
+	counter.Inc()
+}
+
+// metrics answers GET /metrics in the Prometheus text format.
+func (x *exchange) metrics() error {
+	out := bytes.NewBuffer(x.buffer())
+	s := x.server
+	metrics.WriteGaugeUint64(out, `kiln_info{version=`+strconv.Quote(s.opts.Version)+`}`, 1)
+	writeStoreMetrics(out, s.opts.Store.Stats())
+	s.metrics.set.WritePrometheus(out)
+	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
+	metrics.WriteProcessMetrics(out)
+	x.body(fasthttp.StatusOK, contentTypeText, out.Bytes())
+	return nil
+}
+
+func writeStoreMetrics(w io.Writer, st engine.Stats) {
+	gauge, counter := metrics.WriteGaugeUint64, metrics.WriteCounterUint64
+	gauge(w, "kiln_store_versions", st.Versions)
+	gauge(w, "kiln_store_runs", st.Runs)
+	gauge(w, "kiln_store_head_versions", st.HeadVersions)
+	gauge(w, "kiln_store_log_bytes", uint64(st.LogBytes))
+	gauge(w, "kiln_store_run_bytes", uint64(st.RunBytes))
+	gauge(w, "kiln_store_head_bytes", uint64(st.HeadBytes))
+	gauge(w, "kiln_store_visible_lsn", st.VisibleLSN)
+	readOnly := uint64(0)
+	if st.ReadOnly {
+		readOnly = 1
+	}
+	gauge(w, "kiln_store_read_only", readOnly)
+	counter(w, "kiln_store_commits_total", st.Commits)
+	counter(w, "kiln_store_commit_groups_total", st.CommitGroups)
+	metrics.WriteCounterFloat64(w, "kiln_store_fsync_seconds_total", float64(st.FsyncNanosTotal)/1e9)
+	counter(w, "kiln_store_stalls_total", st.Stalls)
+}

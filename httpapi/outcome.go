@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"strconv"
+	"time"
+)
+
+// Issue codes of an OperationOutcome (FHIR R4 valueset-issue-type) in use.
+const (
+	codeConflict      = "conflict"
+	codeDeleted       = "deleted"
+	codeException     = "exception"
+	codeForbidden     = "forbidden"
+	codeInformational = "informational"
+	codeInvalid       = "invalid"
+	codeLockError     = "lock-error"
+	codeNoStore       = "no-store"
+	codeNotFound      = "not-found"
+	codeNotSupported  = "not-supported"
+	codeProcessing    = "processing"
+	codeStructure     = "structure"
+	codeTimeout       = "timeout"
+	codeTooLong       = "too-long"
+	codeTransient     = "transient"
+)
+
+// issue is one entry of an OperationOutcome.
+type issue struct {
+	severity string // "error", "information"
+	code     string
+	text     string // goes to diagnostics
+}
+
+// appendOutcome appends an OperationOutcome. id is the request's id, which
+// also is in the server's log.
+func appendOutcome(dst []byte, id string, now time.Time, issues ...issue) []byte {
+	dst = append(dst, `{"resourceType":"OperationOutcome","id":`...)
+	dst = appendString(dst, id)
+	dst = append(dst, `,"meta":{"lastUpdated":"`...)
+	dst = now.UTC().AppendFormat(dst, instantLayout)
+	dst = append(dst, `"},"issue":[`...)
+	for i, is := range issues {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"severity":"`...)
+		dst = append(dst, is.severity...)
+		dst = append(dst, `","code":"`...)
+		dst = append(dst, is.code...)
+		dst = append(dst, `","diagnostics":`...)
+		dst = appendString(dst, is.text)
+		dst = append(dst, '}')
+	}
+	return append(dst, "]}"...)
+}
+
+// instantLayout writes instants as the import contract's answers do.
+const instantLayout = "2006-01-02T15:04:05.000-07:00"
+
+// appendString appends a JSON string. Text that is not valid UTF-8, which only
+// an odd request can bring in, has its bad bytes replaced.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r < 0x20 || r == 0x7f || r == 0x2028 || r == 0x2029:
+			dst = append(dst, '\\', 'u')
+			dst = appendHex4(dst, r)
+		default:
+			dst = append(dst, string(r)...)
+		}
+	}
+	return append(dst, '"')
+}
+
+func appendHex4(dst []byte, r rune) []byte {
+	hex := strconv.FormatInt(int64(r)+0x10000, 16) // one digit more than wanted
+	return append(dst, hex[1:]...)
+}

@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+
+	"kiln/engine"
+)
+
+// A paging token is base64url, without padding, of this (big endian):
+//
+//	0   version      1 byte, 1
+//	1   count        u16   entries a page
+//	3   lsn          u64   the history's snapshot: later versions stay out
+//	11  since        i64   lastUpdated >= (milliseconds; 0: no bound)
+//	19  before       i64   lastUpdated <  (milliseconds; 0: no bound)
+//	27  cursor milli i64   } where the page starts
+//	35  cursor lsn   u64   }
+//	43  cursor skip  u32   }
+//	47  total        i64   entries on all pages
+//	55  scope        u64   hash of the address (system, type or resource)
+//	63  crc32c       u32   of the bytes before
+//
+// It holds no secret and grants nothing: a forged one reads what its address
+// already gives. The checksum only tells damage from a good token.
+const (
+	tokenVersion = 1
+	tokenBytes   = 67
+)
+
+// pagingToken is everything that a following page needs.
+type pagingToken struct {
+	count       int
+	lsn         uint64
+	sinceMilli  int64
+	beforeMilli int64
+	cursor      engine.HistoryCursor
+	total       int64
+	scope       uint64
+}
+
+var errToken = errors.New("not a paging token of this server")
+
+// castagnoli is the polynomial of all checksums in Kiln.
+func castagnoli(b []byte) uint32 {
+	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
+}
+
+// encode returns the token's text.
+func (t *pagingToken) encode() string {
+	b := make([]byte, 0, tokenBytes)
+	b = append(b, tokenVersion)
+	b = binary.BigEndian.AppendUint16(b, uint16(t.count))
+	b = binary.BigEndian.AppendUint64(b, t.lsn)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.sinceMilli))
+	b = binary.BigEndian.AppendUint64(b, uint64(t.beforeMilli))
+	b = binary.BigEndian.AppendUint64(b, uint64(t.cursor.Milli))
+	b = binary.BigEndian.AppendUint64(b, t.cursor.LSN)
+	b = binary.BigEndian.AppendUint32(b, t.cursor.Skip)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.total))
+	b = binary.BigEndian.AppendUint64(b, t.scope)
+	b = binary.BigEndian.AppendUint32(b, castagnoli(b))
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// decodePagingToken reads a token's text; errToken when it is none.
+func decodePagingToken(text string) (pagingToken, error) {
+	if len(text) != base64.RawURLEncoding.EncodedLen(tokenBytes) {
+		return pagingToken{}, errToken
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || b[0] != tokenVersion {
+		return pagingToken{}, errToken
+	}
+	if castagnoli(b[:tokenBytes-4]) != binary.BigEndian.Uint32(b[tokenBytes-4:]) {
+		return pagingToken{}, errToken
+	}
+	t := pagingToken{
+		count:       int(binary.BigEndian.Uint16(b[1:])),
+		lsn:         binary.BigEndian.Uint64(b[3:]),
+		sinceMilli:  int64(binary.BigEndian.Uint64(b[11:])),
+		beforeMilli: int64(binary.BigEndian.Uint64(b[19:])),
+		cursor: engine.HistoryCursor{
+			Milli: int64(binary.BigEndian.Uint64(b[27:])),
+			LSN:   binary.BigEndian.Uint64(b[35:]),
+			Skip:  binary.BigEndian.Uint32(b[43:]),
+		},
+		total: int64(binary.BigEndian.Uint64(b[47:])),
+		scope: binary.BigEndian.Uint64(b[55:]),
+	}
+	if t.count < 1 || t.count > historyCountMax || t.total < 0 || t.lsn == 0 {
+		return pagingToken{}, errToken
+	}
+	return t, nil
+}

@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/engine"
+	"kiln/fhir"
+)
+
+// read answers GET {type}/{id}.
+func (x *exchange) read() error {
+	if !fhir.ValidID(x.addr.id) {
+		return x.missing()
+	}
+	snap, err := x.server.opts.Store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Release()
+	v, err := snap.Get(x.addr.typ, x.addr.id)
+	if errors.Is(err, engine.ErrNotFound) {
+		return x.missing()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read a resource: %w", err)
+	}
+	return x.version(&v)
+}
+
+// vread answers GET {type}/{id}/_history/{version}.
+func (x *exchange) vread() error {
+	number := parseVersion(x.addr.name)
+	if !fhir.ValidID(x.addr.id) || number == noVersion {
+		return x.missingVersion()
+	}
+	snap, err := x.server.opts.Store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Release()
+	v, err := snap.Vread(x.addr.typ, x.addr.id, number)
+	if errors.Is(err, engine.ErrNotFound) {
+		return x.missingVersion()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read a version: %w", err)
+	}
+	return x.version(&v)
+}
+
+// version answers with a version that was found: 200, 304, or 410.
+func (x *exchange) version(v *engine.Version) error {
+	if v.Deleted {
+		x.versionHeaders(v.VersionID, v.LastUpdated)
+		return &problem{fasthttp.StatusGone, codeDeleted, fmt.Sprintf("Resource type '%s' with id '%s' is deleted.", x.addr.typeName, x.addr.id)}
+	}
+	if x.isNotModified(v) {
+		x.versionHeaders(v.VersionID, v.LastUpdated)
+		x.empty(fasthttp.StatusNotModified)
+		return nil
+	}
+	x.resource(fasthttp.StatusOK, v)
+	return nil
+}
+
+// isNotModified evaluates If-None-Match or, without one, If-Modified-Since
+// (RFC 9110 section 13.2.2).
+func (x *exchange) isNotModified(v *engine.Version) bool {
+	if tags := x.ctx.Request.Header.PeekAll("If-None-Match"); len(tags) > 0 {
+		for _, header := range tags {
+			if anyTagMatches(header, v.VersionID) {
+				return true
+			}
+		}
+		return false
+	}
+	since, ok := parseHTTPDate(x.ctx.Request.Header.Peek("If-Modified-Since"))
+	return ok && v.LastUpdated.Milli/1000 <= since.Unix()
+}
+
+func (x *exchange) missing() error {
+	return &problem{fasthttp.StatusNotFound, codeNotFound, fmt.Sprintf("Resource type '%s' with id '%s' couldn't be found.", x.addr.typeName, x.addr.id)}
+}
+
+func (x *exchange) missingVersion() error {
+	return &problem{fasthttp.StatusNotFound, codeNotFound, fmt.Sprintf("Resource type '%s' with id '%s' and version '%s' couldn't be found.", x.addr.typeName, x.addr.id, x.addr.name)}
+}

@@ -1,0 +1,216 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/bulk"
+	"kiln/engine"
+	"kiln/fhir"
+)
+
+// Options are explicit. Store, Jobs, Now and NewID are required.
+type Options struct {
+	Store *engine.Store
+	Jobs  *bulk.Manager
+	Now   func() time.Time
+	// NewID makes the ids of created resources and of answers (UUIDs).
+	NewID  func() string
+	Logger *slog.Logger // nil: slog.Default()
+	// BaseURL is the FHIR base as clients see it, such as
+	// "https://fhir.example.org/fhir"; "": http, the request's Host, and /fhir.
+	BaseURL           string
+	InitialImportMode bool
+	BodyBytesMax      int // 0: 32 MiB
+	Version           string
+}
+
+// Server answers FHIR over HTTP.
+type Server struct {
+	opts     Options
+	started  time.Time
+	base     string // of Options.BaseURL, without a slash at the end
+	http     *fasthttp.Server
+	table    *table
+	metrics  *serverMetrics
+	scanners sync.Pool // of *fhir.Scanner
+	gzips    *gzipPool
+	stopping atomic.Bool
+	// work is cancelled when Shutdown gives up on requests in flight.
+	work       context.Context
+	cancelWork context.CancelFunc
+}
+
+// New prepares a server; Serve starts it.
+func New(opts Options) (*Server, error) {
+	if opts.Store == nil || opts.Jobs == nil || opts.Now == nil || opts.NewID == nil {
+		return nil, errors.New("cannot make an HTTP server without Store, Jobs, Now and NewID")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.BodyBytesMax == 0 {
+		opts.BodyBytesMax = bodyBytesDefault
+	}
+	if opts.BodyBytesMax < 0 {
+		return nil, fmt.Errorf("cannot limit request bodies to %d bytes", opts.BodyBytesMax)
+	}
+	base, err := parseBaseURL(opts.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), gzips: newGzipPool()}
+	s.metrics = newServerMetrics(s.table)
+	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }
+	s.work, s.cancelWork = context.WithCancel(context.Background())
+	s.http = s.config()
+	return s, nil
+}
+
+// config names every option that matters, so that no default of the library
+// decides anything.
+func (s *Server) config() *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:       s.handle,
+		ErrorHandler:  s.refuseUnread,
+		ExpectHandler: s.expect,
+		Logger:        libraryLogger{s.opts.Logger},
+
+		MaxRequestBodySize: s.opts.BodyBytesMax,
+		ReadBufferSize:     headBytesMax,
+		WriteBufferSize:    writeBufferBytes,
+		Concurrency:        connectionsMax,
+		MaxConnsPerIP:      0, // a proxy in front is one address
+		MaxRequestsPerConn: 0,
+
+		ReadTimeout:           readTimeout,
+		WriteTimeout:          writeTimeout,
+		IdleTimeout:           idleTimeout,
+		MaxIdleWorkerDuration: workerIdleTime,
+		TCPKeepalive:          true,
+		TCPKeepalivePeriod:    keepAlivePeriod,
+
+		// With streamed bodies the library would take the unread rest of a
+		// refused request for the next request (TestRefusedBodyIsNotARequest).
+		StreamRequestBody:            false,
+		DisablePreParseMultipartForm: true,
+		GetOnly:                      false,
+		DisableKeepalive:             false,
+		ReduceMemoryUsage:            false,
+		LogAllErrors:                 false,
+		SecureErrorLogMessage:        true, // bytes of requests may be patient data
+
+		NoDefaultServerHeader:         true,
+		NoDefaultContentType:          true,
+		NoDefaultDate:                 false,
+		DisableHeaderNamesNormalizing: false,
+		CloseOnShutdown:               true,
+	}
+}
+
+// Serve answers on ln until Shutdown.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); err != nil {
+		return fmt.Errorf("cannot serve HTTP on %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown takes no new connections and finishes the requests in flight, or
+// gives them up when ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stopping.Store(true)
+	defer s.cancelWork()
+	if err := s.http.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("cannot finish the requests in flight: %w", err)
+	}
+	return nil
+}
+
+// handle is the outermost handler: it times, counts, and turns a panic, which
+// would end the process, into one refused request.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	started := s.opts.Now()
+	x := &exchange{server: s, ctx: ctx, row: rowNone}
+	defer func() {
+		if r := recover(); r != nil {
+			s.opts.Logger.Error("request panicked", "interaction", s.table.name(x.row), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			ctx.Response.Reset()
+			ctx.SetConnectionClose()
+			x.fail(&problem{fasthttp.StatusInternalServerError, codeException, "The server failed on this request; its log says more."})
+		}
+		s.metrics.observe(x.row, ctx.Response.StatusCode(), s.opts.Now().Sub(started))
+	}()
+	if err := x.serve(); err != nil {
+		x.fail(err)
+	}
+	x.compress()
+}
+
+// expect answers "Expect: 100-continue" before the body is sent.
+func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
+	if ctx.Request.Header.ContentLength() > s.opts.BodyBytesMax {
+		x := &exchange{server: s, ctx: ctx, row: rowNone}
+		x.fail(bodyTooLarge(s.opts.BodyBytesMax))
+		return fasthttp.StatusRequestEntityTooLarge
+	}
+	return fasthttp.StatusContinue
+}
+
+// refuseUnread answers a request that could not be read; the library closes
+// the connection afterwards.
+func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
+	x := &exchange{server: s, ctx: ctx, row: rowNone}
+	var head *fasthttp.ErrSmallBuffer
+	var network net.Error
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		drain(ctx.Conn())
+		err = bodyTooLarge(s.opts.BodyBytesMax)
+	case errors.As(err, &head):
+		err = &problem{fasthttp.StatusRequestHeaderFieldsTooLarge, codeTooLong, fmt.Sprintf("Request line and headers are longer than %d bytes.", headBytesMax)}
+	case errors.As(err, &network) && network.Timeout():
+		err = &problem{fasthttp.StatusRequestTimeout, codeTimeout, "The request took too long to arrive."}
+	default:
+		err = &problem{fasthttp.StatusBadRequest, codeInvalid, "The request is not valid HTTP."}
+	}
+	x.fail(err)
+	s.metrics.observe(rowNone, ctx.Response.StatusCode(), 0)
+}
+
+// drain reads on for a while: closing a socket with unread bytes resets it, and
+// the client would lose the answer.
+func drain(conn net.Conn) {
+	if conn.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
+	buf := make([]byte, 64<<10)
+	for total := 0; total < drainBytesMax; {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		total += n
+	}
+}
+
+func bodyTooLarge(limit int) *problem {
+	return &problem{fasthttp.StatusRequestEntityTooLarge, codeTooLong, fmt.Sprintf("The request body is larger than %d bytes.", limit)}
+}
+
+// libraryLogger passes on what the HTTP library logs.
+type libraryLogger struct{ to *slog.Logger }
+
+func (l libraryLogger) Printf(format string, args ...any) {
+	l.to.Warn("HTTP library", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
