@@ -22,6 +22,7 @@
 //	              result.go: the result object of an import
 //	load.go       kiln load
 //	export.go     kiln export; download.go: one file, with resume
-//	fsck.go, dump.go, demo.go, version.go
+//	fsck.go, dump.go, version.go
+//	demo.go       kiln demo; bodysums.go: its comparison of what went in and out
 //	progress.go   the progress bar
 package main

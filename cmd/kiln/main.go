@@ -30,6 +30,7 @@ type commandLine struct {
 	Export exportCmd `cmd:"" help:"Export from a running server and download the files."`
 	Fsck   fsckCmd   `cmd:"" help:"Read every byte of a data directory and check it."`
 
+	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`
 }
 

@@ -45,36 +45,33 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	err = in.serve(ctx, logger, c)
+	err = c.listenAndServe(ctx, logger, in)
 	if closeErr := in.close(); closeErr != nil {
 		return errors.Join(err, fmt.Errorf("cannot close the store: %w", closeErr))
 	}
 	return err
 }
 
-// serve answers requests until the context ends, then finishes those in flight.
-func (in *instance) serve(ctx context.Context, logger *slog.Logger, c *serveCmd) error {
-	server, err := httpapi.New(httpapi.Options{
-		Store:             in.store,
-		Jobs:              in.jobs,
-		Now:               time.Now,
-		NewID:             uuid.NewString,
-		Logger:            logger,
-		BaseURL:           c.BaseURL,
-		InitialImportMode: c.InitialImportMode,
-		Version:           version,
-	})
-	if err != nil {
-		return err
-	}
+func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *instance) error {
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
+	logger.Info("listening", "addr", listener.Addr().String(), "version", version, "data", c.DataDir)
+	return in.serve(ctx, logger, listener, httpapi.Options{BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode})
+}
+
+// serve answers requests until the context ends, then finishes those in
+// flight. What the instance knows is filled into opts.
+func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net.Listener, opts httpapi.Options) error {
+	opts.Store, opts.Jobs, opts.Logger = in.store, in.jobs, logger
+	opts.Now, opts.NewID, opts.Version = time.Now, uuid.NewString, version
+	server, err := httpapi.New(opts)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	logger.Info("listening", "addr", listener.Addr().String(), "version", version, "data", c.DataDir)
-
 	select {
 	case err := <-served:
 		return fmt.Errorf("cannot serve: %w", err)
