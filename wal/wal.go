@@ -3,6 +3,11 @@ package wal
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"kiln/internal/vfs"
 )
@@ -27,7 +32,7 @@ type Position struct {
 	Offset  uint32
 }
 
-// Entry is a record to append.
+// Entry is a record to append. Type is not 0.
 type Entry struct {
 	Type    RecordType
 	Payload []byte
@@ -47,59 +52,245 @@ type Record struct {
 	Payload  []byte
 }
 
+const (
+	// SegmentBytesDefault is small enough that a trimmed log gives its space
+	// back soon, and large enough that making a segment (three syncs) is noise.
+	SegmentBytesDefault = 64 << 20
+	// segmentBytesMin is room for a header and one small record.
+	segmentBytesMin = 1 << 10
+	// segmentBytesMax keeps offsets in the 32 bits of a Position.
+	segmentBytesMax = 1 << 31
+)
+
 // Options are explicit; zero values of FS, Dir and NewID are refused.
 type Options struct {
-	FS           vfs.FS
-	Dir          string
-	SegmentBytes int64         // 0: SegmentBytesDefault
-	NewID        func() uint32 // random segment ids; seeded in tests
+	FS vfs.FS
+	// Dir is the log's own directory: a file in it that is not the log's is refused.
+	Dir string
+	// SegmentBytes is the length of new segments, a multiple of 8; 0 means
+	// SegmentBytesDefault. A record must fit an empty segment: with small
+	// segments Append refuses payloads below PayloadBytesMax as well.
+	SegmentBytes int64
+	// NewID gives random segment ids; seeded in tests.
+	NewID func() uint32
 	// PrepareInline makes the next segment in Append instead of in the
 	// background, so that simulations are deterministic.
 	PrepareInline bool
+	// MustExist refuses to make a new log: set it when something else, such as
+	// a checkpoint, shows that there was one.
+	MustExist bool
+	// Now times the syncs for Stats; nil leaves them untimed.
+	Now func() time.Time
 }
 
 var (
 	// ErrOutcomeUnknown: a write or fsync failed, the records may or may not
 	// be durable, and the log takes no more until it is opened again.
 	ErrOutcomeUnknown = errors.New("the outcome of the write is unknown")
+	// ErrPoisoned: an earlier write failed with ErrOutcomeUnknown; this one was
+	// not tried, nothing of it is in the log.
+	ErrPoisoned = errors.New("the log takes no more writes until it is opened again")
 	// ErrNoSpace: the disk is full; nothing was written and a later Append may succeed.
 	ErrNoSpace = errors.New("no space left for the log")
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("the log is closed")
 	// ErrTooLarge: a payload is over PayloadBytesMax.
 	ErrTooLarge = errors.New("the record is too large")
+	// ErrTrimmed: what is asked for is no longer in the log.
+	ErrTrimmed = errors.New("no longer in the log")
+	// ErrNewerFormat: the log was written by a newer program.
+	ErrNewerFormat = errors.New("the format is newer than this program")
+	// ErrForeign: the log's directory holds a file that is not the log's.
+	ErrForeign = errors.New("not a file of the log")
+	// ErrNoLog: there is no log and Options.MustExist asked for one.
+	ErrNoLog = errors.New("there is no log")
 )
 
 // Log is the write-ahead log of one data directory. Append has one caller at a
 // time (the committer); every other method is safe for concurrent use.
-type Log struct{}
+type Log struct {
+	opts     Options
+	prepared *preparer
+
+	// The next fields belong to the caller of Append.
+	active *segment // the newest, which takes the records
+	end    place    // where the next record goes in it
+	buf    []byte
+	placed []Placed
+	// closing is set by Close, which must not run during an Append.
+	closing bool
+
+	// trimMu is held by the one Trim at work; it is taken before mu.
+	trimMu sync.Mutex
+	// mu guards the segments and their files. Appending a record does not take
+	// it; making a segment live, trimming, reading and closing do.
+	mu       sync.RWMutex
+	segments []*segment // oldest first, at least one
+	closed   bool
+
+	last     atomic.Uint64 // LSN of the newest durable record
+	failure  atomic.Pointer[error]
+	counters counters
+}
+
+type counters struct {
+	appends, records, bytes, syncs, syncNanos, rolls, noSpace atomic.Int64
+}
+
+// Stats are the log's counters since it was opened.
+type Stats struct {
+	Appends   int64 // calls of Append that succeeded
+	Records   int64
+	Bytes     int64 // of records, with headers and padding
+	Syncs     int64 // of records; one for each Append and segment
+	SyncNanos int64 // spent in them, 0 without Options.Now
+	Rolls     int64 // segments made live
+	NoSpace   int64 // calls of Append refused with ErrNoSpace
+	Segments  int64 // live now
+}
 
 // Open recovers the log in opts.Dir (making it when there is none, its first
 // LSN then being from), and calls replay in order for every record with LSN >= from.
 // A torn tail is cut; damage is refused with a *vfs.CorruptError. A log whose
 // oldest record is newer than from, or that ends before from-1, is refused.
+// When Open fails no segment was changed. Segments wholly below from are not read.
 func Open(ctx context.Context, opts Options, from LSN, replay func(Record) error) (*Log, error) {
-	panic("skeleton")
+	if opts.SegmentBytes == 0 {
+		opts.SegmentBytes = SegmentBytesDefault
+	}
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if from == 0 {
+		return nil, errors.New("cannot open the log: the first LSN is 1")
+	}
+	l := &Log{opts: opts, prepared: newPreparer(opts)}
+	if err := l.open(ctx, from, replay); err != nil {
+		l.closeFiles()
+		return nil, fmt.Errorf("cannot open the log in %q: %w", opts.Dir, err)
+	}
+	l.prepared.ahead()
+	return l, nil
 }
 
-// Append frames the entries, writes them and syncs once. On nil all are durable.
-func (l *Log) Append(entries []Entry) ([]Placed, error) { panic("skeleton") }
+func (o *Options) validate() error {
+	if o.FS == nil || o.Dir == "" || o.NewID == nil {
+		return errors.New("cannot open the log: FS, Dir and NewID must be set")
+	}
+	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%recordAlign != 0 {
+		return fmt.Errorf("cannot open the log: a segment of %d bytes is not a multiple of %d from %d to %d",
+			o.SegmentBytes, recordAlign, segmentBytesMin, segmentBytesMax)
+	}
+	return nil
+}
+
+// payloadBytesMax is the largest payload that fits a new segment.
+func (o *Options) payloadBytesMax() int64 {
+	return min(PayloadBytesMax, o.SegmentBytes-segmentHeaderBytes-recordHeaderBytes)
+}
+
+func (l *Log) open(ctx context.Context, from LSN, replay func(Record) error) error {
+	dir, err := listDir(l.opts.FS, l.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if len(dir.segments) == 0 {
+		return l.create(from, dir)
+	}
+	if err := l.recover(ctx, dir, from, replay); err != nil {
+		return err
+	}
+	return l.removeStale(dir)
+}
+
+// create makes the first segment.
+func (l *Log) create(from LSN, dir dirList) error {
+	if l.opts.MustExist {
+		return ErrNoLog
+	}
+	if err := l.opts.FS.MkdirAll(l.opts.Dir); err != nil {
+		return err
+	}
+	if err := l.removeStale(dir); err != nil {
+		return err
+	}
+	if err := l.prepared.ensure(1); err != nil {
+		return err
+	}
+	l.end = place{lsn: from}
+	l.last.Store(uint64(from) - 1)
+	return l.roll()
+}
+
+// removeStale removes segments that were made ahead and never used, and makes
+// what was done to the directory by the last process durable.
+func (l *Log) removeStale(dir dirList) error {
+	for _, name := range dir.prepared {
+		if err := l.opts.FS.Remove(path.Join(l.opts.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(l.opts.FS.SyncDir(l.opts.Dir), l.opts.FS.SyncDir(path.Dir(path.Clean(l.opts.Dir))))
+}
 
 // LastLSN is the newest durable record's, or from-1 when there is none.
-func (l *Log) LastLSN() LSN { panic("skeleton") }
-
-// ReadAt fills dst from a position that Append or replay gave out (plus an
-// offset inside that payload). The caller verifies the bytes.
-func (l *Log) ReadAt(dst []byte, at Position) error { panic("skeleton") }
-
-// Tail calls fn in order for every durable record with LSN >= from.
-func (l *Log) Tail(ctx context.Context, from LSN, fn func(Record) error) error { panic("skeleton") }
-
-// Trim removes the segments that hold only records below upto.
-func (l *Log) Trim(upto LSN) error { panic("skeleton") }
+func (l *Log) LastLSN() LSN { return LSN(l.last.Load()) }
 
 // Bytes is the space the live segments hold on disk.
-func (l *Log) Bytes() int64 { panic("skeleton") }
+func (l *Log) Bytes() int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var total int64
+	for _, s := range l.segments {
+		total += s.bytes
+	}
+	return total
+}
 
-// Close syncs and closes. It returns the first error of the log's life, if any.
-func (l *Log) Close() error { panic("skeleton") }
+// FirstLSN is the oldest record's that is still in the log; when there is none
+// it is the next one's.
+func (l *Log) FirstLSN() LSN {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.segments[0].header.firstLSN
+}
+
+// Stats reads the counters.
+func (l *Log) Stats() Stats {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	c := &l.counters
+	return Stats{
+		Appends: c.appends.Load(), Records: c.records.Load(), Bytes: c.bytes.Load(), Syncs: c.syncs.Load(),
+		SyncNanos: c.syncNanos.Load(), Rolls: c.rolls.Load(), NoSpace: c.noSpace.Load(), Segments: int64(len(l.segments)),
+	}
+}
+
+// Err is the failure that poisoned the log, or nil.
+func (l *Log) Err() error {
+	if p := l.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Close closes the log; all that Append returned is durable already. It returns
+// the error that poisoned the log, if any. It must not run during an Append.
+func (l *Log) Close() error {
+	if l.closing {
+		return ErrClosed
+	}
+	l.closing = true
+	return errors.Join(l.Err(), l.closeFiles())
+}
+
+func (l *Log) closeFiles() error {
+	errs := []error{l.prepared.close()}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, s := range l.segments {
+		errs = append(errs, s.file.Close())
+	}
+	return errors.Join(errs...)
+}
