@@ -1,0 +1,60 @@
+package index
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// newEncoder makes the encoder of body blocks. Every option that matters is
+// named: level (fastest is as small as default at 64 KiB and faster), one
+// goroutine (the import's workers are the parallelism), no checksum of its own
+// (blocks have one).
+func newEncoder() *zstd.Encoder {
+	e, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(1<<20),
+		zstd.WithLowerEncoderMem(false),
+		zstd.WithZeroFrames(true),
+	)
+	if err != nil {
+		panic("BUG: zstd refuses the encoder's options: " + err.Error())
+	}
+	return e
+}
+
+// newDecoder makes a decoder that never gives more than the room it is given.
+func newDecoder(concurrency int) *zstd.Decoder {
+	d, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(concurrency),
+		zstd.WithDecoderMaxMemory(blockBytesMax),
+		zstd.WithDecoderMaxWindow(64<<20),
+		zstd.WithDecodeAllCapLimit(true),
+		zstd.IgnoreChecksum(true),
+	)
+	if err != nil {
+		panic("BUG: zstd refuses the decoder's options: " + err.Error())
+	}
+	return d
+}
+
+// decodeBlock gives the raw bytes of a checked block in dst's room, or the
+// payload itself when it is not compressed.
+func decodeBlock(d *zstd.Decoder, dst []byte, b checkedBlock) ([]byte, error) {
+	if b.codec == codecNone {
+		return b.payload, nil
+	}
+	if cap(dst) < b.rawBytes {
+		dst = make([]byte, 0, b.rawBytes)
+	}
+	raw, err := d.DecodeAll(b.payload, dst[:0:b.rawBytes])
+	if err != nil {
+		return nil, fmt.Errorf("cannot decompress the block: %w", err)
+	}
+	if len(raw) != b.rawBytes {
+		return nil, fmt.Errorf("cannot decompress the block: %d bytes came out where %d went in", len(raw), b.rawBytes)
+	}
+	return raw, nil
+}

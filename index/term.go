@@ -1,0 +1,39 @@
+package index
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// Param is the number of a search parameter in term keys. Numbers are on disk
+// and never reused.
+type Param uint16
+
+const (
+	ParamLastUpdated Param = 1 // value: AppendMilli; written by the Builder itself from the rows
+	ParamType        Param = 2 // value: TypeCode big endian; written by the Builder itself
+	ParamDeleted     Param = 3 // empty value: deleted versions; written by the Builder itself
+	ParamReference   Param = 4 // value: AppendReference of the text of every "reference" member at any depth
+
+	// paramGivenMin is the lowest parameter that AddTerm takes.
+	paramGivenMin = ParamReference
+)
+
+// A term key is the parameter, big endian, and the value. Values of
+// TermBytesMax bytes or more are cut to TermPrefixBytes and the SHA-256 of the
+// whole, which makes exactly TermBytesMax; so a stored value of that length
+// is always a cut one, two different values never meet, and order holds for
+// all values that differ within TermPrefixBytes.
+func appendTermKey(dst []byte, p Param, value []byte) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(p))
+	return appendTermValue(dst, value)
+}
+
+func appendTermValue(dst, value []byte) []byte {
+	if len(value) < TermBytesMax {
+		return append(dst, value...)
+	}
+	sum := sha256.Sum256(value)
+	dst = append(dst, value[:TermPrefixBytes]...)
+	return append(dst, sum[:]...)
+}
