@@ -37,11 +37,11 @@ type contentNode struct {
 // read takes src apart; false when it is not a JSON object.
 func (t *contentTree) read() bool {
 	t.scan.src, t.scan.paths = t.src, noPaths
-	if len(t.src) > SourceBytesMax || len(t.src) == 0 || t.src[0] != '{' {
+	if len(t.src) > SourceBytesMax {
 		return false
 	}
 	_, end := t.value(0)
-	return end == len(t.src)
+	return end >= 0 && t.nodes[0].first == '{' && t.scan.blanks(end) == len(t.src)
 }
 
 // value reads the value at i into a new node; end is -1 when it is malformed.
@@ -57,7 +57,7 @@ func (t *contentTree) value(i int) (node int32, end int) {
 		return node, t.children(node, i)
 	case '"':
 		text, end := s.string(i)
-		t.nodes[node].text = bytes.Clone(text)
+		t.nodes[node].text = s.lasting(text)
 		return node, end
 	}
 	if end = s.scalar(i); end >= 0 {
@@ -103,7 +103,7 @@ func (t *contentTree) child(i int, closer byte) (node int32, end int) {
 	if at < 0 {
 		return 0, -1
 	}
-	key = bytes.Clone(key)
+	key = t.scan.lasting(key)
 	if node, end = t.value(at); end >= 0 {
 		t.nodes[node].key = key
 	}

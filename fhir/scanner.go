@@ -3,6 +3,7 @@ package fhir
 import (
 	"fmt"
 	"math"
+	"unicode/utf8"
 )
 
 const (
@@ -93,11 +94,10 @@ func (s *Scanner) reset(src []byte, v Visitor) {
 	s.topKeys.reset()
 	s.meta.reset()
 	s.buf = s.buf[:0]
-	if cap(s.buf) > bufferBytesKept {
-		s.buf = nil
-	}
-	if cap(s.text) > bufferBytesKept {
-		s.text = nil
+	for _, buffer := range []*[]byte{&s.buf, &s.text, &s.names} {
+		if cap(*buffer) > bufferBytesKept {
+			*buffer = nil
+		}
 	}
 }
 
@@ -417,7 +417,11 @@ func (s *Scanner) fail(i int, kind error, detail string) int {
 }
 
 func (s *Scanner) failByte(i int, where string) int {
-	return s.fail(i, ErrSyntax, fmt.Sprintf("invalid character %q %s", rune(s.src[i]), where))
+	c, n := utf8.DecodeRune(s.src[i:])
+	if c == utf8.RuneError && n <= 1 {
+		return s.fail(i, ErrSyntax, fmt.Sprintf("invalid byte 0x%02x %s", s.src[i], where))
+	}
+	return s.fail(i, ErrSyntax, fmt.Sprintf("invalid character %q %s", c, where))
 }
 
 func (s *Scanner) failEnd() int { return s.fail(len(s.src), ErrSyntax, "unexpected end of input") }

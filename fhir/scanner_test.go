@@ -2,6 +2,7 @@ package fhir
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -81,4 +82,44 @@ func TestScanRefuses(t *testing.T) {
 	f(`{"resourceType":"Patient","a":"\ud800"}`, ErrSyntax, 31)
 	f("{\"resourceType\":\"Patient\",\"a\":\"\xff\"}", ErrSyntax, 31)
 	f("{\"resourceType\":\"Patient\",\"a\":\"\n\"}", ErrSyntax, 31)
+}
+
+func TestScanDoesNotAllocate(t *testing.T) {
+	s := NewScanner(ScannerOptions{Paths: referencePaths(t)})
+	visitor := &countVisitor{}
+	f := func(src string) {
+		t.Helper()
+		line := []byte(src)
+		allocs := testing.AllocsPerRun(100, func() {
+			if _, err := s.Scan(line, visitor); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocs != 0 {
+			t.Errorf("%v allocations for %s", allocs, src)
+		}
+	}
+	f(oddResources[0])
+	f(oddResources[1])
+	f(oddResources[2])
+	f(oddResources[8])
+	f(" {\n \"resourceType\" : \"Patient\" , \"\\u0069d\" : \"\\u0061\" , \"subject\":{\"reference\" : \"\\u0061\"} } ")
+	if visitor.values == 0 {
+		t.Error("the visitor got no reference")
+	}
+}
+
+// A scan must not hold on to a result's predecessor, nor to a huge buffer.
+func TestScannerForgetsHugeResources(t *testing.T) {
+	s := NewScanner(ScannerOptions{})
+	huge := `{"resourceType":"Binary", "data":"` + strings.Repeat("A", 4*bufferBytesKept) + `"}`
+	if r, err := s.Scan([]byte(huge), nil); err != nil || len(r.Body) != len(huge)-1 {
+		t.Fatalf("cannot scan a huge resource: %v", err)
+	}
+	if _, err := s.Scan([]byte(`{"resourceType":"Patient"}`), nil); err != nil {
+		t.Fatal(err)
+	}
+	if cap(s.buf) > bufferBytesKept || cap(s.text) > bufferBytesKept || cap(s.names) > bufferBytesKept {
+		t.Errorf("the scanner keeps %d, %d and %d bytes", cap(s.buf), cap(s.text), cap(s.names))
+	}
 }

@@ -2,24 +2,9 @@ package fhir
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
-
-// sharedPath is a file of the shared test data, which need not be there.
-func sharedPath(t testing.TB, elements ...string) string {
-	t.Helper()
-	root := os.Getenv("KILN_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "shared")
-	}
-	path := filepath.Join(append([]string{root}, elements...)...)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("shared test data is not there: %s", err)
-	}
-	return path
-}
 
 func TestTypesAreTheListOfR4(t *testing.T) {
 	text, err := os.ReadFile(sharedPath(t, "definitions", "resource-types-r4.txt"))

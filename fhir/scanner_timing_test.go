@@ -1,0 +1,57 @@
+package fhir
+
+import (
+	"testing"
+)
+
+// countVisitor is the cheapest Visitor that looks at what it gets.
+type countVisitor struct{ values, bytes int }
+
+func (c *countVisitor) Value(_ PathID, _ Kind, text []byte) { c.values++; c.bytes += len(text) }
+func (c *countVisitor) Begin(PathID)                        {}
+func (c *countVisitor) End(PathID)                          {}
+
+func referencePaths(t testing.TB) *Paths {
+	t.Helper()
+	p, err := NewPaths([]PathRule{{Path: "**.reference", ID: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func benchmarkScan(b *testing.B, lines [][]byte) {
+	total := 0
+	for _, line := range lines {
+		total += len(line)
+	}
+	s := NewScanner(ScannerOptions{Paths: referencePaths(b)})
+	visitor := &countVisitor{}
+	b.SetBytes(int64(total))
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, line := range lines {
+			if _, err := s.Scan(line, visitor); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(len(lines))*float64(b.N)/b.Elapsed().Seconds(), "resources/s")
+}
+
+func BenchmarkScanPublicMini(b *testing.B) {
+	benchmarkScan(b, sharedLines(b, "data", "public-mini"))
+}
+
+// The two halves of the benchmark corpus that differ most in shape.
+func BenchmarkScanSynthea(b *testing.B) {
+	benchmarkScan(b, sharedLines(b, "data", "bench", "smart-bulk-data-server"))
+}
+
+func BenchmarkScanSyntheaBlaze(b *testing.B) {
+	benchmarkScan(b, sharedLines(b, "data", "bench", "samply-blaze"))
+}
+
+func BenchmarkScanHuge(b *testing.B) {
+	benchmarkScan(b, sharedLines(b, "data", "huge-r4.ndjson.gz"))
+}
