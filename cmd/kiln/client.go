@@ -23,7 +23,8 @@ const (
 	retryWaitMin = 200 * time.Millisecond
 	retryWaitMax = 5 * time.Second
 
-	// A job's status is asked for when Retry-After says so, within these bounds.
+	// A job's status is asked for when Retry-After says so, within these
+	// bounds; the first time after the shorter one, since small jobs take no longer.
 	pollWaitMin = 50 * time.Millisecond
 	pollWaitMax = time.Minute
 
@@ -36,8 +37,9 @@ const (
 
 // client talks to one FHIR server.
 type client struct {
-	base string // without a slash at the end
-	http *retryablehttp.Client
+	base    string // without a slash at the end
+	http    *retryablehttp.Client
+	waitMax time.Duration // between two looks at a job
 }
 
 // newClient takes the FHIR base; an address without a path means its /fhir.
@@ -56,7 +58,7 @@ func newClient(server string) (*client, error) {
 	retrying.RetryWaitMax = retryWaitMax
 	retrying.CheckRetry = retryable
 	retrying.ErrorHandler = retryablehttp.PassthroughErrorHandler
-	return &client{base: strings.TrimRight(parsed.String(), "/"), http: retrying}, nil
+	return &client{base: strings.TrimRight(parsed.String(), "/"), http: retrying, waitMax: pollWaitMax}, nil
 }
 
 // retryable repeats what may work a moment later. A 500 is a final answer
@@ -122,7 +124,12 @@ func (c *client) kickOff(ctx context.Context, method, address string, body []byt
 // follow asks for the status of a job until it is final, as often as the
 // server wants, and returns the result object.
 func (c *client) follow(ctx context.Context, address string, progress *progress) ([]byte, error) {
-	for {
+	for wait := pollWaitMin; ; {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
 		answer, err := c.do(ctx, http.MethodGet, address, map[string]string{"Accept": "application/json"}, nil)
 		if err != nil {
 			return nil, err
@@ -139,11 +146,7 @@ func (c *client) follow(ctx context.Context, address string, progress *progress)
 		default:
 			return nil, errorFrom(answer, text)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(retryAfter(answer)):
-		}
+		wait = min(retryAfter(answer), c.waitMax)
 	}
 }
 

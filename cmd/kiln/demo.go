@@ -113,6 +113,8 @@ func (d *demo) start(listen string) (stop func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
+	// A whole second between two looks would be most of what is measured.
+	d.server.waitMax = pollWaitMin
 	return stop, nil
 }
 
