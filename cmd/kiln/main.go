@@ -31,6 +31,7 @@ type commandLine struct {
 	Fsck   fsckCmd   `cmd:"" help:"Read every byte of a data directory and check it."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
+	Dump    dumpCmd    `cmd:"" help:"Show what is on disk, human-readable."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`
 }
 

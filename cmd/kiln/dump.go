@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"kiln/engine"
+	"kiln/fhir"
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+type dumpCmd struct {
+	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
+	Log     bool   `xor:"what" help:"Show the records of the log."`
+	Key     string `xor:"what" placeholder:"TYPE/ID" help:"Show every version of one resource, newest first."`
+}
+
+// Run shows the files of the data directory, or what was asked for.
+func (c *dumpCmd) Run(ctx context.Context, std streams) error {
+	if err := mustExist(c.DataDir); err != nil {
+		return err
+	}
+	out := bufio.NewWriter(std.out)
+	err := c.dump(ctx, out, std)
+	return errors.Join(err, out.Flush())
+}
+
+func (c *dumpCmd) dump(ctx context.Context, out *bufio.Writer, std streams) (err error) {
+	if c.Key != "" {
+		return c.dumpKey(ctx, out, std)
+	}
+	lock, err := vfs.OS().Lock(filepath.Join(c.DataDir, "LOCK"))
+	if errors.Is(err, vfs.ErrLocked) {
+		return fmt.Errorf("cannot look into %q: %w", c.DataDir, engine.ErrLocked)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot lock %q: %w", c.DataDir, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if c.Log {
+		return c.dumpLog(ctx, out)
+	}
+	return c.dumpFiles(out)
+}
+
+// dumpFiles lists the data directory with the format it is in.
+func (c *dumpCmd) dumpFiles(out *bufio.Writer) error {
+	format, err := os.ReadFile(filepath.Join(c.DataDir, "FORMAT"))
+	if err != nil {
+		return fmt.Errorf("%w: %w", engine.ErrForeign, err)
+	}
+	fmt.Fprintf(out, "format  %s\n", strings.Join(strings.Fields(string(format)), " "))
+	return filepath.WalkDir(c.DataDir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(c.DataDir, path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%14d  %s\n", info.Size(), name)
+		return nil
+	})
+}
+
+// dumpLog shows one record a line.
+func (c *dumpCmd) dumpLog(ctx context.Context, out *bufio.Writer) error {
+	sum, err := wal.Dump(ctx, vfs.OS(), filepath.Join(c.DataDir, "log"), func(r wal.Record) error {
+		_, err := fmt.Fprintf(out, "lsn %d segment %d offset %d type %d bytes %d\n", r.LSN, r.Position.Segment, r.Position.Offset, r.Type, len(r.Payload))
+		return err
+	})
+	fmt.Fprintf(out, "%d segments, %d records, lsn %d to %d, %d torn bytes at the end\n", sum.Segments, sum.Records, sum.FirstLSN, sum.LastLSN, sum.TornBytes)
+	return err
+}
+
+// dumpKey opens the store, which cuts a torn tail like any opening does.
+func (c *dumpCmd) dumpKey(ctx context.Context, out *bufio.Writer, std streams) (err error) {
+	name, id, ok := strings.Cut(c.Key, "/")
+	kind := fhir.TypeByName([]byte(name))
+	if !ok || kind == 0 || !fhir.ValidID([]byte(id)) {
+		return usageError("--key %q is not TYPE/ID", c.Key)
+	}
+	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	store, err := openStore(ctx, c.DataDir, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	snapshot, err := store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snapshot.Release()
+	return dumpVersions(ctx, out, snapshot, engine.HistoryQuery{Type: kind, ID: []byte(id), Count: dumpPage})
+}
+
+// dumpPage is how many versions are asked for at once.
+const dumpPage = 1000
+
+func dumpVersions(ctx context.Context, out *bufio.Writer, snapshot *engine.Snapshot, query engine.HistoryQuery) error {
+	for {
+		next, more, err := snapshot.History(ctx, query, func(v *engine.Version) error {
+			state := "live"
+			if v.Deleted {
+				state = "deleted"
+			}
+			_, err := fmt.Fprintf(out, "version %d  lsn %d  %s  %d bytes\n%s\n", v.VersionID, v.LSN, state, len(v.Body), v.AppendJSON(nil))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("cannot show the versions of %s/%s: %w", query.Type, query.ID, err)
+		}
+		if !more {
+			return nil
+		}
+		query.After = next
+	}
+}
