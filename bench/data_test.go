@@ -1,0 +1,117 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const patientLine = `{"resourceType":"Patient","id":"a"}`
+
+// writeMixedSet makes four lines in a plain file, a gzip file in a folder, and
+// a zstd file; and files that are no part of the set.
+func writeMixedSet(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, text []byte) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.ndjson", []byte(patientLine+"\r\n\n"+patientLine)) // CRLF, an empty line, no last line end
+	packed, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("b.ndjson.zst", packed.EncodeAll([]byte(patientLine+"\n"), nil))
+	zipped, err := os.Create(filepath.Join(dir, "z.ndjson.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := gzip.NewWriter(zipped)
+	w.Write([]byte(patientLine + "\n"))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	zipped.Close()
+	write("folder/_versions.ndjson", []byte(patientLine+"\n"))
+	write("notes.txt", []byte("no data"))
+	return dir
+}
+
+func TestDataSetCountsLinesOfAllFormats(t *testing.T) {
+	set, err := openDataSet(writeMixedSet(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(set.files) != 3 || set.resources != 4 || set.bytes != int64(4*(len(patientLine)+1)) {
+		t.Errorf("%d files, %d resources, %d bytes", len(set.files), set.resources, set.bytes)
+	}
+}
+
+func TestUnpackedSetIsTheSame(t *testing.T) {
+	set, err := openDataSet(writeMixedSet(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := set.unpack(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := openDataSet(plain.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.resources != set.resources || again.bytes != set.bytes || len(again.files) != len(set.files) {
+		t.Errorf("unpacked: %+v, want %+v", again, set)
+	}
+}
+
+func TestDirectoryWithoutDataIsRefused(t *testing.T) {
+	if _, err := openDataSet(t.TempDir()); err == nil {
+		t.Error("no error for an empty directory")
+	}
+}
+
+func TestSampleDrawsEveryLineOnce(t *testing.T) {
+	dir := t.TempDir()
+	text := ""
+	for _, id := range []string{"a", "b", "c", "d"} {
+		text += `{"resourceType":"Patient","id":"` + id + `"}` + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.ndjson"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	set, err := openDataSet(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(n, want int) {
+		t.Helper()
+		drawn, err := set.sample(n, 1, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, s := range drawn {
+			if string(s.body) != `{"resourceType":"Patient","id":"`+s.path[len("Patient/"):]+`"}` {
+				t.Errorf("path %q with body %s", s.path, s.body)
+			}
+			seen[s.path] = true
+		}
+		if len(drawn) != want || len(seen) != want {
+			t.Errorf("sample of %d: %d drawn, %d different, want %d", n, len(drawn), len(seen), want)
+		}
+	}
+	f(10, 4)
+	f(4, 4)
+	f(2, 2)
+}

@@ -1,0 +1,27 @@
+// Command bench measures a whole server: it builds the kiln binary, starts it
+// on a fresh data directory, feeds it, and reads its figures from outside.
+//
+//	go run ./bench import --data DIR --compare-postgres --json out.json
+//
+// Everything goes through HTTP to a separate process; nothing runs inside the
+// harness but the making of the data (package bench/synth) and the clients.
+// The clients share the machine's cores with the server, so the figures of
+// read, write and history are lower bounds.
+//
+// A report says which machine, which commit and which data, because a figure
+// without them means nothing.
+//
+//	main.go      the command line
+//	data.go      data sets: a directory of NDJSON files, or generated patients
+//	server.go    build, start and stop the binary; memory and processor time
+//	job.go       kick-off and following of $import and $export
+//	import.go    bench import, with the comparison
+//	export.go    bench export
+//	read.go      bench read
+//	write.go     bench write
+//	history.go   bench history
+//	load.go      the load generator: clients, latencies
+//	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster
+//	report.go    figures, as text and JSON
+//	machine.go   what the figures were measured on
+package main

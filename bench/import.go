@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+type importCommand struct {
+	settings
+	Runs            int  `help:"Measure this many times, each into an empty store." default:"1"`
+	ComparePostgres bool `help:"Between the runs, COPY the same lines into a jsonb column of PostgreSQL."`
+	PostgresIndex   bool `help:"Also build a GIN index on that column, the least that a search needs."`
+}
+
+// Run measures InitialLoad into an empty store.
+func (c *importCommand) Run(ctx context.Context) error {
+	b, cleanUp, err := c.setUp(ctx, "import")
+	if err != nil {
+		return err
+	}
+	defer cleanUp()
+	set, err := b.prepareData()
+	if err != nil {
+		return err
+	}
+	var copier *postgres
+	if c.ComparePostgres {
+		if set, err = b.unpackForAll(set); err != nil {
+			return err
+		}
+		if copier, err = startPostgres(ctx, b.dir); err != nil {
+			return err
+		}
+		defer copier.stop()
+	}
+	for i := range c.Runs {
+		if err := b.measureImport(ctx, set, i); err != nil {
+			return err
+		}
+		if copier != nil {
+			if err := c.measureCopy(ctx, b, copier, set); err != nil {
+				return err
+			}
+		}
+	}
+	if copier != nil {
+		b.compare()
+	}
+	return b.report.save(c.JSON)
+}
+
+const (
+	kilnRun      = "kiln: $import InitialLoad over HTTP, separate process"
+	copyRun      = "PostgreSQL: COPY to jsonb, one connection"
+	copyAllCores = "PostgreSQL: COPY to jsonb, one connection a core"
+)
+
+// unpackForAll lets the user of the database read the files.
+func (b *bench) unpackForAll(set *dataSet) (*dataSet, error) {
+	dir := filepath.Join(b.dir, "plain")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(b.dir, 0o755); err != nil {
+		return nil, err
+	}
+	return set.unpack(dir)
+}
+
+func (b *bench) measureImport(ctx context.Context, set *dataSet, i int) error {
+	dataDir := filepath.Join(b.dir, fmt.Sprintf("store-%d", i))
+	s, err := b.start(ctx, dataDir, set.dir)
+	if err != nil {
+		return err
+	}
+	result, took, err := s.runImport(ctx, set.files, "InitialLoad")
+	if err != nil {
+		return err
+	}
+	sizes, err := diskBytes(dataDir)
+	if err != nil {
+		return err
+	}
+	used, err := s.stop()
+	if err != nil {
+		return err
+	}
+	if result.loaded()+result.refused() != set.resources {
+		return fmt.Errorf("cannot trust the figures: %d lines, %d loaded, %d refused", set.resources, result.loaded(), result.refused())
+	}
+	figures := append(throughput(set.resources, set.bytes, took), used.figures()...)
+	loaded := float64(result.loaded())
+	figures = append(figures,
+		figure{"loaded", loaded, ""},
+		figure{"refused", float64(result.refused()), ""},
+		figure{"runs on disk", float64(sizes["runs"]) / loaded, "bytes a resource"},
+		figure{"all on disk", float64(sizes[""]) / loaded, "bytes a resource"},
+		figure{"log on disk", float64(sizes["log"]) / 1e6, "MB"},
+	)
+	b.report.add(kilnRun, figures...)
+	return os.RemoveAll(dataDir)
+}
+
+func (c *importCommand) measureCopy(ctx context.Context, b *bench, p *postgres, set *dataSet) error {
+	for _, m := range []struct {
+		name        string
+		connections int
+	}{{copyRun, 1}, {copyAllCores, b.report.Machine.Cores}} {
+		result, err := p.copyFiles(ctx, set.files, m.connections, c.PostgresIndex && m.connections == 1)
+		if err != nil {
+			return err
+		}
+		if result.rows != set.resources {
+			return fmt.Errorf("cannot compare: %d lines, PostgreSQL took %d", set.resources, result.rows)
+		}
+		figures := append(throughput(set.resources, set.bytes, result.took),
+			figure{"table on disk", float64(result.tableBytes) / float64(result.rows), "bytes a resource"})
+		if result.indexTook > 0 {
+			figures = append(figures,
+				figure{"GIN index", result.indexTook.Seconds(), "s"},
+				figure{"GIN index on disk", float64(result.indexBytes) / float64(result.rows), "bytes a resource"})
+		}
+		b.report.add(m.name, figures...)
+	}
+	return nil
+}
+
+// compare prints how many times faster the median run is.
+func (b *bench) compare() {
+	kiln := median(b.report.figure(kilnRun, "time"))
+	times := func(name string) float64 { return median(b.report.figure(name, "time")) / kiln }
+	b.report.add("comparison of the medians",
+		figure{"kiln's rate to COPY's", times(copyRun), "times"},
+		figure{"kiln's rate to COPY's on all cores", times(copyAllCores), "times"},
+	)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type commands struct {
+	Import  importCommand  `cmd:"" help:"Import into an empty store: resources/s, MB/s, bytes on disk, peak memory."`
+	Export  exportCommand  `cmd:"" help:"Export everything at system level and download it."`
+	Read    readCommand    `cmd:"" help:"Read random resources: requests/s and latencies."`
+	Write   writeCommand   `cmd:"" help:"Create and update resources: requests/s and latencies."`
+	History historyCommand `cmd:"" help:"Read histories of single resources, and page through the system's."`
+}
+
+// settings are what every benchmark takes.
+type settings struct {
+	Data     string `help:"Directory of *.ndjson, *.ndjson.gz and *.ndjson.zst, searched with its folders. Without it, data is generated." type:"existingdir"`
+	Patients int    `help:"Patients to generate when there is no --data." default:"300"`
+	Seed     uint64 `help:"Seed of everything random." default:"1"`
+	JSON     string `help:"Also write the report to this file." name:"json"`
+	Kiln     string `help:"Binary to measure. Without it, the one of this source tree is built." type:"existingfile"`
+	Work     string `help:"Directory on the disk to measure. Without it, a temporary one." type:"path"`
+	Keep     bool   `help:"Leave the work directory in place."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var cli commands
+	run := kong.Parse(&cli, kong.Name("bench"), kong.Description("Measures a whole Kiln server."), kong.UsageOnError())
+	run.BindTo(ctx, (*context.Context)(nil))
+	if err := run.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// bench is one benchmark under way.
+type bench struct {
+	settings
+	dir    string // the work directory of this run
+	binary string
+	report *report
+	server *server // the running one, to be killed when the benchmark fails
+}
+
+// setUp makes the work directory and the binary. Call the returned function at
+// the end.
+func (s settings) setUp(ctx context.Context, name string) (*bench, func(), error) {
+	if s.Work != "" {
+		if err := os.MkdirAll(s.Work, 0o755); err != nil {
+			return nil, nil, err
+		}
+	}
+	dir, err := os.MkdirTemp(s.Work, "kiln-bench-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot make a work directory: %w", err)
+	}
+	b := &bench{settings: s, dir: dir, binary: s.Kiln, report: newReport(name, dir)}
+	cleanUp := func() {
+		if b.server != nil {
+			b.server.kill()
+		}
+		if s.Keep {
+			fmt.Fprintln(os.Stderr, "kept", dir)
+			return
+		}
+		os.RemoveAll(dir)
+	}
+	if b.binary == "" {
+		b.binary = filepath.Join(dir, "kiln")
+		if err := build(ctx, b.binary); err != nil {
+			cleanUp()
+			return nil, nil, err
+		}
+	}
+	return b, cleanUp, nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+// report is what a benchmark prints and writes.
+type report struct {
+	Benchmark string     `json:"benchmark"`
+	Time      time.Time  `json:"time"`
+	Commit    string     `json:"commit"`
+	Machine   machine    `json:"machine"`
+	Data      dataReport `json:"data"`
+	Runs      []run      `json:"runs"`
+}
+
+type dataReport struct {
+	Source    string `json:"source"`
+	Files     int    `json:"files"`
+	Resources int64  `json:"resources"`
+	Bytes     int64  `json:"bytes"` // uncompressed
+}
+
+// run is one measurement with its figures.
+type run struct {
+	Name    string   `json:"name"`
+	Figures []figure `json:"figures"`
+}
+
+type figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+}
+
+func newReport(benchmark, dir string) *report {
+	return &report{Benchmark: benchmark, Time: time.Now().UTC(), Commit: commit(), Machine: thisMachine(dir)}
+}
+
+// add prints and keeps a run.
+func (r *report) add(name string, figures ...figure) {
+	if len(r.Runs) == 0 {
+		r.printHead()
+	}
+	r.Runs = append(r.Runs, run{name, figures})
+	fmt.Printf("\n%s\n", name)
+	for _, f := range figures {
+		fmt.Printf("  %-34s %14s %s\n", f.Name, digits(f.Value), f.Unit)
+	}
+}
+
+func (r *report) printHead() {
+	m := r.Machine
+	fmt.Printf("bench %s of commit %s\n%s, %d cores, %d MiB, %s, %s, %s\n%s: %d files, %d resources, %.1f MB\n",
+		r.Benchmark, r.Commit, m.CPU, m.Cores, m.MemoryBytes>>20, m.Kernel, m.FileSystem, m.Go,
+		r.Data.Source, r.Data.Files, r.Data.Resources, float64(r.Data.Bytes)/1e6)
+}
+
+// digits shows a value with three or more significant digits and no more
+// decimals than that takes.
+func digits(v float64) string {
+	switch {
+	case v >= 100 || v == 0:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}
+
+// figure finds a figure of the runs of one name, one value for each run.
+func (r *report) figure(runName, name string) (values []float64) {
+	for _, run := range r.Runs {
+		if run.Name != runName {
+			continue
+		}
+		for _, f := range run.Figures {
+			if f.Name == name {
+				values = append(values, f.Value)
+			}
+		}
+	}
+	return values
+}
+
+// median of at least one value.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+// save writes the report as JSON; path "" is none.
+func (r *report) save(path string) error {
+	if path == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("cannot write the report: %w", err)
+	}
+	return nil
+}
+
+// throughput is how fast so much went through.
+func throughput(resources, bytes int64, took time.Duration) []figure {
+	seconds := took.Seconds()
+	return []figure{
+		{"time", seconds, "s"},
+		{"resources per second", float64(resources) / seconds, "1/s"},
+		{"NDJSON per second", float64(bytes) / 1e6 / seconds, "MB/s"},
+	}
+}
+
+func (u usage) figures() []figure {
+	return []figure{
+		{"peak memory of the server", float64(u.peakBytes) / (1 << 20), "MiB"},
+		{"processor time of the server", u.cpuSeconds, "s"},
+	}
+}
