@@ -261,12 +261,12 @@ func isZeroQuality(q string) bool {
 
 // formatIsJSON says whether a _format parameter asks for JSON.
 func formatIsJSON(format string) bool {
-	// A '+' in a query means a space, and many clients forget to escape it.
-	m := parseMediaType([]byte(strings.ReplaceAll(format, " ", "+")))
+	m := parseMediaType([]byte(format))
 	if !m.isFHIRVersionR4() {
 		return false
 	}
-	switch m.name {
+	// A '+' in a query means a space, and many clients forget to escape it.
+	switch strings.ReplaceAll(m.name, " ", "+") {
 	case "json", "text/json", contentTypeJSON, contentTypeFHIR, "application/json+fhir":
 		return true
 	default:

@@ -41,9 +41,11 @@ const (
 	operationTimeout = time.Minute
 
 	// drainBytesMax and drainTime bound what is read of a body that is too
-	// large, so that the client can finish sending and see the refusal.
+	// large, so that the client can finish sending and see the refusal; it is
+	// taken to have finished when nothing came for drainIdleTime.
 	drainBytesMax = 64 << 20
-	drainTime     = 2 * time.Second
+	drainTime     = 5 * time.Second
+	drainIdleTime = 100 * time.Millisecond
 
 	// historyCountDefault and historyCountMax are those of the import contract.
 	historyCountDefault = 10

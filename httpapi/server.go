@@ -188,14 +188,15 @@ func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 	s.metrics.observe(rowNone, ctx.Response.StatusCode(), 0)
 }
 
-// drain reads on for a while: closing a socket with unread bytes resets it, and
-// the client would lose the answer.
+// drain reads on while the client sends: closing a socket with unread bytes
+// resets it, and the client would lose the answer.
 func drain(conn net.Conn) {
-	if conn.SetReadDeadline(time.Now().Add(drainTime)) != nil {
-		return
-	}
+	started := time.Now()
 	buf := make([]byte, 64<<10)
-	for total := 0; total < drainBytesMax; {
+	for total := 0; total < drainBytesMax && time.Since(started) < drainTime; {
+		if conn.SetReadDeadline(time.Now().Add(drainIdleTime)) != nil {
+			return
+		}
 		n, err := conn.Read(buf)
 		if err != nil {
 			return
