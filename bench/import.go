@@ -10,6 +10,7 @@ import (
 type importCommand struct {
 	settings
 	Runs            int  `help:"Measure this many times, each into an empty store." default:"1"`
+	Again           bool `help:"Import the same files once more as IncrementalLoad, which must change nothing."`
 	ComparePostgres bool `help:"Between the runs, COPY the same lines into a jsonb column of PostgreSQL."`
 	PostgresIndex   bool `help:"Also build a GIN index on that column, the least that a search needs."`
 }
@@ -36,7 +37,7 @@ func (c *importCommand) Run(ctx context.Context) error {
 		defer copier.stop()
 	}
 	for i := range c.Runs {
-		if err := b.measureImport(ctx, set, i); err != nil {
+		if err := b.measureImport(ctx, set, i, c.Again); err != nil {
 			return err
 		}
 		if copier != nil {
@@ -53,6 +54,7 @@ func (c *importCommand) Run(ctx context.Context) error {
 
 const (
 	kilnRun      = "kiln: $import InitialLoad over HTTP, separate process"
+	againRun     = "kiln: the same files again, IncrementalLoad"
 	copyRun      = "PostgreSQL: COPY to jsonb, one connection"
 	copyAllCores = "PostgreSQL: COPY to jsonb, one connection a core"
 )
@@ -69,7 +71,7 @@ func (b *bench) unpackForAll(set *dataSet) (*dataSet, error) {
 	return set.unpack(dir)
 }
 
-func (b *bench) measureImport(ctx context.Context, set *dataSet, i int) error {
+func (b *bench) measureImport(ctx context.Context, set *dataSet, i int, again bool) error {
 	dataDir := filepath.Join(b.dir, fmt.Sprintf("store-%d", i))
 	s, err := b.start(ctx, dataDir, set.dir)
 	if err != nil {
@@ -82,6 +84,11 @@ func (b *bench) measureImport(ctx context.Context, set *dataSet, i int) error {
 	sizes, err := diskBytes(dataDir)
 	if err != nil {
 		return err
+	}
+	if again {
+		if err := b.measureAgain(ctx, s, set); err != nil {
+			return err
+		}
 	}
 	used, err := s.stop()
 	if err != nil {
@@ -101,6 +108,19 @@ func (b *bench) measureImport(ctx context.Context, set *dataSet, i int) error {
 	)
 	b.report.add(kilnRun, figures...)
 	return os.RemoveAll(dataDir)
+}
+
+// measureAgain imports what is already there. Lines that the first import
+// refused may be refused again or be found equal.
+func (b *bench) measureAgain(ctx context.Context, s *server, set *dataSet) error {
+	result, took, err := s.runImport(ctx, set.files, "IncrementalLoad")
+	if err != nil {
+		return err
+	}
+	b.report.add(againRun, append(throughput(set.resources, set.bytes, took),
+		figure{"loaded or found equal", float64(result.loaded()), ""},
+		figure{"refused", float64(result.refused()), ""})...)
+	return nil
 }
 
 func (c *importCommand) measureCopy(ctx context.Context, b *bench, p *postgres, set *dataSet) error {
