@@ -40,8 +40,8 @@ const (
 	// disk, a history that reads many blocks.
 	operationTimeout = time.Minute
 
-	// drainBytesMax and drainTime bound what is read of a body that is too
-	// large, so that the client can finish sending and see the refusal; it is
+	// drainBytesMax and drainTime bound what is read of a request that is too
+	// large or not HTTP, so that the client can finish sending and see the refusal; it is
 	// taken to have finished when nothing came for drainIdleTime.
 	drainBytesMax = 64 << 20
 	drainTime     = 5 * time.Second

@@ -71,7 +71,7 @@ func decodePagingToken(text string) (pagingToken, error) {
 		return pagingToken{}, errToken
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || b[0] != tokenVersion {
+	if err != nil || len(b) != tokenBytes || b[0] != tokenVersion { // line ends are skipped by the decoder
 		return pagingToken{}, errToken
 	}
 	if castagnoli(b[:tokenBytes-4]) != binary.BigEndian.Uint32(b[tokenBytes-4:]) {

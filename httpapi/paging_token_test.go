@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"strings"
 	"testing"
 
 	"kiln/engine"
@@ -45,6 +46,8 @@ func FuzzPagingToken(f *testing.F) {
 	token := sampleToken()
 	f.Add(token.encode())
 	f.Add("")
+	f.Add(strings.Repeat("\n", len(token.encode())))
+	f.Add(token.encode()[:60] + strings.Repeat("\r", 30))
 	f.Fuzz(func(t *testing.T, text string) {
 		token, err := decodePagingToken(text)
 		if err == nil && token.encode() != text {

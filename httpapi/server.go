@@ -173,13 +173,16 @@ func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 	x := &exchange{server: s, ctx: ctx, row: rowNone}
 	var head *fasthttp.ErrSmallBuffer
 	var network net.Error
+	isTimeout := errors.As(err, &network) && network.Timeout()
+	if !isTimeout {
+		drain(ctx.Conn())
+	}
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		drain(ctx.Conn())
 		err = bodyTooLarge(s.opts.BodyBytesMax)
 	case errors.As(err, &head):
 		err = &problem{fasthttp.StatusRequestHeaderFieldsTooLarge, codeTooLong, fmt.Sprintf("Request line and headers are longer than %d bytes.", headBytesMax)}
-	case errors.As(err, &network) && network.Timeout():
+	case isTimeout:
 		err = &problem{fasthttp.StatusRequestTimeout, codeTimeout, "The request took too long to arrive."}
 	default:
 		err = &problem{fasthttp.StatusBadRequest, codeInvalid, "The request is not valid HTTP."}
