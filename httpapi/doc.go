@@ -18,7 +18,7 @@
 //   - Files are sent with their length, so that a failed read ends the
 //     connection and a cut answer never looks complete.
 //
-// Files: server.go (configuration, life), limits.go, route.go (addresses),
+// Files: server.go (configuration, life), limits.go, body_budget.go, route.go (addresses),
 // interactions.go (the table), exchange.go (one request and its answer),
 // headers.go, query.go, errors.go, outcome.go, read.go, write.go, history.go,
 // paging_token.go, import.go, export.go, download.go, capability.go, health.go,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -179,6 +180,9 @@ func (x *exchange) fail(err error) {
 	p, known := asProblem(err)
 	if !known || p.status >= fasthttp.StatusInternalServerError && p.status != fasthttp.StatusNotImplemented {
 		x.server.opts.Logger.Error("request failed", "interaction", x.server.table.name(x.row), "status", p.status, "request", x.requestID(), "error", err)
+	}
+	if p.status == fasthttp.StatusServiceUnavailable {
+		x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
 	x.outcome(p.status, issue{"error", p.code, p.text})
 }

@@ -7,6 +7,12 @@ const (
 	// examples has 29.7 MB; the log takes records of up to 48 MiB.
 	bodyBytesDefault = 32 << 20
 
+	// bodiesBytesMax bounds all request bodies in memory together, at least two
+	// of the largest; bodies up to bodyBytesUncounted are left out, since
+	// connectionsMax of them are 256 MiB.
+	bodiesBytesMax     = 256 << 20
+	bodyBytesUncounted = 64 << 10
+
 	// headBytesMax bounds request line and headers, and is the read buffer that
 	// each connection holds. 4 KiB, the library's default, is too small for
 	// long search addresses.

@@ -19,6 +19,7 @@ const (
 	codeNotSupported  = "not-supported"
 	codeProcessing    = "processing"
 	codeStructure     = "structure"
+	codeThrottled     = "throttled"
 	codeTimeout       = "timeout"
 	codeTooLong       = "too-long"
 	codeTransient     = "transient"

@@ -45,6 +45,7 @@ type Server struct {
 	metrics  *serverMetrics
 	scanners sync.Pool // of *fhir.Scanner
 	gzips    *gzipPool
+	bodies   *bodyBudget
 	stopping atomic.Bool
 	// work is cancelled when Shutdown gives up on requests in flight.
 	work       context.Context
@@ -70,6 +71,7 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), gzips: newGzipPool()}
+	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
 	s.metrics = newServerMetrics(s.table)
 	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }
 	s.work, s.cancelWork = context.WithCancel(context.Background())
@@ -81,10 +83,11 @@ func New(opts Options) (*Server, error) {
 // decides anything.
 func (s *Server) config() *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler:       s.handle,
-		ErrorHandler:  s.refuseUnread,
-		ExpectHandler: s.expect,
-		Logger:        libraryLogger{s.opts.Logger},
+		Handler:        s.handle,
+		HeaderReceived: s.bodies.received,
+		ErrorHandler:   s.refuseUnread,
+		ExpectHandler:  s.expect,
+		Logger:         libraryLogger{s.opts.Logger},
 
 		MaxRequestBodySize: s.opts.BodyBytesMax,
 		ReadBufferSize:     headBytesMax,
@@ -143,6 +146,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	started := s.opts.Now()
 	x := &exchange{server: s, ctx: ctx, row: rowNone}
 	defer func() {
+		s.bodies.release(&ctx.Request.Header)
 		if r := recover(); r != nil {
 			s.opts.Logger.Error("request panicked", "interaction", s.table.name(x.row), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			ctx.Response.Reset()
@@ -159,6 +163,11 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 
 // expect answers "Expect: 100-continue" before the body is sent.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
+	if s.bodies.isRefused(&ctx.Request.Header) {
+		x := &exchange{server: s, ctx: ctx, row: rowNone}
+		x.fail(noRoomForBody())
+		return fasthttp.StatusServiceUnavailable
+	}
 	if ctx.Request.Header.ContentLength() > s.opts.BodyBytesMax {
 		x := &exchange{server: s, ctx: ctx, row: rowNone}
 		x.fail(bodyTooLarge(s.opts.BodyBytesMax))
@@ -177,7 +186,10 @@ func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 	if !isTimeout {
 		drain(ctx.Conn())
 	}
+	noRoom := s.bodies.release(&ctx.Request.Header)
 	switch {
+	case noRoom:
+		err = noRoomForBody()
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		err = bodyTooLarge(s.opts.BodyBytesMax)
 	case errors.As(err, &head):
@@ -210,6 +222,10 @@ func drain(conn net.Conn) {
 
 func bodyTooLarge(limit int) *problem {
 	return &problem{fasthttp.StatusRequestEntityTooLarge, codeTooLong, fmt.Sprintf("The request body is larger than %d bytes.", limit)}
+}
+
+func noRoomForBody() *problem {
+	return &problem{fasthttp.StatusServiceUnavailable, codeThrottled, "Too many large requests are being handled; try again."}
 }
 
 // libraryLogger passes on what the HTTP library logs.

@@ -85,3 +85,31 @@ func TestTooLargeBodyIsRefusedToOrdinaryClients(t *testing.T) {
 		t.Errorf("got %d %s", a.status, code)
 	}
 }
+
+func TestLargeBodiesShareABudget(t *testing.T) {
+	s := newBareServer(t, nil)
+	s.bodies.free = 100 << 10
+	f := func(request string, status int) {
+		t.Helper()
+		answers := s.raw(t, request)
+		if len(answers) != 1 || answers[0].status != status {
+			t.Fatalf("got %d answers, first %+v", len(answers), answers[0])
+		}
+		if status != 503 {
+			return
+		}
+		if code, _ := answers[0].outcome(t); code != "throttled" || answers[0].header.Get("Retry-After") != "1" {
+			t.Errorf("got %s, Retry-After %q", code, answers[0].header.Get("Retry-After"))
+		}
+	}
+	body := strings.Repeat("x", 90<<10)
+	post := "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: "
+	f(post+strconv.Itoa(len(body))+"\r\n\r\n"+body, 404)
+	f(post+strconv.Itoa(2*len(body))+"\r\n\r\n"+body+body, 503)
+	f(post+strconv.Itoa(2*len(body))+"\r\nExpect: 100-continue\r\n\r\n", 503)
+	f("POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\n0\r\n\r\n", 503)
+	f(post+strconv.Itoa(len(body))+"\r\n\r\n"+body, 404)
+	if s.bodies.free != 100<<10 {
+		t.Errorf("%d bytes of the budget are free afterwards", s.bodies.free)
+	}
+}
