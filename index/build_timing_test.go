@@ -1,0 +1,193 @@
+package index
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"kiln/fhir"
+	"kiln/internal/vfs"
+)
+
+// sharedDir is where test data lies beside the repository.
+func sharedDir() string {
+	if dir := os.Getenv("KILN_SHARED"); dir != "" {
+		return dir
+	}
+	return filepath.Join("..", "..", "shared")
+}
+
+// corpusLines reads every NDJSON file below the shared data set, or skips.
+func corpusLines(tb testing.TB, set string) (lines [][]byte, bytes int64) {
+	tb.Helper()
+	var names []string
+	for _, ext := range []string{"gz", "zst"} {
+		for _, pattern := range []string{"*.ndjson." + ext, "*/*.ndjson." + ext} {
+			found, _ := filepath.Glob(filepath.Join(sharedDir(), "data", set, pattern))
+			names = append(names, found...)
+		}
+	}
+	if len(names) == 0 {
+		tb.Skipf("no data set %s below %s", set, sharedDir())
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if strings.HasPrefix(filepath.Base(name), "_") {
+			continue
+		}
+		for _, line := range fileLines(tb, name) {
+			lines = append(lines, line)
+			bytes += int64(len(line))
+		}
+	}
+	return lines, bytes
+}
+
+func fileLines(tb testing.TB, name string) (lines [][]byte) {
+	tb.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer file.Close()
+	s := bufio.NewScanner(file)
+	if strings.HasSuffix(name, ".gz") {
+		r, err := gzip.NewReader(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		s = bufio.NewScanner(r)
+	} else {
+		r, err := zstd.NewReader(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer r.Close()
+		s = bufio.NewScanner(r)
+	}
+	s.Buffer(nil, 64<<20)
+	for s.Scan() {
+		lines = append(lines, append([]byte(nil), s.Bytes()...))
+	}
+	if s.Err() != nil {
+		tb.Fatal(s.Err())
+	}
+	return lines
+}
+
+// scanned is a resource with its terms, so that a benchmark builds without scanning.
+type scanned struct {
+	res   fhir.Resource
+	terms [][]byte
+}
+
+type recorder struct{ terms [][]byte }
+
+func (x *recorder) Value(_ fhir.PathID, _ fhir.Kind, text []byte) {
+	x.terms = append(x.terms, append([]byte(nil), text...))
+}
+func (x *recorder) Begin(fhir.PathID) {}
+func (x *recorder) End(fhir.PathID)   {}
+
+func scanCorpus(tb testing.TB, set string) (all []scanned, bytes int64) {
+	tb.Helper()
+	lines, bytes := corpusLines(tb, set)
+	paths, err := fhir.NewPaths(PathRules())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := fhir.NewScanner(fhir.ScannerOptions{Paths: paths})
+	for _, line := range lines {
+		x := &recorder{}
+		res, err := s.Scan(line, x)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		kept := *res
+		kept.Body = append([]byte(nil), res.Body...)
+		kept.ID = append([]byte(nil), res.ID...)
+		all = append(all, scanned{kept, x.terms})
+	}
+	return all, bytes
+}
+
+func buildCorpus(b *testing.B, fs vfs.FS, dir string, id RunID, all []scanned) (RunMeta, int64) {
+	builder, err := NewBuilder(BuilderOptions{FS: fs, Dir: dir, ID: id})
+	if err != nil {
+		b.Fatal(err)
+	}
+	x := NewExtractor()
+	x.Reset(builder)
+	for i := range all {
+		r := &all[i]
+		for _, t := range r.terms {
+			x.Value(pathReference, fhir.KindString, t)
+		}
+		if _, err := builder.Append(r.res.Type, r.res.ID, r.res.IDAt, r.res.Body, r.res.Splice); err != nil {
+			b.Fatal(err)
+		}
+	}
+	memory := builder.MemoryBytes()
+	builder.SortKeys()
+	row := Row{LastUpdated: fhir.Instant{Milli: 1, OffsetMinutes: fhir.OffsetZ}}
+	var last []byte
+	for c := builder.KeyCursor(); c.Next(); last = c.Key() {
+		row.VersionID++
+		if string(last) != string(c.Key()) {
+			row.VersionID = 1
+		}
+		row.Type = all[c.Ordinal()].res.Type
+		builder.SetRow(c.Ordinal(), row)
+	}
+	meta, err := builder.Seal(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return meta, memory
+}
+
+// cpuSeconds is what this process has used of all cores; on a busy machine it
+// tells more than the clock does.
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// BenchmarkBuild measures AddTerm, Append and Seal in runs of 200,000 rows.
+// KILN_BENCH names the data set (default public-mini; bench is the large one).
+func BenchmarkBuild(b *testing.B) {
+	set := os.Getenv("KILN_BENCH")
+	if set == "" {
+		set = "public-mini"
+	}
+	all, bytes := scanCorpus(b, set)
+	const rowsPerRun = 200_000
+	dir := b.TempDir()
+	id := RunID(0)
+	var disk, memory int64
+	b.SetBytes(bytes)
+	b.ReportAllocs()
+	used := cpuSeconds()
+	for b.Loop() {
+		disk, memory = 0, 0
+		for start := 0; start < len(all); start += rowsPerRun {
+			id++
+			meta, held := buildCorpus(b, vfs.OS(), dir, id, all[start:min(start+rowsPerRun, len(all))])
+			disk += meta.Bytes
+			memory = max(memory, held)
+		}
+	}
+	b.ReportMetric((cpuSeconds()-used)/float64(b.N), "cpu-s/op")
+	b.ReportMetric(float64(disk)/float64(len(all)), "disk-B/row")
+	b.ReportMetric(float64(memory), "memory-B")
+	b.ReportMetric(float64(len(all)), "rows")
+}
