@@ -1,0 +1,25 @@
+// Package bulk runs the $import and $export jobs of one store.
+//
+// An import reads its inputs in request order, cuts their decompressed bytes
+// into units and the units into chunks of whole lines, scans every line once in
+// parallel workers that each fill one run, and then resolves the rows of the
+// round key by key against the store: which version a line becomes, which
+// lines are refused, which rows write nothing. A round is published whole,
+// with the job's progress in the same record. Invariants:
+//
+//   - the result is that of reading the lines one by one in request order,
+//     where a unit resolves as one batch; it never depends on how many workers
+//     there are or where rounds end;
+//   - a line is counted exactly once, as loaded or as refused, and a refused
+//     line is in the error file of its input, in line order, before the round
+//     that counts it is published;
+//   - memory is bounded by bytes: chunk buffers, builders, refusals of a round.
+//
+// Files: options, limits · parameters, import_request, import_address (what a
+// request may say) · source, source_file, source_http, readahead, decompress
+// (where bytes come from) · splitter, feed (chunks in order) · line, refusal,
+// error_file (what lines are refused) · resolve, resolve_dated (pure: versions
+// of one key) · round, round_merge, round_compare, round_publish · progress,
+// registration, import_job, manager · export_request, export_job, export_sink ·
+// download.
+package bulk

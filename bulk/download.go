@@ -1,0 +1,74 @@
+package bulk
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+
+	"kiln/internal/vfs"
+)
+
+// Download is an open file to serve; Close it.
+type Download struct {
+	Bytes int64
+	file  vfs.File
+}
+
+// ReadAt follows io.ReaderAt.
+func (d *Download) ReadAt(p []byte, off int64) (int, error) { return d.file.ReadAt(p, off) }
+
+// Close gives the file back.
+func (d *Download) Close() error { return d.file.Close() }
+
+func fileNotFound(name string) error {
+	return &RequestError{Status: 404, Code: "not-found", Text: fmt.Sprintf("The requested file %q was not found.", name)}
+}
+
+// ErrorFile opens an error file of an import for reading. The name is looked
+// up among the job's own; it never becomes a path as it came.
+func (m *Manager) ErrorFile(id int64, name string) (*Download, error) {
+	m.mu.Lock()
+	record, err := m.getImport(id)
+	if err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	result := record.Result
+	if j := m.imports[id]; j != nil {
+		if p, ok := j.status(new(ImportStatus)); ok {
+			result = p
+		}
+	}
+	m.mu.Unlock()
+	for i, in := range record.Request.Inputs {
+		if i < len(result.Inputs) && result.Inputs[i][progressErrorBytes] > 0 && errorFileName(id, i, in.Type) == name {
+			files := newErrorFiles(m.opts.Store.FS(), m.opts.Store.Dir(), id)
+			return openDownload(files.fs, path.Join(files.dir, name), result.Inputs[i][progressErrorBytes])
+		}
+	}
+	return nil, fileNotFound(name)
+}
+
+// ExportFile opens a file of a finished export for reading.
+func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	record, err := m.getExport(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range record.Files {
+		if f.Name == name && record.State == Completed {
+			return openDownload(m.opts.Store.FS(), path.Join(m.opts.ExportDir, strconv.FormatInt(id, 10), name), f.Bytes)
+		}
+	}
+	return nil, fileNotFound(name)
+}
+
+func openDownload(fsys vfs.FS, name string, bytes int64) (*Download, error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %q: %w", name, err)
+	}
+	return &Download{Bytes: bytes, file: file}, nil
+}

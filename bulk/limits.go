@@ -1,0 +1,60 @@
+package bulk
+
+// Every limit of a job. Memory is bounded by bytes; the sums are in the
+// comments so that a change can be judged.
+const (
+	// UnitBytesDefault is the batch size when processingUnitBytesToRead is 0
+	// or absent, as Microsoft's server has it.
+	UnitBytesDefault = 10_000_000
+	// UnitBytesMax bounds a batch: a unit is resolved whole, so its rows and
+	// refusals are in memory together. Bigger requests get this size.
+	UnitBytesMax = 32 << 20
+	// LineBytesMax is the longest line that is read; longer lines are refused
+	// one by one. The largest R4 example Bundle has 29.7 MB.
+	LineBytesMax = 64 << 20
+	// chunkBytes is what a worker takes at a time: large enough that handing
+	// it over costs nothing, small enough that workers end a round together.
+	chunkBytes = 1 << 20
+	// chunksPerReader buffers are filled ahead by each input reader.
+	chunksPerReader = 4
+	// readersMax inputs are open at a time; later ones are read ahead while
+	// the first is consumed.
+	readersMax = 4
+	// longBytesMax bounds all chunks that were grown for long lines: two
+	// lines of the greatest length, or one and its next doubling.
+	longBytesMax = 3 * LineBytesMax
+	// builderBytesMax ends a round when the builders hold this much in memory
+	// on average per worker: about 130,000 resources of a kilobyte.
+	builderBytesMax = 80 << 20
+	// roundBytesMax bounds all builders of a round, however many workers.
+	roundBytesMax = 512 << 20
+	// refusalBytesMax ends a round when its refused lines take this much.
+	refusalBytesMax = 16 << 20
+	// windowBytesMax bounds the keys with older versions that are resolved
+	// together, so that the old bodies are read in file order.
+	windowBytesMax = 48 << 20
+	// decoderWindowBytesMax is the largest zstd window: what `zstd --long`
+	// and level 22 write.
+	decoderWindowBytesMax = 128 << 20
+	// expansionMax and expansionBytesMin stop decompression bombs: an input
+	// may grow this many times once it has given this many bytes. Real NDJSON
+	// grows 10 to 60 times.
+	expansionMax      = 2000
+	expansionBytesMin = 1 << 30
+	// inputsMax files in one request, the documented limit.
+	inputsMax = 10_000
+	// probesMax inputs are asked for size and ETag at a time.
+	probesMax = 16
+	// importsMax and exportsMax jobs run at a time; more are queued.
+	importsMax = 2
+	exportsMax = 2
+	// futureMilliMax is how far a kept lastUpdated may be ahead of the clock.
+	futureMilliMax = 10_000
+	// refusedTextMax bounds what a refusal quotes from its line.
+	refusedTextMax = 1024
+	// exportLinesMax lines in one export file.
+	exportLinesMax = 100_000
+	// exportBufferBytes is written to a file at a time; one buffer for each
+	// type and worker (146 types at most).
+	exportBufferBytes = 128 << 10
+)

@@ -1,0 +1,352 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"runtime"
+	"sync"
+	"time"
+
+	"kiln/engine"
+	"kiln/fhir"
+	"kiln/index"
+	"kiln/internal/vfs"
+)
+
+// State of a job.
+type State uint8
+
+const (
+	Running State = iota
+	Completed
+	Failed
+	Cancelled
+)
+
+// InputResult is the outcome of one input, in request order.
+type InputResult struct {
+	Type      string `json:"type"` // "" is null in the answer
+	URL       string
+	Loaded    int64
+	Refused   int64
+	ErrorFile string // base name of its NDJSON error file; "" when none
+}
+
+// ImportStatus is what the status address tells.
+type ImportStatus struct {
+	ID              int64
+	State           State
+	TransactionTime time.Time // of the registration
+	Request         string
+	Inputs          []InputResult
+	BytesDone       int64 // of BytesTotal (0: unknown), as stored (compressed) bytes
+	BytesTotal      int64
+	Error           *RequestError // for Failed
+}
+
+// Manager runs the jobs of one store.
+type Manager struct {
+	opts      Options
+	logger    *slog.Logger
+	addresses *addresses
+	client    *httpClient
+	paths     *fhir.Paths // what the scanners look for
+	ctx       context.Context
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+	importing chan struct{} // one token for each import that runs
+	exporting chan struct{}
+
+	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
+	closed  bool
+	imports map[int64]*importJob // that run or wait to run
+	exports map[int64]*exportJob
+}
+
+// NewManager resumes what a former process left running.
+func NewManager(ctx context.Context, opts Options) (*Manager, error) {
+	if opts.Store == nil || opts.Now == nil || opts.NewID == nil {
+		panic("BUG: Store, Now and NewID are required")
+	}
+	if opts.Workers <= 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	if opts.InputFS == nil {
+		opts.InputFS = vfs.OS()
+	}
+	if opts.ExportDir == "" {
+		opts.ExportDir = path.Join(opts.Store.Dir(), "exports")
+	}
+	allowed, err := newAddresses(opts.ImportRoots, opts.ImportOrigins)
+	if err != nil {
+		return nil, err
+	}
+	paths, err := fhir.NewPaths(index.PathRules())
+	if err != nil {
+		return nil, fmt.Errorf("cannot compile the paths of search terms: %w", err)
+	}
+	m := &Manager{
+		opts: opts, logger: opts.Logger, addresses: allowed, paths: paths, client: newHTTPClient(allowed, opts.RetryWait),
+		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
+		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
+	}
+	if m.logger == nil {
+		m.logger = slog.Default()
+	}
+	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return m, m.resume()
+}
+
+// resume starts the jobs that a former process left running.
+func (m *Manager) resume() error {
+	records, err := m.loadImports()
+	if err != nil {
+		return err
+	}
+	exports, err := m.loadExports()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range records {
+		if err := m.launchImport(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range exports {
+		m.launchExport(r)
+	}
+	return nil
+}
+
+// Close stops running jobs where they can go on later, and waits.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.stop()
+	m.running.Wait()
+	m.client.client.HTTPClient.CloseIdleConnections()
+	return nil
+}
+
+// StartImport registers (or finds) the job and returns its id. An equal
+// request finds the former job: a running or completed one as it is, a failed
+// or cancelled one goes on from where it was.
+func (m *Manager) StartImport(_ context.Context, r *ImportRequest) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return 0, engine.ErrClosed
+	}
+	hash := importHash(r)
+	id, err := m.findImport(hash)
+	if err != nil {
+		return 0, err
+	}
+	if id != 0 {
+		return id, m.restartImport(id)
+	}
+	if id, err = m.nextJob(); err != nil {
+		return 0, err
+	}
+	record := &importRecord{ID: id, Hash: hash, Created: m.opts.Now().UTC(), Request: *r}
+	if err := m.putImport(record); err != nil {
+		return 0, err
+	}
+	if err := m.putImportHash(record); err != nil {
+		return 0, fmt.Errorf("cannot register import %d: %w", id, err)
+	}
+	return id, m.launchImport(record)
+}
+
+// restartImport lets a failed or cancelled job go on. The caller holds m.mu.
+func (m *Manager) restartImport(id int64) error {
+	record, err := m.getImport(id)
+	if err != nil {
+		return err
+	}
+	if record.State == Running && m.imports[id] == nil {
+		return m.launchImport(record) // it failed, and the catalog could not be told
+	}
+	if record.State != Failed && record.State != Cancelled {
+		return nil
+	}
+	record.State, record.Error = Running, nil
+	if err := m.putImport(record); err != nil {
+		return err
+	}
+	return m.launchImport(record)
+}
+
+// launchImport starts a job's goroutine. The caller holds m.mu. A cancelled
+// job that is still ending is waited for first.
+func (m *Manager) launchImport(record *importRecord) error {
+	before := m.imports[record.ID]
+	ctx, cancel := context.WithCancel(m.ctx)
+	j := &importJob{id: record.ID, request: &record.Request, cancel: cancel, stopped: make(chan struct{})}
+	m.imports[record.ID] = j
+	m.running.Add(1)
+	go func() {
+		defer m.running.Done()
+		defer cancel()
+		defer close(j.stopped)
+		if before != nil {
+			<-before.stopped
+		}
+		m.finishImport(j, m.runImport(ctx, j, record))
+	}()
+	return nil
+}
+
+// runImport waits for its turn and runs.
+func (m *Manager) runImport(ctx context.Context, j *importJob, record *importRecord) error {
+	select {
+	case m.importing <- struct{}{}:
+		defer func() { <-m.importing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := m.prepareImport(j, record); err != nil {
+		return err
+	}
+	return j.run(ctx)
+}
+
+// finishImport records how a job ended. One that was stopped by Close stays
+// running in the catalog.
+func (m *Manager) finishImport(j *importJob, err error) {
+	if m.recordImportEnd(j, err) {
+		m.endProgress(j.id)
+	}
+}
+
+// recordImportEnd tells whether the job is completed.
+func (m *Manager) recordImportEnd(j *importJob, err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.imports[j.id] == j {
+		delete(m.imports, j.id)
+	}
+	if err != nil && isStop(err) && m.ctx.Err() != nil {
+		return false
+	}
+	record, readErr := m.getImport(j.id)
+	if readErr != nil {
+		m.logger.Error("cannot record the end of an import", "import", j.id, "error", readErr)
+		return false
+	}
+	if j.prepared {
+		record.Result = j.published
+	}
+	switch {
+	case record.State == Cancelled:
+	case err == nil:
+		record.State = Completed
+	default:
+		record.State, record.Error = Failed, failure(err)
+		m.logger.Error("an import failed", "import", j.id, "error", err)
+	}
+	if err := m.putImport(record); err != nil {
+		m.logger.Error("cannot record the end of an import", "import", j.id, "error", err)
+		return false
+	}
+	return record.State == Completed
+}
+
+// endProgress lets the store forget a completed job's progress; the catalog
+// has it. What fails here is done at the next start.
+func (m *Manager) endProgress(id int64) {
+	if m.opts.Store.Progress(uint64(id)) == nil {
+		return
+	}
+	ingest, err := m.opts.Store.BeginIngest(m.ctx)
+	if err == nil {
+		err = ingest.Publish(m.ctx, uint64(id), nil, func() []byte { return nil })
+	}
+	if err != nil && !isStop(err) {
+		m.logger.Warn("cannot end the progress of an import", "import", id, "error", err)
+	}
+}
+
+// ImportStatus, CancelImport, ExportStatus and DeleteExport return a
+// *RequestError 404 for an unknown id.
+func (m *Manager) ImportStatus(id int64) (*ImportStatus, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	record, err := m.getImport(id)
+	if err != nil {
+		return nil, err
+	}
+	s := &ImportStatus{ID: id, State: record.State, TransactionTime: record.Created, Request: record.Request.URL, Error: record.Error}
+	result := record.Result
+	if j := m.imports[id]; j != nil {
+		if p, ok := j.status(s); ok {
+			result = p
+		}
+	}
+	for i, in := range record.Request.Inputs {
+		entry := InputResult{Type: in.Type, URL: in.URL}
+		if i < len(result.Inputs) {
+			entry.Loaded, entry.Refused = result.Inputs[i][progressLoaded], result.Inputs[i][progressRefused]
+		}
+		if entry.Refused > 0 {
+			entry.ErrorFile = errorFileName(id, i, in.Type)
+		}
+		s.Inputs = append(s.Inputs, entry)
+	}
+	return s, nil
+}
+
+// CancelImport stops a running job; what it published stays.
+func (m *Manager) CancelImport(id int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	record, err := m.getImport(id)
+	if err != nil {
+		return err
+	}
+	switch record.State {
+	case Cancelled:
+		return nil
+	case Completed, Failed:
+		return &RequestError{Status: 409, Code: "processing", Text: "Import operation has already completed"}
+	}
+	record.State = Cancelled
+	j := m.imports[id]
+	if j != nil {
+		if p, ok := j.status(new(ImportStatus)); ok {
+			record.Result = p
+		}
+	}
+	if err := m.putImport(record); err != nil {
+		return err
+	}
+	if j != nil {
+		j.cancel()
+	}
+	return nil
+}
+
+// WaitImport returns when the job is no longer running.
+func (m *Manager) WaitImport(ctx context.Context, id int64) (*ImportStatus, error) {
+	for {
+		m.mu.Lock()
+		j := m.imports[id]
+		m.mu.Unlock()
+		if j == nil {
+			return m.ImportStatus(id)
+		}
+		select {
+		case <-j.stopped:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func isNoSpace(err error) bool { return errors.Is(err, engine.ErrNoSpace) || vfs.IsNoSpace(err) }

@@ -1,0 +1,43 @@
+package bulk
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"kiln/engine"
+	"kiln/internal/vfs"
+)
+
+// Options are explicit. Store, Now and NewID are required.
+type Options struct {
+	Store             *engine.Store
+	Now               func() time.Time
+	NewID             func() uint64
+	Logger            *slog.Logger
+	ImportRoots       []string // absolute directories; file:// inputs only below them
+	ImportOrigins     []string // scheme://host[:port]; http(s):// inputs only from them
+	ExportDir         string   // "": exports/ in the data directory
+	InitialImportMode bool
+	Workers           int    // 0: runtime.GOMAXPROCS
+	InputFS           vfs.FS // file:// inputs are read from it; nil: vfs.OS()
+	// RoundBytes ends a round at this much builder memory; 0: the default.
+	// Tests make it small to get many rounds.
+	RoundBytes int64
+	// RetryWait is the first pause before an HTTP request is tried again; 0: one second.
+	RetryWait time.Duration
+}
+
+// RequestError is a refused request: HTTP status, OperationOutcome issue code and text.
+type RequestError struct {
+	Status int
+	Code   string
+	Text   string
+}
+
+func (e *RequestError) Error() string { return e.Text }
+
+// badRequest is a 400 with the code that most refusals have.
+func badRequest(format string, args ...any) *RequestError {
+	return &RequestError{Status: 400, Code: "invalid", Text: fmt.Sprintf(format, args...)}
+}

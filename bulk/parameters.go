@@ -1,0 +1,79 @@
+package bulk
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// parameter is one parameter (or part) of a Parameters resource.
+type parameter struct {
+	name  string
+	value string // the text of any primitive value[x]; "" when there is none
+	parts []parameter
+}
+
+// parseParameters reads a Parameters resource. Values of any primitive type
+// are taken as text, as Microsoft's server does: valueUri, valueString and
+// valueCode are the same.
+func parseParameters(body []byte) ([]parameter, bool) {
+	var top map[string]json.RawMessage
+	if json.Unmarshal(body, &top) != nil || jsonText(top["resourceType"]) != "Parameters" {
+		return nil, false
+	}
+	return parseParameterList(top["parameter"], 1)
+}
+
+// parseParameterList reads `parameter` (depth 1) or `part` (depth 2; deeper
+// parts have no meaning here and are not looked at).
+func parseParameterList(raw json.RawMessage, depth int) ([]parameter, bool) {
+	if raw == nil || depth > 2 {
+		return nil, true
+	}
+	var list []map[string]json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return nil, false
+	}
+	out := make([]parameter, 0, len(list))
+	for _, members := range list {
+		p := parameter{name: jsonText(members["name"])}
+		for key, value := range members {
+			if strings.HasPrefix(key, "value") {
+				p.value = jsonText(value)
+			}
+		}
+		var ok bool
+		if p.parts, ok = parseParameterList(members["part"], depth+1); !ok {
+			return nil, false
+		}
+		out = append(out, p)
+	}
+	return out, true
+}
+
+// jsonText is the text of a JSON string, or the literal of a number or boolean.
+func jsonText(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	if len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || raw[0] == 'n' {
+		return ""
+	}
+	return string(raw)
+}
+
+// first finds the first parameter of a name; names are case-sensitive.
+func first(list []parameter, name string) (parameter, bool) {
+	for _, p := range list {
+		if p.name == name {
+			return p, true
+		}
+	}
+	return parameter{}, false
+}
+
+// firstValue is the value of the first parameter of a name.
+func firstValue(list []parameter, name string) string {
+	p, _ := first(list, name)
+	return p.value
+}

@@ -1,0 +1,156 @@
+package bulk
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"kiln/engine"
+)
+
+// Keys in the catalog. Job numbers are written with leading zeros so that a
+// list is in order.
+const (
+	keyNextJob    = "job/next"
+	keyImport     = "import/"
+	keyImportHash = "import-hash/"
+	keyExport     = "export/"
+)
+
+func jobKey(prefix string, id int64) string { return prefix + fmt.Sprintf("%019d", id) }
+
+// importRecord is a registered import in the catalog.
+type importRecord struct {
+	ID      int64         `json:"id"`
+	Hash    string        `json:"hash"`
+	Created time.Time     `json:"created"`
+	State   State         `json:"state"`
+	Request ImportRequest `json:"request"`
+	Error   *RequestError `json:"error,omitempty"`
+	Result  progress      `json:"result"` // when it is not running
+}
+
+// importHash identifies equal requests: everything that decides what an
+// import does, and what Microsoft's server takes into account. Force is not.
+func importHash(r *ImportRequest) string {
+	definition := *r
+	definition.Force = false
+	raw, err := json.Marshal(&definition)
+	if err != nil {
+		panic("BUG: an import request cannot be written: " + err.Error())
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// nextJob takes a job number. The caller holds m.mu.
+func (m *Manager) nextJob() (int64, error) {
+	next := int64(1)
+	raw, err := m.opts.Store.CatalogGet(keyNextJob)
+	if err != nil && !errors.Is(err, engine.ErrNotFound) {
+		return 0, fmt.Errorf("cannot read the next job's number: %w", err)
+	}
+	if err == nil {
+		if next, err = strconv.ParseInt(string(raw), 10, 64); err != nil {
+			return 0, fmt.Errorf("cannot read the next job's number: %w", err)
+		}
+	}
+	if err := m.opts.Store.CatalogPut(keyNextJob, strconv.AppendInt(nil, next+1, 10)); err != nil {
+		return 0, fmt.Errorf("cannot write the next job's number: %w", err)
+	}
+	return next, nil
+}
+
+// putImport writes a record. The hash points to it from the first write on;
+// loadImports repairs what a crash between the two left.
+func (m *Manager) putImport(r *importRecord) error {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		panic("BUG: an import cannot be written: " + err.Error())
+	}
+	if err := m.opts.Store.CatalogPut(jobKey(keyImport, r.ID), raw); err != nil {
+		return fmt.Errorf("cannot write import %d: %w", r.ID, err)
+	}
+	return nil
+}
+
+func (m *Manager) getImport(id int64) (*importRecord, error) {
+	if id <= 0 {
+		return nil, importNotFound(id)
+	}
+	raw, err := m.opts.Store.CatalogGet(jobKey(keyImport, id))
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil, importNotFound(id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read import %d: %w", id, err)
+	}
+	return parseImport(raw)
+}
+
+func parseImport(raw []byte) (*importRecord, error) {
+	r := new(importRecord)
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("cannot read an import's record: %w", err)
+	}
+	return r, nil
+}
+
+func importNotFound(id int64) error {
+	return &RequestError{Status: 404, Code: "not-found", Text: fmt.Sprintf("The requested import job %q was not found.", strconv.FormatInt(id, 10))}
+}
+
+// findImport looks a request's hash up; 0 when it is new.
+func (m *Manager) findImport(hash string) (int64, error) {
+	raw, err := m.opts.Store.CatalogGet(keyImportHash + hash)
+	if errors.Is(err, engine.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot look an import up: %w", err)
+	}
+	return strconv.ParseInt(string(raw), 10, 64)
+}
+
+func (m *Manager) putImportHash(r *importRecord) error {
+	return m.opts.Store.CatalogPut(keyImportHash+r.Hash, strconv.AppendInt(nil, r.ID, 10))
+}
+
+// loadImports lists the imports that a former process left running, and puts
+// in order what a crash left half done.
+func (m *Manager) loadImports() (running []*importRecord, err error) {
+	var ended []int64
+	err = m.opts.Store.CatalogList(keyImport, func(key string, value []byte) error {
+		if !strings.HasPrefix(key, keyImport) {
+			return nil
+		}
+		r, err := parseImport(value)
+		if err != nil {
+			return err
+		}
+		switch {
+		case r.State == Running:
+			running = append(running, r)
+		case r.State == Completed && m.opts.Store.Progress(uint64(r.ID)) != nil:
+			ended = append(ended, r.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the imports: %w", err)
+	}
+	for _, r := range running {
+		if err := m.putImportHash(r); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range ended {
+		m.endProgress(id)
+	}
+	return running, nil
+}

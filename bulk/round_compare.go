@@ -1,0 +1,213 @@
+package bulk
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"kiln/engine"
+	"kiln/fhir"
+)
+
+// window holds keys whose rows must be compared with older contents. The
+// comparisons are done in the order in which the old bodies lie in the store,
+// so that each block is read and decoded once, and the keys are resolved after.
+type window struct {
+	bytes    int64
+	keys     []windowKey
+	arena    []byte // key texts
+	lines    []lineAt
+	versions []engine.KeyVersion
+	compares []comparison
+}
+
+// windowKey is one key; its slices are ends in the window's arenas.
+type windowKey struct {
+	key, lines, versions, compares span
+}
+
+// span is a part of an arena.
+type span struct{ from, to int32 }
+
+func spanOf[T any](arena []T, s span) []T { return arena[s.from:s.to:s.to] }
+
+// comparison asks whether a row has the content of a stored version.
+type comparison struct {
+	at      lineAt
+	line    int32 // index in its key
+	version int32 // index in its key's versions
+	owner   int32 // the key in the window
+	same    bool
+}
+
+// Bytes in memory of the window's parts, for its bound.
+const (
+	windowKeyBytes     = 32
+	windowLineBytes    = 8
+	windowVersionBytes = 56
+	comparisonBytes    = 24
+)
+
+// add takes the key at hand, its lines and those of its versions that matter:
+// all when a line is dated, only the current one otherwise.
+func (w *window) add(m *merge, key []byte, versions []engine.KeyVersion) {
+	k := windowKey{
+		key:      span{int32(len(w.arena)), int32(len(w.arena) + len(key))},
+		lines:    span{int32(len(w.lines)), int32(len(w.lines) + len(m.lines))},
+		versions: span{from: int32(len(w.versions))},
+		compares: span{from: int32(len(w.compares))},
+	}
+	dated := false
+	for _, at := range m.lines {
+		dated = dated || m.row(at).class != classUndated
+	}
+	w.arena = append(w.arena, key...)
+	w.lines = append(w.lines, m.lines...)
+	for _, v := range versions {
+		if dated || v.Current {
+			w.versions = append(w.versions, v)
+		}
+	}
+	k.versions.to = int32(len(w.versions))
+	w.addComparisons(m, int32(len(w.keys)), w.versions[k.versions.from:])
+	k.compares.to = int32(len(w.compares))
+	w.keys = append(w.keys, k)
+	w.bytes += int64(len(key)) + windowKeyBytes + int64(len(m.lines))*windowLineBytes +
+		int64(k.versions.to-k.versions.from)*windowVersionBytes + int64(k.compares.to-k.compares.from)*comparisonBytes
+}
+
+// addComparisons lists what the resolver is likely to ask: the first undated
+// line against the current version, and dated lines against versions of their
+// date. What else it asks is read on the spot.
+func (w *window) addComparisons(m *merge, owner int32, versions []engine.KeyVersion) {
+	undated := false
+	for i, at := range m.lines {
+		r := m.row(at)
+		if r.class == classUndated && (undated || r.deleted) {
+			undated = true
+			continue
+		}
+		undated = undated || r.class == classUndated
+		for n, v := range versions {
+			if r.class == classUndated && v.Current || r.class != classUndated && v.LastUpdated.Milli == r.milli {
+				w.compares = append(w.compares, comparison{at: at, line: int32(i), version: int32(n), owner: owner})
+			}
+		}
+	}
+}
+
+// reset empties the window and keeps its memory.
+func (w *window) reset() {
+	w.bytes = 0
+	w.keys, w.arena, w.lines = w.keys[:0], w.arena[:0], w.lines[:0]
+	w.versions, w.compares = w.versions[:0], w.compares[:0]
+}
+
+// flushWindow compares and resolves everything in the window.
+func (m *merge) flushWindow(ctx context.Context) error {
+	w := &m.window
+	if len(w.keys) == 0 {
+		return nil
+	}
+	if err := m.compareAll(ctx); err != nil {
+		return err
+	}
+	for _, k := range w.keys {
+		compares := spanOf(w.compares, k.compares)
+		lines, versions := spanOf(w.lines, k.lines), spanOf(w.versions, k.versions)
+		key := spanOf(w.arena, k.key)
+		same := func(line int, v known) (bool, error) {
+			for i := range compares {
+				if int(compares[i].line) == line && ^compares[i].version == v.ref {
+					return compares[i].same, nil
+				}
+			}
+			return m.compareNow(key, lines, versions, line, v)
+		}
+		if err := m.resolveKey(key, versions, lines, same); err != nil {
+			return err
+		}
+	}
+	w.reset()
+	return nil
+}
+
+// compareAll answers the window's comparisons, each worker's rows by one
+// goroutine, since a builder reads back for one at a time.
+func (m *merge) compareAll(ctx context.Context) error {
+	byWorker := make([][]int32, len(m.round.workers))
+	for i := range m.window.compares {
+		worker := m.window.compares[i].at.worker
+		byWorker[worker] = append(byWorker[worker], int32(i))
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, list := range byWorker {
+		group.Go(func() error { return m.compareSome(ctx, list) })
+	}
+	return group.Wait()
+}
+
+func (m *merge) compareSome(ctx context.Context, list []int32) error {
+	w := &m.window
+	version := func(c *comparison) (key []byte, v engine.KeyVersion) {
+		k := &w.keys[c.owner]
+		return spanOf(w.arena, k.key), spanOf(w.versions, k.versions)[c.version]
+	}
+	slices.SortFunc(list, func(a, b int32) int {
+		_, left := version(&w.compares[a])
+		_, right := version(&w.compares[b])
+		return cmp.Or(cmp.Compare(left.Place.Run, right.Place.Run), cmp.Compare(left.Place.Ordinal, right.Place.Ordinal))
+	})
+	for n, i := range list {
+		if n%256 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c := &w.compares[i]
+		key, v := version(c)
+		same, err := m.sameAsStored(key, c.at, v)
+		if err != nil {
+			return err
+		}
+		c.same = same
+	}
+	return nil
+}
+
+// sameAsStored compares a row with a version of the store.
+func (m *merge) sameAsStored(key []byte, at lineAt, v engine.KeyVersion) (bool, error) {
+	old, err := m.snapshot.BodyAt(key, v)
+	if err != nil {
+		return false, fmt.Errorf("cannot read a stored version: %w", err)
+	}
+	fresh, err := m.round.workers[at.worker].builder.Body(at.ordinal)
+	if err != nil {
+		return false, fmt.Errorf("cannot read back a line: %w", err)
+	}
+	return sameContent(fresh.Body, old.Body), nil
+}
+
+// sameContent is fhir.EqualContent with its usual answer first.
+func sameContent(a, b []byte) bool { return bytes.Equal(a, b) || fhir.EqualContent(a, b) }
+
+// compareNow answers a question that was not foreseen: lines of one key in
+// several units, mostly.
+func (m *merge) compareNow(key []byte, lines []lineAt, versions []engine.KeyVersion, line int, v known) (bool, error) {
+	if v.ref < 0 {
+		return m.sameAsStored(key, lines[line], versions[^v.ref])
+	}
+	earlier := lines[v.ref]
+	stored, err := m.round.workers[earlier.worker].builder.Body(earlier.ordinal)
+	if err != nil {
+		return false, fmt.Errorf("cannot read back a line: %w", err)
+	}
+	left := bytes.Clone(stored.Body)
+	fresh, err := m.round.workers[lines[line].worker].builder.Body(lines[line].ordinal)
+	if err != nil {
+		return false, fmt.Errorf("cannot read back a line: %w", err)
+	}
+	return sameContent(left, fresh.Body), nil
+}
