@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"kiln/internal/vfs"
+)
+
+// catalog is the small key-value store of jobs: registrations and their ends.
+// What a job has published is in the log, not here. Badger, with synchronous
+// writes; every option that we depend on is named. A value is cut into chunks,
+// because large values would go to Badger's value log, whose collection we do
+// not trust:
+//
+//	key:   the caller's | 0x00 | chunk number u16 big endian
+//	value: CRC32C of the whole value u32 | count of chunks u16 | the chunk
+type catalog struct {
+	db *badger.DB
+}
+
+const (
+	// CatalogValueBytesMax bounds a value: a registration of 10,000 inputs has
+	// about 2 MB. All chunks must fit one transaction, which is 15 % of
+	// catalogMemTableBytes.
+	CatalogValueBytesMax  = 4 << 20
+	catalogMemTableBytes  = 32 << 20
+	catalogChunkBytes     = 512 << 10
+	catalogChunkHeader    = 6
+	catalogValueLogBytes  = 1 << 20 // unused, but Badger makes one
+	catalogValueThreshold = 1 << 20 // above every chunk
+)
+
+func openCatalog(opts Options) (*catalog, error) {
+	dir := opts.Dir + "/" + catalogDir
+	if opts.CatalogInMem {
+		dir = ""
+	}
+	o := badger.DefaultOptions(dir).
+		WithInMemory(opts.CatalogInMem).
+		WithSyncWrites(true).
+		WithLogger(nil).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithMemTableSize(catalogMemTableBytes).
+		WithNumMemtables(2).
+		WithNumCompactors(2).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithValueThreshold(catalogValueThreshold).
+		WithValueLogFileSize(catalogValueLogBytes).
+		WithChecksumVerificationMode(options.OnTableRead)
+	if opts.CatalogInMem {
+		o = o.WithMemTableSize(catalogMemTableBytesSim).WithValueThreshold(catalogMemTableBytesSim / 10)
+	}
+	db, err := badger.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
+	}
+	return &catalog{db: db}, nil
+}
+
+// catalogMemTableBytesSim keeps simulations, which open stores by the
+// thousand, from clearing memory most of the time.
+const catalogMemTableBytesSim = 1 << 20
+
+func (c *catalog) close() error { return c.db.Close() }
+
+func catalogKey(key string, chunk int) []byte {
+	return binary.BigEndian.AppendUint16(append([]byte(key), 0), uint16(chunk))
+}
+
+// CatalogPut sets a value, durable on return.
+func (s *Store) CatalogPut(key string, value []byte) error {
+	if len(value) > CatalogValueBytesMax {
+		return fmt.Errorf("cannot put %d bytes into the catalog, at most %d: %w", len(value), CatalogValueBytesMax, ErrTooLarge)
+	}
+	if err := s.refuseWrites(); err != nil && !errors.Is(err, ErrReadOnly) {
+		return err // a full disk would end the process: Badger writes through a mapping
+	}
+	chunks := max(1, (len(value)+catalogChunkBytes-1)/catalogChunkBytes)
+	err := s.catalog.db.Update(func(txn *badger.Txn) error {
+		for i := range chunks {
+			part := value[i*catalogChunkBytes : min(len(value), (i+1)*catalogChunkBytes)]
+			b := binary.LittleEndian.AppendUint32(nil, bodyCRC(value))
+			b = binary.LittleEndian.AppendUint16(b, uint16(chunks))
+			if err := txn.Set(catalogKey(key, i), append(b, part...)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write %q to the catalog: %w", key, noSpace(err))
+	}
+	return nil
+}
+
+// CatalogGet returns a copy of the value. ErrNotFound.
+func (s *Store) CatalogGet(key string) ([]byte, error) {
+	var value []byte
+	err := s.catalog.db.View(func(txn *badger.Txn) error {
+		var err error
+		value, err = catalogValue(txn, key)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %q from the catalog: %w", key, err)
+	}
+	return value, nil
+}
+
+// catalogValue puts the chunks together and verifies the whole.
+func catalogValue(txn *badger.Txn, key string) ([]byte, error) {
+	value := []byte{}
+	var crc uint32
+	for i, chunks := 0, 1; i < chunks; i++ {
+		item, err := txn.Get(catalogKey(key, i))
+		if errors.Is(err, badger.ErrKeyNotFound) && i == 0 {
+			return nil, ErrNotFound
+		}
+		if err != nil {
+			return nil, err
+		}
+		err = item.Value(func(b []byte) error {
+			if len(b) < catalogChunkHeader {
+				return errShortPayload
+			}
+			crc, chunks = binary.LittleEndian.Uint32(b), int(binary.LittleEndian.Uint16(b[4:]))
+			value = append(value, b[catalogChunkHeader:]...)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if bodyCRC(value) != crc {
+		return nil, &vfs.CorruptError{File: catalogDir, What: fmt.Sprintf("the value of %q fails its checksum", key)}
+	}
+	return value, nil
+}
+
+// CatalogDelete removes a value, durable on return. A missing one is no error.
+func (s *Store) CatalogDelete(key string) error {
+	err := s.catalog.db.Update(func(txn *badger.Txn) error {
+		for i := range CatalogValueBytesMax/catalogChunkBytes + 1 {
+			if _, err := txn.Get(catalogKey(key, i)); errors.Is(err, badger.ErrKeyNotFound) {
+				return nil
+			}
+			if err := txn.Delete(catalogKey(key, i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot delete %q from the catalog: %w", key, noSpace(err))
+	}
+	return nil
+}
+
+// CatalogList calls fn for each value whose key begins with prefix, in key
+// order, as of one moment. fn owns the value.
+func (s *Store) CatalogList(prefix string, fn func(key string, value []byte) error) error {
+	return s.catalog.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			k := it.Item().KeyCopy(nil)
+			if len(k) < 3 || binary.BigEndian.Uint16(k[len(k)-2:]) != 0 {
+				continue // not a first chunk
+			}
+			key := string(k[:len(k)-3])
+			value, err := catalogValue(txn, key)
+			if err != nil {
+				return fmt.Errorf("cannot read %q from the catalog: %w", key, err)
+			}
+			if err := fn(key, value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+
+	"github.com/cespare/xxhash/v2"
+
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+const (
+	// checkpointsKept: should the newest be damaged, the older one and the log
+	// above it give the same state.
+	checkpointsKept = 2
+	// checkpointIngestsMax: so many imports without a checkpoint make the next
+	// open slow (each opens its runs and applies its marks one by one).
+	checkpointIngestsMax = 64
+)
+
+// checkpoint writes the state to a file and trims the log. flushMu is held.
+func (s *Store) checkpoint(ctx context.Context) error {
+	var c *checkpointFile
+	if err := s.inSlot(ctx, func() error {
+		c = s.capture()
+		return nil
+	}); err != nil {
+		return err
+	}
+	if c.lsn == s.checkpoints[len(s.checkpoints)-1].lsn {
+		return s.trimLog()
+	}
+	data, err := c.marshal()
+	if err != nil {
+		return err
+	}
+	name := path.Join(s.path(checkpointsDir), checkpointFileName(c.lsn))
+	if err := vfs.WriteFileAtomic(s.opts.FS, name, data); err != nil {
+		return fmt.Errorf("cannot write a checkpoint: %w", noSpace(err))
+	}
+	rec := checkpointRecord{lsn: c.lsn, flushed: c.flushed, hash: xxhash.Sum64(data)}
+	if err := s.inSlot(ctx, func() error { return s.logCheckpoint(rec) }); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.checkpoints = append(s.checkpoints, checkpointMark{lsn: c.lsn, flushed: c.flushed})
+	s.mu.Unlock()
+	s.foldMarks()
+	return errors.Join(s.dropOldCheckpoints(), s.trimLog())
+}
+
+// checkpointMark is a checkpoint file that exists.
+type checkpointMark struct{ lsn, flushed uint64 }
+
+// capture takes the state for a checkpoint. Slot only: nothing moves.
+func (s *Store) capture() *checkpointFile {
+	v := s.view
+	empty := true
+	for _, g := range v.gens {
+		empty = empty && g.count.Load() == 0
+	}
+	if empty {
+		s.flushed = s.visible // nothing below needs a replay
+	}
+	c := &checkpointFile{
+		storeID: s.format.storeID, lsn: s.visible, flushed: s.flushed, clock: s.clock.mark(),
+		nextRun: s.nextRun.Load(), progress: maps.Clone(s.progress),
+	}
+	for _, r := range v.runs {
+		c.runs = append(c.runs, checkpointRun{
+			meta: r.run.Meta(), publishLSN: r.publishLSN, kind: r.kind,
+			superseded: r.superseded(s.visible), void: r.void,
+		})
+	}
+	s.ingestsSinceCheckpoint = 0
+	return c
+}
+
+func (s *Store) logCheckpoint(rec checkpointRecord) error {
+	if s.poison.Load() != nil {
+		return ErrReadOnly
+	}
+	placed, err := s.append([]wal.Entry{{Type: wal.TypeCheckpoint, Payload: rec.marshal()}})
+	if err != nil {
+		return err
+	}
+	s.publish(uint64(placed[0].LSN))
+	return nil
+}
+
+// foldMarks moves supersessions that every live snapshot sees into the base bitmaps.
+func (s *Store) foldMarks() {
+	s.mu.Lock()
+	oldest, v := s.visible, s.view
+	for lsn := range s.snapshots {
+		oldest = min(oldest, lsn)
+	}
+	v.refs++
+	s.mu.Unlock()
+	for _, r := range v.runs {
+		r.fold(oldest)
+	}
+	s.mu.Lock()
+	gone := s.unref(v)
+	s.mu.Unlock()
+	s.retire(gone)
+}
+
+// dropOldCheckpoints removes all files but the newest ones.
+func (s *Store) dropOldCheckpoints() error {
+	for len(s.checkpoints) > checkpointsKept {
+		name := path.Join(s.path(checkpointsDir), checkpointFileName(s.checkpoints[0].lsn))
+		if err := s.opts.FS.Remove(name); err != nil {
+			return fmt.Errorf("cannot remove an old checkpoint: %w", err)
+		}
+		s.mu.Lock()
+		s.checkpoints = s.checkpoints[1:]
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// trimLog removes the log that neither checkpoint, nor any live view's head,
+// needs.
+func (s *Store) trimLog() error {
+	s.mu.Lock()
+	upto := s.checkpoints[0].flushed + 1
+	s.mu.Unlock()
+	if oldest, any := s.oldestNeeded(); any {
+		upto = min(upto, oldest)
+	}
+	if err := s.log.Trim(wal.LSN(upto)); err != nil {
+		return fmt.Errorf("cannot trim the log: %w", err)
+	}
+	return nil
+}
+
+// noSpace marks an error of a full disk as ErrNoSpace.
+func noSpace(err error) error {
+	if err != nil && vfs.IsNoSpace(err) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}

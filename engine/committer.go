@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"kiln/wal"
+)
+
+// The committer is the one goroutine that appends to the log and changes the
+// state. Two kinds of work reach it:
+//
+//   - commits: requests that are grouped, one append and one fsync a group.
+//     While the fsync runs, the next group gathers in the channel; that is the
+//     whole group-commit mechanism, no timer.
+//   - slots: functions that run alone between two groups (turning over the
+//     head, publishing runs, taking a consistent picture for a checkpoint).
+//
+// When the head is twice its size and a flush is on its way, commits wait and
+// slots go on, so that the flush can publish.
+
+const (
+	// commitQueueRequests is how many requests wait at most; more wait in the
+	// channel's senders. A group never has more.
+	commitQueueRequests = 1024
+	// groupBytesMax ends a group early: 8 MiB take about as long to write as
+	// an fsync.
+	groupBytesMax = 8 << 20
+	// queuedBytesMax bounds the bodies of all waiting Commits together. It must
+	// be at least wal.PayloadBytesMax.
+	queuedBytesMax = 4 * wal.PayloadBytesMax
+)
+
+// slotOp is a function for the slot.
+type slotOp struct {
+	run  func() error
+	done chan error
+}
+
+// inSlot runs fn in the committer, between two groups. ctx counts only until
+// fn is taken up.
+func (s *Store) inSlot(ctx context.Context, fn func() error) error {
+	op := slotOp{run: fn, done: make(chan error, 1)}
+	select {
+	case s.slots <- op:
+		return <-op.done
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopping:
+		return ErrClosed
+	}
+}
+
+func (s *Store) commitLoop() {
+	defer close(s.stopped)
+	stalled := false
+	for {
+		commits := s.commits
+		if s.mustStall() {
+			commits = nil
+			if !stalled {
+				s.stats.stalls.Add(1)
+			}
+		}
+		stalled = commits == nil
+		select {
+		case <-s.stopping:
+			return
+		case op := <-s.slots:
+			op.done <- op.run()
+		case r := <-commits:
+			s.commitGroup(s.gather(r))
+		}
+	}
+}
+
+// mustStall: the head is at twice its size and a flush will make room.
+func (s *Store) mustStall() bool {
+	return s.headFull() && s.flushErr == nil && !s.opts.PrepareInline
+}
+
+// headFull: one generation waits for its flush and the next is full as well.
+func (s *Store) headFull() bool {
+	v := s.view
+	return len(v.gens) > 1 && v.active().bytes.Load() >= s.opts.HeadBytes
+}
+
+// gather takes what waits behind the first request, within the group's bounds.
+func (s *Store) gather(first *request) []*request {
+	group := s.group[:0]
+	bytes := int64(0)
+	for r := first; ; {
+		if r.state.CompareAndSwap(requestQueued, requestTaken) {
+			group = append(group, r)
+			bytes += r.bytes
+		}
+		if len(group) >= commitQueueRequests || bytes >= groupBytesMax {
+			break
+		}
+		select {
+		case r = <-s.commits:
+			continue
+		default:
+		}
+		break
+	}
+	s.group = group
+	return group
+}
+
+// refuseWrites is the reason why nothing can be written now; nil: it can.
+func (s *Store) refuseWrites() error {
+	if err := s.poison.Load(); err != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, *err)
+	}
+	if s.opts.FreeBytesMin > 0 {
+		free, err := s.opts.FS.FreeBytes(s.opts.Dir)
+		if err != nil {
+			return fmt.Errorf("%w: cannot ask for the free space of %q: %w", ErrReadOnly, s.opts.Dir, err)
+		}
+		if free < s.opts.FreeBytesMin {
+			return fmt.Errorf("%w: %d bytes are free, at least %d must be", ErrNoSpace, free, s.opts.FreeBytesMin)
+		}
+	}
+	return nil
+}
+
+// refuseCommits adds the case of a head that cannot be flushed: it must not
+// grow without bound.
+func (s *Store) refuseCommits() error {
+	if err := s.refuseWrites(); err != nil {
+		return err
+	}
+	if !s.headFull() || s.flushErr == nil {
+		return nil
+	}
+	s.kickFlush()
+	reason := ErrReadOnly
+	if errors.Is(s.flushErr, ErrNoSpace) {
+		reason = ErrNoSpace
+	}
+	return fmt.Errorf("%w: the head is full and cannot be flushed: %w", reason, s.flushErr)
+}
+
+// append writes records to the log. Any error but ErrOutcomeUnknown says that
+// nothing was written; after that one the store takes no more writes.
+func (s *Store) append(entries []wal.Entry) ([]wal.Placed, error) {
+	next := uint64(s.log.LastLSN()) + 1
+	placed, err := s.log.Append(entries)
+	switch {
+	case errors.Is(err, wal.ErrOutcomeUnknown):
+		return nil, s.fail(err)
+	case errors.Is(err, wal.ErrPoisoned):
+		return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case errors.Is(err, wal.ErrNoSpace):
+		return nil, fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(err, wal.ErrTooLarge):
+		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case err != nil:
+		return nil, fmt.Errorf("cannot write to the log: %w", err) // nothing was written
+	}
+	for i := range placed {
+		if uint64(placed[i].LSN) != next+uint64(i) {
+			panic(fmt.Sprintf("BUG: record %d of a group that begins at LSN %d got LSN %d", i, next, placed[i].LSN))
+		}
+	}
+	return placed, nil
+}
+
+// fail makes the store read-only for good and returns "outcome unknown".
+func (s *Store) fail(err error) error {
+	if s.poison.CompareAndSwap(nil, &err) {
+		s.opts.Logger.Error("the store takes no more writes until it is opened again", "error", err)
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// publish makes lsn visible, after everything up to it is applied.
+func (s *Store) publish(lsn uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lsn < s.visible {
+		panic("BUG: the visible LSN goes back")
+	}
+	s.visible = lsn
+}

@@ -1,0 +1,38 @@
+// Package engine is the versioned store: commits, imports, snapshots, reads,
+// histories and scans over one data directory.
+//
+// The log is the truth. A COMMIT record holds the versions of one atomic
+// write, an INGEST record the runs of an import or of a flush; both hold
+// everything that replay needs, the superseded places included, so that
+// recovery is pure application and never a lookup. A run is immutable. All
+// else (the head, the superseded bitmaps, job progress) is rebuilt from the
+// newest checkpoint and the records after it.
+//
+// Rules that everything rests on:
+//
+//   - One goroutine, the committer, owns the log and changes the state. A
+//     caller looks up and compares outside; the committer only checks again
+//     what was written since the caller looked ("the slot").
+//   - Append, fsync, apply, publish the LSN, then acknowledge: in this order.
+//     A reader sees an LSN only when all of it is applied.
+//   - A snapshot is (LSN, view). A view is an immutable list of runs and head
+//     generations; it is counted, and what no view holds any more is closed.
+//     Supersessions carry the LSN that made them, so an old snapshot does not
+//     see newer ones. Lock order: Store.mu, then runState.mu.
+//   - A failed append is either "nothing written" (no space: nothing is
+//     applied, the store goes on) or "unknown" (the store takes no more
+//     writes, and keeps every file that the record may name).
+//   - A run file is sealed and durable before the record that names it; a
+//     checkpoint is durable before the log below it is trimmed, and the
+//     trimming goes only below the older of the two checkpoints that are kept
+//     and below every live snapshot's head.
+//   - Nothing is deleted at open before the whole replay succeeded.
+//
+// Files: options.go, errors.go; store.go (open, close), format_file.go,
+// filenames.go, checkpoint.go, checkpoint_file.go, recovery.go,
+// recovery_apply.go; record_version.go, record_commit.go, record_ingest.go,
+// record_checkpoint.go; committer.go (the slot), commit.go (the caller),
+// commit_group.go (group commit); head.go, head_dir.go, head_filter.go;
+// run_state.go, view.go, snapshot.go, lookup.go; history*.go, scan.go;
+// flush.go; ingest.go, conflict.go, publish.go; catalog.go, fsck.go, stats.go.
+package engine

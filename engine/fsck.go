@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"kiln/index"
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+// Problem is damage that Fsck found.
+type Problem struct {
+	File   string
+	Offset int64
+	What   string
+}
+
+// fsck is one check of a data directory.
+type fsck struct {
+	fs     vfs.FS
+	dir    string
+	report func(Problem)
+}
+
+// Fsck reads every byte of a data directory that no server has open, and
+// changes nothing but the LOCK file. Damage goes to report; an error is what
+// kept it from reading, or why the directory is refused.
+func Fsck(ctx context.Context, fsys vfs.FS, dir string, report func(Problem)) error {
+	format, fresh, err := inspectDir(fsys, dir)
+	var corrupt *vfs.CorruptError
+	if errors.As(err, &corrupt) {
+		report(problemOf(err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fresh {
+		return fmt.Errorf("cannot check %q: %w", dir, ErrForeign)
+	}
+	lock, err := lockDir(fsys, dir)
+	if err != nil {
+		return err
+	}
+	f := &fsck{fs: fsys, dir: dir, report: report}
+	return errors.Join(f.check(ctx, format), lock.Close())
+}
+
+func (f *fsck) check(ctx context.Context, format formatFile) error {
+	damaged := false
+	_, err := wal.Verify(ctx, f.fs, path.Join(f.dir, logDir), func(err error) {
+		damaged = true
+		f.report(problemOf(err))
+	})
+	if err != nil {
+		return err
+	}
+	r := &recovery{fs: f.fs, dir: f.dir}
+	if err := f.checkCheckpoints(r, format); err != nil {
+		return err
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if !damaged {
+		if err := f.replay(ctx, r); err != nil {
+			f.report(problemOf(err))
+		}
+	}
+	return f.checkRuns(ctx, r)
+}
+
+// checkCheckpoints reports every damaged checkpoint, not only when none is good.
+func (f *fsck) checkCheckpoints(r *recovery, format formatFile) error {
+	names, err := f.fs.List(path.Join(f.dir, checkpointsDir))
+	if err != nil {
+		return fmt.Errorf("cannot list the checkpoints: %w", err)
+	}
+	for _, name := range names {
+		if _, ok := parseHexName(name, checkpointSuffix); !ok {
+			continue
+		}
+		if _, err := r.readCheckpoint(path.Join(f.dir, checkpointsDir, name), format.storeID); err != nil {
+			f.report(problemOf(err))
+		}
+	}
+	found, err := r.loadCheckpoint(format.storeID)
+	if !found {
+		f.report(Problem{File: path.Join(f.dir, checkpointsDir), What: "there is no checkpoint"})
+	}
+	var corrupt *vfs.CorruptError
+	if errors.As(err, &corrupt) {
+		return nil // reported above
+	}
+	return err
+}
+
+// replay applies the log after the checkpoint, as opening would.
+func (f *fsck) replay(ctx context.Context, r *recovery) error {
+	_, err := wal.Dump(ctx, f.fs, path.Join(f.dir, logDir), func(rec wal.Record) error {
+		if uint64(rec.LSN) <= r.checkpoint.flushed {
+			return nil
+		}
+		return r.replay(ctx, rec)
+	})
+	if err != nil {
+		return err
+	}
+	if r.lastLSN < r.checkpoint.lsn {
+		return &vfs.CorruptError{File: path.Join(f.dir, logDir), What: "the log ends before the checkpoint"}
+	}
+	return nil
+}
+
+func (f *fsck) checkRuns(ctx context.Context, r *recovery) error {
+	dir := path.Join(f.dir, runsDir)
+	for id, meta := range r.metas {
+		if err := index.Verify(ctx, f.fs, dir, id, func(e *vfs.CorruptError) { f.report(problemOf(e)) }); err != nil {
+			f.report(problemOf(r.missing(meta, err)))
+		}
+	}
+	return ctx.Err()
+}
+
+// problemOf tells an error as a problem.
+func problemOf(err error) Problem {
+	var corrupt *vfs.CorruptError
+	if errors.As(err, &corrupt) {
+		return Problem{File: corrupt.File, Offset: corrupt.Offset, What: corrupt.What}
+	}
+	return Problem{What: err.Error()}
+}

@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"sort"
+	"sync/atomic"
+
+	"kiln/fhir"
+	"kiln/index"
+	"kiln/wal"
+)
+
+// none stands for "no ordinal".
+const none = -1
+
+// headEntry is a version that lies in the log. All fields but superseded are
+// set before the entry is counted in headGen.count, and never change.
+type headEntry struct {
+	key         string // index.AppendKey
+	lsn         uint64
+	at          wal.Position // of the body
+	bodyBytes   uint32
+	crc         uint32 // of the body
+	versionID   int64
+	lastUpdated fhir.Instant
+	typ         fhir.TypeCode
+	deleted     bool
+	idBytes     uint8
+	idAt        uint32
+	splice      fhir.Splice
+	index       uint32 // number inside its record
+	// prev is the key's former version in this generation; best the one with
+	// the highest positive versionId among this one and all before it. Or none.
+	prev, best int32
+	// superseded is the LSN from which the version is not current; 0: it is.
+	// Atomic: the committer stores while snapshots read.
+	superseded uint64
+}
+
+// isCurrentAt tells whether the entry is in a scan at lsn.
+func (e *headEntry) isCurrentAt(lsn uint64) bool {
+	at := atomic.LoadUint64(&e.superseded)
+	return e.lsn <= lsn && (at == 0 || at > lsn)
+}
+
+// supersede makes the entry not current from lsn on. Slot and recovery only.
+func (e *headEntry) supersede(lsn uint64) { atomic.StoreUint64(&e.superseded, lsn) }
+
+// entryOverheadBytes is what an entry costs in memory next to its body: the
+// struct, the key, the directory's node.
+const entryOverheadBytes = 320
+
+// headChunkEntries: entries never move, so that pointers to them stay good.
+const headChunkEntries = 512
+
+type headChunk [headChunkEntries]headEntry
+
+// headGen is one generation of the head: the versions committed between two
+// flushes, in LSN order. The committer alone appends; anybody may read the
+// first count entries without a lock.
+type headGen struct {
+	// base is the number of the first entry since the store was opened; entry
+	// numbers are how places in the head are told (Place.Ordinal).
+	base   uint64
+	dir    *headDir
+	filter keyFilter
+	chunks atomic.Pointer[[]*headChunk]
+	count  atomic.Int64
+	bytes  atomic.Int64
+	// refs counts the views that hold the generation. Guarded by Store.mu.
+	refs int
+}
+
+func newHeadGen(base uint64, headBytes int64) (*headGen, error) {
+	dir, err := openHeadDir(headBytes)
+	if err != nil {
+		return nil, err
+	}
+	g := &headGen{base: base, dir: dir}
+	g.chunks.Store(&[]*headChunk{})
+	return g, nil
+}
+
+func (g *headGen) entry(i int) *headEntry {
+	return &(*g.chunks.Load())[i/headChunkEntries][i%headChunkEntries]
+}
+
+// countAt is the number of entries with an LSN up to lsn.
+func (g *headGen) countAt(lsn uint64) int {
+	n := int(g.count.Load())
+	if n == 0 || g.entry(n-1).lsn <= lsn {
+		return n
+	}
+	return sort.Search(n, func(i int) bool { return g.entry(i).lsn > lsn })
+}
+
+// firstLSN is the oldest entry's; 0 when there is none.
+func (g *headGen) firstLSN() uint64 {
+	if g.count.Load() == 0 {
+		return 0
+	}
+	return g.entry(0).lsn
+}
+
+// add appends entries, in LSN order, and makes them readable at lsn and later.
+// Committer and recovery only.
+func (g *headGen) add(entries []headEntry, lsn uint64) error {
+	batch := make(map[string]int32, len(entries))
+	fresh := make([]keyOrdinal, 0, len(entries))
+	n := int(g.count.Load())
+	added := int64(0)
+	for i := range entries {
+		e := &entries[i]
+		prev, ok := batch[e.key]
+		if !ok {
+			var err error
+			if prev, err = g.latest([]byte(e.key), lsn); err != nil {
+				return err
+			}
+		}
+		g.place(n, e, prev)
+		batch[e.key] = int32(n)
+		fresh = append(fresh, keyOrdinal{e.key, int32(n)})
+		added += int64(e.bodyBytes) + entryOverheadBytes
+		n++
+	}
+	// The entries are written before they are counted, and counted before a
+	// reader can find them through the directory.
+	g.count.Store(int64(n))
+	g.bytes.Add(added)
+	for i := range entries {
+		g.filter.add(index.KeyHash([]byte(entries[i].key)))
+	}
+	return g.dir.put(fresh, lsn)
+}
+
+// place writes entry i, whose key's former version is prev.
+func (g *headGen) place(i int, e *headEntry, prev int32) {
+	chunks := *g.chunks.Load()
+	if i/headChunkEntries == len(chunks) {
+		grown := append(chunks, new(headChunk))
+		g.chunks.Store(&grown)
+		chunks = grown
+	}
+	slot := &chunks[i/headChunkEntries][i%headChunkEntries]
+	*slot = *e
+	slot.prev, slot.best = prev, none
+	if prev != none {
+		slot.best = g.entry(int(prev)).best
+	}
+	if e.versionID > 0 && (slot.best == none || g.entry(int(slot.best)).versionID < e.versionID) {
+		slot.best = int32(i)
+	}
+}
+
+// latest is the ordinal of the key's newest version as of lsn, or none.
+func (g *headGen) latest(key []byte, lsn uint64) (int32, error) {
+	if !g.filter.mayContain(index.KeyHash(key)) {
+		return none, nil
+	}
+	return g.dir.get(key, lsn)
+}
+
+// current is the key's version with the highest positive versionId as of lsn; nil: none.
+func (g *headGen) current(key []byte, lsn uint64) (*headEntry, error) {
+	i, err := g.latest(key, lsn)
+	if err != nil || i == none {
+		return nil, err
+	}
+	if best := g.entry(int(i)).best; best != none {
+		return g.entry(int(best)), nil
+	}
+	return nil, nil
+}
+
+// versions calls fn for every version of the key as of lsn, newest commit
+// first, until it returns false.
+func (g *headGen) versions(key []byte, lsn uint64, fn func(ordinal int32, e *headEntry) bool) error {
+	i, err := g.latest(key, lsn)
+	if err != nil {
+		return err
+	}
+	for i != none {
+		e := g.entry(int(i))
+		if !fn(i, e) {
+			return nil
+		}
+		i = e.prev
+	}
+	return nil
+}
+
+// find returns the entry of a place as records hold it; nil: not here.
+func (g *headGen) find(lsn uint64, number uint32) *headEntry {
+	n := int(g.count.Load())
+	i := sort.Search(n, func(i int) bool {
+		e := g.entry(i)
+		return e.lsn > lsn || (e.lsn == lsn && e.index >= number)
+	})
+	if i == n || g.entry(i).lsn != lsn || g.entry(i).index != number {
+		return nil
+	}
+	return g.entry(i)
+}

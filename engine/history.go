@@ -1,0 +1,308 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"kiln/fhir"
+	"kiln/index"
+)
+
+// HistoryQuery selects versions, newest lastUpdated first.
+type HistoryQuery struct {
+	Type        fhir.TypeCode // 0: the whole system
+	ID          []byte        // with Type: one resource
+	SinceMilli  int64         // lastUpdated >= ; 0: no bound
+	BeforeMilli int64         // lastUpdated < ; 0: no bound
+	Count       int           // at most this many; 0 or less: all
+	After       HistoryCursor // zero: from the newest
+	LSN         uint64        // only versions committed up to it; 0: the snapshot's
+}
+
+// HistoryCursor is a place in a history that stays right across flushes and restarts:
+// Skip versions of the group (Milli, LSN) were already delivered.
+type HistoryCursor struct {
+	Milli int64
+	LSN   uint64
+	Skip  uint32
+}
+
+// The order of a history is (lastUpdated, LSN) descending. Versions that agree
+// in both, a group, were written by one record; among them those in the head
+// come first, by falling number in the record, then runs by falling id, and in
+// a run falling ordinals. A flush keeps that order: its run has the highest id
+// so far, and its ordinals rise with LSN and number. So (milli, LSN, skip) names
+// the same place before and after a flush or a restart.
+
+// History calls fn for each version. next is where the following page starts;
+// more is false at the end. ErrNotFound for an ID that never was.
+func (n *Snapshot) History(ctx context.Context, q HistoryQuery, fn func(*Version) error) (next HistoryCursor, more bool, err error) {
+	sources, err := n.historySources(&q)
+	if err != nil {
+		return next, false, err
+	}
+	next = q.After
+	for delivered := 0; ; delivered++ {
+		if err := ctx.Err(); err != nil {
+			return next, false, err
+		}
+		best, err := newest(sources)
+		if err != nil {
+			return next, false, err
+		}
+		if best == nil {
+			return next, false, nil
+		}
+		if q.Count > 0 && delivered == q.Count {
+			return next, true, nil
+		}
+		item := best.head
+		v, err := n.read(item.found)
+		if err != nil {
+			return next, false, err
+		}
+		if err := fn(&v); err != nil {
+			return next, false, err
+		}
+		if next.Milli != item.milli || next.LSN != item.lsn {
+			next = HistoryCursor{Milli: item.milli, LSN: item.lsn}
+		}
+		next.Skip++
+		if err := best.advance(); err != nil {
+			return next, false, err
+		}
+	}
+}
+
+// historyItem is one version on its way out.
+type historyItem struct {
+	milli int64
+	lsn   uint64
+	found found
+}
+
+// historySource gives items of one place (the head, or a run) in order.
+type historySource struct {
+	head historyItem
+	ok   bool // head is set
+	// pull gives the next item; ok is false at the end.
+	pull func() (item historyItem, ok bool, err error)
+}
+
+func (s *historySource) advance() (err error) {
+	s.head, s.ok, err = s.pull()
+	return err
+}
+
+// newest is the source whose item comes next. Sources are in the order that
+// decides between items of one group.
+func newest(sources []*historySource) (*historySource, error) {
+	var best *historySource
+	for _, s := range sources {
+		if !s.ok {
+			continue
+		}
+		if best == nil || s.head.milli > best.head.milli || (s.head.milli == best.head.milli && s.head.lsn > best.head.lsn) {
+			best = s
+		}
+	}
+	return best, nil
+}
+
+// bound normalises the query's LSN and gives the exclusive upper date.
+func (n *Snapshot) historyLSN(q *HistoryQuery) uint64 {
+	if q.LSN == 0 || q.LSN > n.lsn {
+		return n.lsn
+	}
+	return q.LSN
+}
+
+// wants tells whether a version's date is inside the query's bounds.
+func (q *HistoryQuery) wants(milli int64) bool {
+	return (q.SinceMilli == 0 || milli >= q.SinceMilli) && (q.BeforeMilli == 0 || milli < q.BeforeMilli)
+}
+
+// isAfterCursor tells whether a version comes behind the cursor's group;
+// inGroup whether it is of that group.
+func (c HistoryCursor) place(milli int64, lsn uint64) (after, inGroup bool) {
+	if c == (HistoryCursor{}) {
+		return true, false
+	}
+	if milli == c.Milli && lsn == c.LSN {
+		return false, true
+	}
+	return milli < c.Milli || (milli == c.Milli && lsn < c.LSN), false
+}
+
+// historySources opens what the query reads, each at its first item.
+func (n *Snapshot) historySources(q *HistoryQuery) ([]*historySource, error) {
+	if q.Type != 0 && len(q.ID) > 0 {
+		items, err := n.instanceItems(q)
+		if err != nil {
+			return nil, err
+		}
+		return []*historySource{listSource(items)}, nil
+	}
+	skip := q.After.Skip
+	sources := []*historySource{listSource(n.headItems(q, &skip))}
+	for _, r := range slices.Backward(n.view.runs) {
+		walk, err := n.openRunHistory(r, q, &skip)
+		if err != nil {
+			return nil, err
+		}
+		if walk == nil {
+			continue
+		}
+		s := &historySource{pull: walk.next}
+		if err := s.advance(); err != nil {
+			return nil, err
+		}
+		sources = append(sources, s)
+	}
+	return sources, nil
+}
+
+func listSource(items []historyItem) *historySource {
+	s := &historySource{}
+	s.pull = func() (historyItem, bool, error) {
+		if len(items) == 0 {
+			return historyItem{}, false, nil
+		}
+		item := items[0]
+		items = items[1:]
+		return item, true, nil
+	}
+	_ = s.advance() // a list does not fail
+	return s
+}
+
+// compareItems is the order of a history: a before b is negative.
+func compareItems(a, b historyItem) int {
+	if c := cmp.Or(cmp.Compare(b.milli, a.milli), cmp.Compare(b.lsn, a.lsn)); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(b.found.rank(), a.found.rank()), cmp.Compare(b.found.within(), a.found.within()))
+}
+
+// rank orders places inside a group: the head above all runs.
+func (f *found) rank() uint64 {
+	if f.run == nil {
+		return 1<<64 - 1
+	}
+	return uint64(f.run.run.Meta().ID)
+}
+
+// within orders versions of one group in one place.
+func (f *found) within() uint32 {
+	if f.run == nil {
+		return f.entry.index
+	}
+	return uint32(f.ordinal)
+}
+
+// instanceItems is one resource's history, whole: its versions are few.
+func (n *Snapshot) instanceItems(q *HistoryQuery) ([]historyItem, error) {
+	var items []historyItem
+	var rowErr error
+	any := false
+	limit := n.historyLSN(q)
+	key := index.AppendKey(make([]byte, 0, keyBytesTypical), q.Type, q.ID)
+	err := n.versions(key, func(f found) bool {
+		any = true
+		var row index.Row
+		if row, rowErr = f.row(); rowErr != nil {
+			return false
+		}
+		if row.LSN <= limit && q.wants(row.LastUpdated.Milli) {
+			items = append(items, historyItem{milli: row.LastUpdated.Milli, lsn: row.LSN, found: f})
+		}
+		return true
+	})
+	if err == nil {
+		err = rowErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !any {
+		return nil, ErrNotFound
+	}
+	slices.SortFunc(items, compareItems)
+	skip := q.After.Skip
+	return afterCursor(items, q.After, &skip), nil
+}
+
+// afterCursor drops what was delivered already, from sorted items. skip counts
+// down for the cursor's group.
+func afterCursor(items []historyItem, c HistoryCursor, skip *uint32) []historyItem {
+	kept := items[:0]
+	for _, item := range items {
+		after, inGroup := c.place(item.milli, item.lsn)
+		if inGroup && *skip > 0 {
+			*skip--
+			continue
+		}
+		if after || inGroup {
+			kept = append(kept, item)
+		}
+	}
+	return kept
+}
+
+// headItems is the head's part of a type's or the system's history: the first
+// Count+1 items. The head is bounded, so it is read through.
+func (n *Snapshot) headItems(q *HistoryQuery, skip *uint32) []historyItem {
+	var items []historyItem
+	limit := n.historyLSN(q)
+	keep := q.Count + 1 + int(*skip)
+	for _, g := range n.view.gens {
+		for i := range g.countAt(limit) {
+			e := g.entry(i)
+			milli := e.lastUpdated.Milli
+			if (q.Type != 0 && e.typ != q.Type) || !q.wants(milli) {
+				continue
+			}
+			if after, inGroup := q.After.place(milli, e.lsn); !after && !inGroup {
+				continue
+			}
+			items = append(items, historyItem{milli: milli, lsn: e.lsn, found: found{entry: e, versionID: e.versionID}})
+			if q.Count > 0 && len(items) >= 4*keep {
+				slices.SortFunc(items, compareItems)
+				items = items[:keep]
+			}
+		}
+	}
+	slices.SortFunc(items, compareItems)
+	return afterCursor(items, q.After, skip)
+}
+
+// HistoryTotal counts what History without Count would deliver.
+func (n *Snapshot) HistoryTotal(ctx context.Context, q HistoryQuery) (int64, error) {
+	q.After = HistoryCursor{}
+	if q.Type != 0 && len(q.ID) > 0 {
+		items, err := n.instanceItems(&q)
+		return int64(len(items)), err
+	}
+	total := int64(0)
+	limit := n.historyLSN(&q)
+	for _, g := range n.view.gens {
+		for i := range g.countAt(limit) {
+			e := g.entry(i)
+			if (q.Type == 0 || e.typ == q.Type) && q.wants(e.lastUpdated.Milli) {
+				total++
+			}
+		}
+	}
+	for _, r := range n.view.runs {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		rows, err := n.historyRows(r, &q)
+		if err != nil {
+			return 0, err
+		}
+		total += int64(rows.GetCardinality())
+	}
+	return total, nil
+}

@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"kiln/internal/vfs"
+)
+
+// Options are explicit. FS, Dir, Now and NewID are required.
+type Options struct {
+	FS    vfs.FS
+	Dir   string
+	Now   func() time.Time
+	NewID func() uint64 // random numbers for ids; seeded in tests
+	// Logger gets the background loops' failures; nil is slog.Default().
+	Logger        *slog.Logger
+	SegmentBytes  int64 // of the log; 0: default 64 MiB
+	HeadBytes     int64 // of log before the head is flushed; 0: default 64 MiB
+	CacheBytes    int64 // decoded blocks; 0: default 128 MiB
+	FreeBytesMin  int64 // writes are refused below; 0: default 256 MiB, negative: never
+	PrepareInline bool  // deterministic background work, for simulations
+	CatalogInMem  bool  // the job catalog is not kept, for simulations
+}
+
+const (
+	// headBytesDefault bounds what a restart replays and what the head keeps
+	// in memory; 64 MiB replay in about a second.
+	headBytesDefault = 64 << 20
+	// cacheBytesDefault holds about 2,000 decoded body blocks.
+	cacheBytesDefault = 128 << 20
+	// freeBytesMinDefault leaves room for one flush, a checkpoint and two log
+	// segments, so that the store can get out of the state by itself.
+	freeBytesMinDefault = 256 << 20
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil || o.Dir == "" || o.Now == nil || o.NewID == nil {
+		return o, errors.New("cannot open the store: FS, Dir, Now and NewID are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.HeadBytes == 0 {
+		o.HeadBytes = headBytesDefault
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = cacheBytesDefault
+	}
+	if o.FreeBytesMin == 0 {
+		o.FreeBytesMin = freeBytesMinDefault
+	}
+	return o, nil
+}

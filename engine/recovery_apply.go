@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"fmt"
+
+	"kiln/fhir"
+	"kiln/index"
+	"kiln/wal"
+)
+
+// apply changes the state by one record, as the committer did when it wrote it.
+func (r *recovery) apply(rec wal.Record) error {
+	switch rec.Type {
+	case wal.TypeCommit:
+		return decodeCommit(rec.Payload, func(number uint32, v *versionRecord, bodyAt int) error {
+			return r.applyVersion(rec, number, v, bodyAt)
+		})
+	case wal.TypeIngest:
+		return r.applyIngest(rec)
+	case wal.TypeCheckpoint:
+		var c checkpointRecord
+		return c.unmarshal(rec.Payload)
+	case wal.TypeReplace, wal.TypePurge:
+		return fmt.Errorf("%w: record type %d (REPLACE 3, PURGE 4) is not known to this Kiln", ErrNewerFormat, rec.Type)
+	}
+	return fmt.Errorf("%w: record type %d is not known to this Kiln", ErrNewerFormat, rec.Type)
+}
+
+// included tells whether the checkpoint has the record's effects on the runs.
+func (r *recovery) included(lsn uint64) bool { return lsn <= r.checkpoint.lsn }
+
+func (r *recovery) applyVersion(rec wal.Record, number uint32, v *versionRecord, bodyAt int) error {
+	if v.typ.String() == "" || !fhir.ValidID(v.id()) {
+		return errBadVersion
+	}
+	lsn := uint64(rec.LSN)
+	key := index.AppendKey(make([]byte, 0, keyBytesTypical), v.typ, v.id())
+	e := v.entry(string(key), lsn, number, shifted(rec.Position, uint32(bodyAt)))
+	if err := r.supersede(lsn, v.supersedes); err != nil {
+		return err
+	}
+	r.entries = append(r.entries, &e)
+	if !r.included(lsn) {
+		r.clock = max(r.clock, v.lastUpdated.Milli)
+	}
+	return nil
+}
+
+func (r *recovery) supersede(lsn uint64, p recordPlace) error {
+	switch p.kind {
+	case placeRun:
+		if r.included(lsn) {
+			return nil
+		}
+		run, meta := r.runs[index.RunID(p.a)], r.metas[index.RunID(p.a)]
+		if run == nil || p.ordinal >= meta.Rows {
+			return fmt.Errorf("it supersedes row %d of run %016x, which is not there", p.ordinal, p.a)
+		}
+		run.supersede(lsn, p.ordinal)
+	case placeHead:
+		return r.supersedeHead(lsn, headPlace{lsn: p.a, index: p.ordinal})
+	}
+	return nil
+}
+
+func (r *recovery) supersedeHead(lsn uint64, p headPlace) error {
+	if e := r.find(p.lsn, p.index); e != nil {
+		e.superseded = lsn
+		return nil
+	}
+	if r.included(lsn) && p.lsn <= r.flushed {
+		return nil
+	}
+	return fmt.Errorf("it supersedes version %d of LSN %d, which is not there", p.index, p.lsn)
+}
+
+func (r *recovery) applyIngest(rec wal.Record) error {
+	in, p, err := decodeIngest(rec.Payload)
+	if err != nil {
+		return err
+	}
+	lsn := uint64(rec.LSN)
+	if in.kind == ingestFlush {
+		r.dropFlushed(in.flushedUpTo)
+	}
+	for _, h := range in.heads {
+		if err := r.supersedeHead(lsn, h); err != nil {
+			return err
+		}
+	}
+	if !r.included(lsn) {
+		if err := r.applyRuns(lsn, in); err != nil {
+			return err
+		}
+		r.applyProgress(in)
+		r.clock = max(r.clock, in.clock)
+		r.viewLSN = lsn
+	}
+	return decodeVersions(rec.Payload, p.at, uint32(len(in.versions)), func(number uint32, v *versionRecord, bodyAt int) error {
+		return r.applyVersion(rec, number, v, bodyAt)
+	})
+}
+
+// dropFlushed forgets the head entries that a run took over.
+func (r *recovery) dropFlushed(upto uint64) {
+	n := 0
+	for n < len(r.entries) && r.entries[n].lsn <= upto {
+		n++
+	}
+	r.entries = r.entries[n:]
+	r.flushed = max(r.flushed, upto)
+}
+
+func (r *recovery) applyRuns(lsn uint64, in *ingestRecord) error {
+	for i := range in.runs {
+		run := &in.runs[i]
+		bits := checkpointRun{superseded: run.superseded, void: run.void}
+		if err := r.addRun(run.meta, lsn, in.kind, &bits); err != nil {
+			return err
+		}
+	}
+	for _, m := range in.marks {
+		run, meta := r.runs[m.run], r.metas[m.run]
+		if run == nil || (!m.ordinals.IsEmpty() && m.ordinals.Maximum() >= meta.Rows) {
+			return fmt.Errorf("it supersedes rows of run %016x, which are not there", uint64(m.run))
+		}
+		run.supersedeAll(lsn, m.ordinals)
+	}
+	return nil
+}
+
+func (r *recovery) applyProgress(in *ingestRecord) {
+	if in.kind != ingestImport {
+		return
+	}
+	if in.hasProgress {
+		r.progress[in.job] = in.progress
+	} else {
+		delete(r.progress, in.job)
+	}
+}

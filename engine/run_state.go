@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/index"
+)
+
+// runState is a published run with what changes about it: which of its rows
+// are superseded, and since when.
+type runState struct {
+	run *index.Run
+	// publishLSN is the LSN of every row of an import. The rows of a flush have
+	// their own, in rising order by ordinal.
+	publishLSN uint64
+	kind       ingestKind
+	// void rows were taken out by a write that raced with the import; they are
+	// invisible everywhere, for ever. Immutable; nil when there are none.
+	void *roaring.Bitmap
+	// refs counts the views that hold the run. Guarded by Store.mu.
+	refs int
+
+	// mu guards what follows. Leaf lock: nothing is locked under it.
+	mu sync.Mutex
+	// base holds the superseded rows that every live snapshot sees as such. The
+	// bitmap is never changed, only replaced.
+	base *roaring.Bitmap
+	// marks and bulk, in LSN order, are younger supersessions. Append-only, so
+	// a reader may keep a prefix; fold moves old ones into base.
+	marks []mark
+	bulk  []bulkMark
+}
+
+type mark struct {
+	lsn     uint64
+	ordinal uint32
+}
+
+type bulkMark struct {
+	lsn      uint64
+	ordinals *roaring.Bitmap // never changed
+}
+
+func newRunState(run *index.Run, publishLSN uint64, kind ingestKind, superseded, void *roaring.Bitmap) *runState {
+	if superseded == nil {
+		superseded = roaring.New()
+	}
+	if void != nil && void.IsEmpty() {
+		void = nil
+	}
+	return &runState{run: run, publishLSN: publishLSN, kind: kind, void: void, base: superseded}
+}
+
+// supersede records that a row is not current from lsn on. Only the committer
+// and recovery call it, before lsn becomes visible.
+func (r *runState) supersede(lsn uint64, ordinal uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marks = append(r.marks, mark{lsn, ordinal})
+}
+
+func (r *runState) supersedeAll(lsn uint64, ordinals *roaring.Bitmap) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bulk = append(r.bulk, bulkMark{lsn, ordinals})
+}
+
+// superseded is the set of rows that are not current at lsn. The result may be
+// shared: do not modify it.
+func (r *runState) superseded(lsn uint64) *roaring.Bitmap {
+	r.mu.Lock()
+	base, marks, bulk := r.base, r.marks, r.bulk
+	r.mu.Unlock()
+	return foldMarks(base, marks, bulk, lsn)
+}
+
+// foldMarks is base with the marks up to lsn; base itself when there are none.
+func foldMarks(base *roaring.Bitmap, marks []mark, bulk []bulkMark, lsn uint64) *roaring.Bitmap {
+	out := base
+	own := func() {
+		if out == base {
+			out = base.Clone()
+		}
+	}
+	for _, m := range marks {
+		if m.lsn > lsn {
+			break
+		}
+		own()
+		out.Add(m.ordinal)
+	}
+	for _, m := range bulk {
+		if m.lsn > lsn {
+			break
+		}
+		own()
+		out.Or(m.ordinals)
+	}
+	return out
+}
+
+// fold moves the marks up to lsn into base. No live snapshot may be older.
+func (r *runState) fold(lsn uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.base = foldMarks(r.base, r.marks, r.bulk, lsn)
+	for len(r.marks) > 0 && r.marks[0].lsn <= lsn {
+		r.marks = r.marks[1:]
+	}
+	for len(r.bulk) > 0 && r.bulk[0].lsn <= lsn {
+		r.bulk = r.bulk[1:]
+	}
+	if len(r.marks) == 0 {
+		r.marks = nil // lets go of the array
+	}
+	if len(r.bulk) == 0 {
+		r.bulk = nil
+	}
+}
+
+// isVoid tells whether a row was taken out.
+func (r *runState) isVoid(o index.Ordinal) bool {
+	return r.void != nil && r.void.Contains(uint32(o))
+}
+
+// visible is the set of rows that exist: live and not void. Do not modify.
+func (r *runState) visible() *roaring.Bitmap {
+	if r.void == nil {
+		return r.run.Live()
+	}
+	return roaring.AndNot(r.run.Live(), r.void)
+}
+
+// row reads the columns of a row, with its LSN filled in.
+func (r *runState) row(o index.Ordinal) (index.Row, error) {
+	row, err := r.run.Row(o)
+	if err != nil {
+		return row, err
+	}
+	return r.dated(row), nil
+}
+
+func (r *runState) dated(row index.Row) index.Row {
+	if row.LSN == 0 {
+		row.LSN = r.publishLSN
+	}
+	return row
+}

@@ -1,0 +1,260 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"kiln/fhir"
+	"kiln/index"
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+// Version is one version as read. The slices belong to the caller, except in
+// callbacks, where they hold until the callback returns.
+type Version struct {
+	Type        fhir.TypeCode
+	ID          []byte
+	VersionID   int64
+	LastUpdated fhir.Instant
+	LSN         uint64
+	Deleted     bool
+	Body        []byte
+	Splice      fhir.Splice
+}
+
+// AppendJSON appends the resource as it is served: meta.versionId and
+// meta.lastUpdated spliced into the body.
+func (v *Version) AppendJSON(dst []byte) []byte {
+	return fhir.AppendResource(dst, v.Body, v.Splice, v.VersionID, v.LastUpdated)
+}
+
+// Snapshot is the store as of one LSN. Safe for concurrent use until Release.
+type Snapshot struct {
+	s        *Store
+	lsn      uint64
+	view     *view
+	released atomic.Bool
+}
+
+// Snapshot is the newest visible LSN with everything needed to read at it,
+// however long. Release it soon: it holds log segments and runs on disk.
+func (s *Store) Snapshot() (*Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view == nil {
+		return nil, ErrClosed
+	}
+	s.view.refs++
+	s.snapshots[s.visible]++
+	return &Snapshot{s: s, lsn: s.visible, view: s.view}, nil
+}
+
+// SnapshotAt is Snapshot plus its instant: no version it shows is dated later
+// by this server's clock, and every version this server dates later is not
+// in it. It waits for imports that are being sealed. Exports use it.
+func (s *Store) SnapshotAt(ctx context.Context) (*Snapshot, fhir.Instant, error) {
+	if err := s.ingests.Acquire(ctx, ingestsMax); err != nil {
+		return nil, fhir.Instant{}, fmt.Errorf("cannot wait for running imports: %w", err)
+	}
+	defer s.ingests.Release(ingestsMax)
+	var snap *Snapshot
+	var at fhir.Instant
+	err := s.inSlot(ctx, func() error {
+		at = s.clock.cut(s.opts.Now())
+		var err error
+		snap, err = s.Snapshot()
+		return err
+	})
+	return snap, at, err
+}
+
+// LSN is the newest record that the snapshot shows.
+func (n *Snapshot) LSN() uint64 { return n.lsn }
+
+// Release ends the snapshot. A second call does nothing.
+func (n *Snapshot) Release() {
+	if n.released.Swap(true) {
+		return
+	}
+	s := n.s
+	s.mu.Lock()
+	if s.snapshots[n.lsn]--; s.snapshots[n.lsn] == 0 {
+		delete(s.snapshots, n.lsn)
+	}
+	var gone retired
+	if s.view != nil { // after Close everything is closed already
+		gone = s.unref(n.view)
+	}
+	s.mu.Unlock()
+	s.retire(gone)
+}
+
+// Get reads the current version, which may be a deleted one. ErrNotFound.
+func (n *Snapshot) Get(t fhir.TypeCode, id []byte) (Version, error) {
+	f, err := n.current(index.AppendKey(make([]byte, 0, keyBytesTypical), t, id))
+	if err != nil {
+		return Version{}, err
+	}
+	if !f.ok() {
+		return Version{}, ErrNotFound
+	}
+	return n.read(f)
+}
+
+// keyBytesTypical holds a UUID's key and most others without growing.
+const keyBytesTypical = 72
+
+// Vread reads one version. ErrNotFound.
+func (n *Snapshot) Vread(t fhir.TypeCode, id []byte, versionID int64) (Version, error) {
+	var match found
+	key := index.AppendKey(make([]byte, 0, keyBytesTypical), t, id)
+	err := n.versions(key, func(f found) bool {
+		if f.versionID == versionID {
+			match = f
+		}
+		return !match.ok()
+	})
+	if err != nil {
+		return Version{}, err
+	}
+	if !match.ok() {
+		return Version{}, ErrNotFound
+	}
+	return n.read(match)
+}
+
+// found is where a version lies: a row of a run, or an entry of the head.
+type found struct {
+	run     *runState
+	ordinal index.Ordinal
+	entry   *headEntry
+	// number is the entry's number since open, the low 32 bits.
+	number    uint32
+	versionID int64
+}
+
+func (f *found) ok() bool { return f.run != nil || f.entry != nil }
+
+// current is the key's version with the highest positive versionId.
+func (n *Snapshot) current(key []byte) (found, error) {
+	var best found
+	for _, g := range n.view.gens {
+		e, err := g.current(key, n.lsn)
+		if err != nil {
+			return best, err
+		}
+		if e != nil && e.versionID > best.versionID {
+			best = found{entry: e, versionID: e.versionID}
+		}
+	}
+	err := n.runVersions(key, func(f found) bool {
+		if f.versionID > best.versionID {
+			best = f
+		}
+		return true
+	})
+	return best, err
+}
+
+// versions calls fn for every version of key, in no order, until it returns false.
+func (n *Snapshot) versions(key []byte, fn func(found) bool) error {
+	more := true
+	for _, g := range n.view.gens {
+		err := g.versions(key, n.lsn, func(i int32, e *headEntry) bool {
+			more = fn(found{entry: e, number: uint32(g.base) + uint32(i), versionID: e.versionID})
+			return more
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
+	return n.runVersions(key, fn)
+}
+
+func (n *Snapshot) runVersions(key []byte, fn func(found) bool) error {
+	hash := index.KeyHash(key)
+	var space [8]index.Found
+	for _, r := range n.view.runs {
+		if !r.run.MayContain(hash) {
+			continue
+		}
+		rows, err := r.run.Lookup(space[:0], key)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if r.isVoid(row.Ordinal) {
+				continue
+			}
+			if !fn(found{run: r, ordinal: row.Ordinal, versionID: row.VersionID}) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// row is the columns of a found version.
+func (f *found) row() (index.Row, error) {
+	if f.run != nil {
+		return f.run.row(f.ordinal)
+	}
+	return f.entry.row(), nil
+}
+
+func (e *headEntry) row() index.Row {
+	row := index.Row{Type: e.typ, VersionID: e.versionID, LastUpdated: e.lastUpdated, LSN: e.lsn}
+	if e.deleted {
+		row.Flags |= index.FlagDeleted
+	}
+	return row
+}
+
+// read reads a version into memory of its own.
+func (n *Snapshot) read(f found) (Version, error) {
+	if f.entry != nil {
+		return n.s.readEntry(f.entry, nil)
+	}
+	row, err := f.run.row(f.ordinal)
+	if err != nil {
+		return Version{}, err
+	}
+	stored, err := f.run.run.Body(f.ordinal)
+	if err != nil {
+		return Version{}, err
+	}
+	return makeVersion(row, stored), nil
+}
+
+func makeVersion(row index.Row, stored index.Stored) Version {
+	return Version{
+		Type: row.Type, ID: stored.ID, VersionID: row.VersionID, LastUpdated: row.LastUpdated,
+		LSN: row.LSN, Deleted: row.Flags&index.FlagDeleted != 0, Body: stored.Body, Splice: stored.Splice,
+	}
+}
+
+// readEntry reads a head version's body from the log, into space when that is
+// large enough, and verifies it.
+func (s *Store) readEntry(e *headEntry, space []byte) (Version, error) {
+	body := space[:0]
+	if cap(body) < int(e.bodyBytes) {
+		body = make([]byte, e.bodyBytes)
+	}
+	body = body[:e.bodyBytes]
+	if err := s.log.ReadAt(body, e.at); err != nil {
+		return Version{}, err
+	}
+	if bodyCRC(body) != e.crc {
+		return Version{}, corruptBody(e.at, e.lsn)
+	}
+	return makeVersion(e.row(), index.Stored{ID: body[e.idAt : e.idAt+uint32(e.idBytes)], Body: body, Splice: e.splice}), nil
+}
+
+func corruptBody(at wal.Position, lsn uint64) error {
+	return &vfs.CorruptError{
+		File: fmt.Sprintf("%s, segment %d", logDir, at.Segment), Offset: int64(at.Offset),
+		What: fmt.Sprintf("the body of a version of LSN %d fails its checksum", lsn),
+	}
+}

@@ -1,0 +1,48 @@
+package engine
+
+import "sync/atomic"
+
+// Stats are counts and sizes for metrics, demo and fsck.
+type Stats struct {
+	Versions, Runs, HeadVersions           uint64
+	LogBytes, RunBytes, HeadBytes          int64
+	CommitGroups, Commits, FsyncNanosTotal uint64
+	Stalls                                 uint64
+	VisibleLSN                             uint64
+	ReadOnly                               bool
+}
+
+type storeStats struct {
+	groups, commits, stalls atomic.Uint64
+}
+
+// Stats counts what the newest view holds.
+func (s *Store) Stats() Stats {
+	st := Stats{
+		CommitGroups: s.stats.groups.Load(), Commits: s.stats.commits.Load(), Stalls: s.stats.stalls.Load(),
+		ReadOnly: s.poison.Load() != nil,
+	}
+	snap, err := s.Snapshot()
+	if err != nil {
+		return st
+	}
+	defer snap.Release()
+	st.VisibleLSN = snap.lsn
+	st.LogBytes = s.log.Bytes()
+	st.FsyncNanosTotal = uint64(s.log.Stats().SyncNanos)
+	st.Runs = uint64(len(snap.view.runs))
+	for _, g := range snap.view.gens {
+		st.HeadVersions += uint64(g.count.Load())
+		st.HeadBytes += g.bytes.Load()
+	}
+	st.Versions = st.HeadVersions
+	for _, r := range snap.view.runs {
+		meta := r.run.Meta()
+		st.RunBytes += meta.Bytes
+		st.Versions += uint64(meta.Live)
+		if r.void != nil {
+			st.Versions -= r.void.GetCardinality()
+		}
+	}
+	return st
+}

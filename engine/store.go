@@ -1,0 +1,326 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"kiln/fhir"
+	"kiln/index"
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+// ingestsMax is the weight of SnapshotAt on the ingests semaphore; each ingest
+// takes one, so it is also how many may be under way.
+const ingestsMax = 1 << 20
+
+// Store is one open data directory. Safe for concurrent use.
+type Store struct {
+	opts    Options
+	lock    io.Closer
+	format  formatFile
+	log     *wal.Log
+	cache   *index.Cache
+	paths   *fhir.Paths // what a flush extracts terms from
+	catalog *catalog
+
+	// ctx ends when Close begins; background work runs under it.
+	ctx        context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+	stopping   chan struct{} // closed when Close begins
+	stopped    chan struct{} // closed when the committer has ended
+	closeOnce  sync.Once
+	closeErr   error
+
+	commits        chan *request
+	slots          chan slotOp
+	queued         *semaphore.Weighted // bytes of waiting Commits
+	flushKick      chan struct{}
+	trimKick       chan struct{}
+	checkpointKick chan struct{}
+	flushDue       atomic.Bool
+
+	// ingests: each Ingest holds 1 from BeginIngest to its end, SnapshotAt
+	// takes all. First come, first served.
+	ingests *semaphore.Weighted
+	// flushMu is held for a whole flush or checkpoint: one at a time. Taken
+	// before the slot and before mu.
+	flushMu sync.Mutex
+	nextRun atomic.Uint64
+	poison  atomic.Pointer[error] // why the store takes no more writes
+
+	// mu guards the fields up to the blank line, and all refs counts. Held for
+	// short, never over a file operation. The slot alone writes visible, view
+	// and progress, so it may read them without mu.
+	mu        sync.Mutex
+	visible   uint64 // the newest LSN that readers may see
+	view      *view  // nil after Close
+	views     []*view
+	snapshots map[uint64]int // live snapshots by LSN
+	progress  map[uint64][]byte
+	// checkpoints that exist, oldest first; only flushMu's holder writes.
+	checkpoints []checkpointMark
+
+	// The fields below belong to the slot (the committer's goroutine).
+	clock     clock
+	batch     batch
+	group     []*request
+	viewLSN   uint64 // of the last record that changed the list of runs
+	flushed   uint64 // head versions up to it are in runs
+	sealedLSN uint64 // the waiting generation has the versions up to it
+	flushErr  error  // of the last flush; nil after a success
+	flushes   []flushedRange
+	// checkpointRecord is the LSN of the last CHECKPOINT record.
+	checkpointRecord       uint64
+	ingestsSinceCheckpoint int
+
+	stats storeStats
+}
+
+// Open recovers the data directory, making it when it is missing or empty.
+// When it refuses, it has changed nothing but perhaps the LOCK file.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := inspectDir(opts.FS, opts.Dir); err != nil {
+		return nil, err
+	}
+	if err := opts.FS.MkdirAll(opts.Dir); err != nil {
+		return nil, fmt.Errorf("cannot make the data directory %q: %w", opts.Dir, err)
+	}
+	lock, err := lockDir(opts.FS, opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := newStore(opts, lock)
+	if s.paths, err = fhir.NewPaths(index.PathRules()); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	if err := s.recover(ctx); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	s.start()
+	return s, nil
+}
+
+func lockDir(fsys vfs.FS, dir string) (io.Closer, error) {
+	lock, err := fsys.Lock(path.Join(dir, lockName))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("cannot open %q: %w", dir, ErrLocked)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %q: %w", dir, err)
+	}
+	return lock, nil
+}
+
+func newStore(opts Options, lock io.Closer) *Store {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Store{
+		opts: opts, lock: lock, ctx: ctx, cancel: cancel,
+		cache:    index.NewCache(opts.CacheBytes),
+		stopping: make(chan struct{}), stopped: make(chan struct{}),
+		commits: make(chan *request, commitQueueRequests), slots: make(chan slotOp),
+		queued:    semaphore.NewWeighted(queuedBytesMax),
+		flushKick: make(chan struct{}, 1), trimKick: make(chan struct{}, 1), checkpointKick: make(chan struct{}, 1),
+		ingests:   semaphore.NewWeighted(ingestsMax),
+		snapshots: map[uint64]int{},
+	}
+}
+
+// recover makes or reads everything, and deletes only when all of it succeeded.
+func (s *Store) recover(ctx context.Context) error {
+	// Once more, now that nobody else can change it.
+	format, fresh, err := inspectDir(s.opts.FS, s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if format, err = s.initFormat(); err != nil {
+			return err
+		}
+	}
+	s.format = format
+	r := &recovery{fs: s.opts.FS, dir: s.opts.Dir, cache: s.cache}
+	if err := s.recoverFrom(ctx, r); err != nil {
+		r.close()
+		return err
+	}
+	return nil
+}
+
+func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
+	found, err := r.loadCheckpoint(s.format.storeID)
+	if err != nil {
+		return err
+	}
+	if !found {
+		if err := s.finishInit(r); err != nil {
+			return err
+		}
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if err := s.openLog(ctx, r); err != nil {
+		return err
+	}
+	v, err := r.view(s.opts.HeadBytes)
+	if err != nil {
+		return err
+	}
+	s.adopt(r, v)
+	if s.catalog, err = openCatalog(s.opts); err != nil {
+		return err
+	}
+	return s.removeOrphans()
+}
+
+// initFormat writes the FORMAT file of a new data directory.
+func (s *Store) initFormat() (formatFile, error) {
+	format := formatFile{storeID: s.opts.NewID()}
+	err := vfs.WriteFileAtomic(s.opts.FS, s.path(formatName), format.marshal())
+	if err != nil {
+		return format, fmt.Errorf("cannot make the data directory %q: %w", s.opts.Dir, noSpace(err))
+	}
+	return format, nil
+}
+
+// finishInit makes the directories and the checkpoint of an empty store, whose
+// presence says that the log exists. Nothing is acknowledged before it is
+// durable, so runs or log records without any checkpoint are damage.
+func (s *Store) finishInit(r *recovery) error {
+	for _, dir := range []string{logDir, runsDir, checkpointsDir} {
+		if err := s.opts.FS.MkdirAll(s.path(dir)); err != nil {
+			return fmt.Errorf("cannot make the data directory %q: %w", s.opts.Dir, noSpace(err))
+		}
+	}
+	if err := s.refuseRemains(); err != nil {
+		return err
+	}
+	log, err := wal.Open(context.Background(), s.logOptions(), 1, func(rec wal.Record) error {
+		return &vfs.CorruptError{File: s.path(checkpointsDir), What: "the log has records but no checkpoint exists"}
+	})
+	if err != nil {
+		return err
+	}
+	if err := log.Close(); err != nil {
+		return err
+	}
+	c := checkpointFile{storeID: s.format.storeID, nextRun: 1}
+	data, err := c.marshal()
+	if err != nil {
+		return err
+	}
+	name := path.Join(s.path(checkpointsDir), checkpointFileName(0))
+	if err := vfs.WriteFileAtomic(s.opts.FS, name, data); err != nil {
+		return fmt.Errorf("cannot write the first checkpoint: %w", noSpace(err))
+	}
+	r.checkpoint, r.checkpoints = c, []checkpointMark{{}}
+	return nil
+}
+
+func (s *Store) refuseRemains() error {
+	names, err := s.opts.FS.List(s.path(runsDir))
+	if err != nil {
+		return fmt.Errorf("cannot list %q: %w", s.path(runsDir), err)
+	}
+	if len(names) > 0 {
+		return &vfs.CorruptError{File: s.path(checkpointsDir), What: "there are runs but no checkpoint exists"}
+	}
+	return nil
+}
+
+func (s *Store) logOptions() wal.Options {
+	return wal.Options{
+		FS: s.opts.FS, Dir: s.path(logDir), SegmentBytes: s.opts.SegmentBytes,
+		NewID:         func() uint32 { return uint32(s.opts.NewID()) },
+		PrepareInline: s.opts.PrepareInline,
+		Now:           s.opts.Now,
+	}
+}
+
+func (s *Store) openLog(ctx context.Context, r *recovery) error {
+	from := wal.LSN(r.checkpoint.flushed + 1)
+	opts := s.logOptions()
+	opts.MustExist = true // the checkpoint shows that there was one
+	log, err := wal.Open(ctx, opts, from, func(rec wal.Record) error { return r.replay(ctx, rec) })
+	switch {
+	case errors.Is(err, wal.ErrNewerFormat):
+		return fmt.Errorf("%w: %w", ErrNewerFormat, err)
+	case errors.Is(err, wal.ErrNoLog):
+		return &vfs.CorruptError{File: s.path(logDir), What: "the log is missing; run kiln repair"}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot recover the log: %w", noSpace(err))
+	}
+	s.log = log
+	if last := uint64(log.LastLSN()); last < r.checkpoint.lsn {
+		return &vfs.CorruptError{
+			File: s.path(logDir),
+			What: fmt.Sprintf("the log ends at LSN %d, before the checkpoint of LSN %d", last, r.checkpoint.lsn),
+		}
+	}
+	return nil
+}
+
+// adopt makes the recovered state the store's.
+func (s *Store) adopt(r *recovery, v *view) {
+	s.clock.restore(r.clock)
+	s.nextRun.Store(r.nextRun)
+	s.progress = r.progress
+	s.flushed, s.viewLSN = r.flushed, r.viewLSN
+	s.checkpoints = r.checkpoints
+	s.install(v, r.lastLSN)
+}
+
+func (s *Store) start() {
+	go s.commitLoop()
+	if !s.opts.PrepareInline {
+		s.background.Go(s.backgroundLoop)
+	}
+	if s.view.active().bytes.Load() >= s.opts.HeadBytes {
+		s.kickFlush()
+	}
+}
+
+// Close stops background work, and releases the lock. Snapshots must be released before.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		s.cancel()
+		close(s.stopping)
+		<-s.stopped
+		s.background.Wait()
+		s.closeErr = s.release()
+	})
+	return s.closeErr
+}
+
+// release closes whatever is open.
+func (s *Store) release() error {
+	s.cancel()
+	err := s.closeViews()
+	if s.catalog != nil {
+		err = errors.Join(err, s.catalog.close())
+	}
+	if s.log != nil {
+		err = errors.Join(err, s.log.Close())
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// Dir is the data directory.
+func (s *Store) Dir() string { return s.opts.Dir }
+
+// FS is what the data directory lies on.
+func (s *Store) FS() vfs.FS { return s.opts.FS }
