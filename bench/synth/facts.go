@@ -44,7 +44,6 @@ type content struct {
 
 // coded is one line of codes.tsv.
 type coded struct {
-	count   int
 	display string
 	coding  string // Coding
 	concept string // CodeableConcept with text
@@ -178,12 +177,7 @@ func (f *facts) addKind(c []string) error {
 }
 
 func (f *facts) addCoded(c []string) error {
-	count, err := strconv.Atoi(c[1])
-	if err != nil {
-		return err
-	}
 	entry := &coded{
-		count:   count,
 		display: c[4],
 		coding:  coding(c[2], c[3], c[4]),
 		concept: concept(c[2], c[3], c[4]),

@@ -173,7 +173,7 @@ func (g *generator) patientExtensions(l *line, p *person) {
 		`,{"url":"`, usCore, `us-core-birthsex","valueCode":"`, letter, `"}`,
 		`,{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthPlace","valueAddress":{"city":`, quote(one(r, g.known.names["city"])), `,"state":"Massachusetts","country":"US"}}`,
 		`,{"url":"http://synthetichealth.github.io/synthea/disability-adjusted-life-years","valueDecimal":`)
-	healthy := float64((p.end()-p.birth)/year) + 0.0
+	healthy := float64((p.end() - p.birth) / year)
 	lost := 0.0 // in four of ten records nothing is lost, and the years stand as 28.0
 	if r.percent(60) {
 		lost = 5 * r.Float64()
