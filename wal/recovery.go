@@ -229,7 +229,8 @@ type tail struct {
 //	     length, promise or padding wrong)
 //	 6   something, and a later record promises a durable offset        damage
 //	     beyond this place
-//	 7   a record that the written bytes end within                     torn
+//	 7   a record that the written bytes end within, 8 bytes or more    torn
+//	     before its end
 //	 8   a record with a sector of zeros where it should have bytes     torn
 //	 9   something else: bytes were there and have changed              damage
 //
@@ -319,6 +320,10 @@ func (r *segmentReader) damage(w walked, l later, next *segment) error {
 	return r.seg.corrupt(w.at.offset, fmt.Sprintf("%s (%v)", what, w.fault.err))
 }
 
+// shortWriteBytesMin is how much must be missing at a record's end to say that the
+// write was cut short: more than a flipped bit can fake.
+const shortWriteBytesMin = 8
+
 // tornAt is rows 7 and 8 for the record at the end of a walk. Of a record with a
 // bad header only the header is known to be its own; of one with a good header,
 // the header's sectors were written.
@@ -328,7 +333,7 @@ func (r *segmentReader) tornAt(w walked, lastByte int64) (bool, error) {
 		from = (to + sectorBytes - 1) / sectorBytes * sectorBytes
 		to += int64(w.fault.header.length)
 	}
-	if lastByte+1 < to { // row 7
+	if lastByte+1+shortWriteBytesMin <= to { // row 7
 		return true, nil
 	}
 	return r.hasZeroSector(from, to) // row 8

@@ -49,8 +49,8 @@ func (l *Log) Tail(ctx context.Context, from LSN, fn func(Record) error) error {
 		if i+1 < len(segments) {
 			upto = min(last, segments[i+1].header.firstLSN-1)
 		}
-		if from > upto {
-			continue
+		if max(from, s.header.firstLSN) > upto {
+			continue // it became live after last was read, or holds nothing wanted
 		}
 		if err := l.tailSegment(ctx, s, from, upto, fn); err != nil {
 			return err

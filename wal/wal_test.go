@@ -3,7 +3,6 @@ package wal_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -338,21 +337,4 @@ func workload(opts wal.Options, rng *rand.Rand) (acked, trimmed, tried wal.LSN) 
 		}
 	}
 	return acked, trimmed, tried
-}
-
-func TestGoldenBytes(t *testing.T) {
-	m, opts := newStore(t)
-	l, _ := openLog(t, opts, 1)
-	_, err := l.Append([]wal.Entry{{Type: wal.TypeCommit, Payload: []byte("hello, kiln")}})
-	must(t, err)
-	must(t, l.Close())
-	got, err := vfs.ReadFile(m, testDir+"/0000000000000001.log", 1<<20)
-	must(t, err)
-	want := "4b494c4e4c4f4731" + "01000000" + "e9040101"
-	if g := fmt.Sprintf("%x", got[:16]); g != want {
-		t.Fatalf("the segment begins with\n%s\nwant\n%s", g, want)
-	}
-	if binary.LittleEndian.Uint64(got[16:]) != 1 {
-		t.Fatal("no segment number")
-	}
 }
