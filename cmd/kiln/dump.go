@@ -37,6 +37,11 @@ func (c *dumpCmd) dump(ctx context.Context, out *bufio.Writer, std streams) (err
 	if c.Key != "" {
 		return c.dumpKey(ctx, out, std)
 	}
+	// Locking makes a file, which a foreign directory must not get.
+	format, err := os.ReadFile(filepath.Join(c.DataDir, "FORMAT"))
+	if err != nil {
+		return fmt.Errorf("cannot look into %q: %w: %w", c.DataDir, engine.ErrForeign, err)
+	}
 	lock, err := vfs.OS().Lock(filepath.Join(c.DataDir, "LOCK"))
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("cannot look into %q: %w", c.DataDir, engine.ErrLocked)
@@ -48,16 +53,12 @@ func (c *dumpCmd) dump(ctx context.Context, out *bufio.Writer, std streams) (err
 	if c.Log {
 		return c.dumpLog(ctx, out)
 	}
+	fmt.Fprintf(out, "format  %s\n", strings.Join(strings.Fields(string(format)), " "))
 	return c.dumpFiles(out)
 }
 
-// dumpFiles lists the data directory with the format it is in.
+// dumpFiles lists the data directory.
 func (c *dumpCmd) dumpFiles(out *bufio.Writer) error {
-	format, err := os.ReadFile(filepath.Join(c.DataDir, "FORMAT"))
-	if err != nil {
-		return fmt.Errorf("%w: %w", engine.ErrForeign, err)
-	}
-	fmt.Fprintf(out, "format  %s\n", strings.Join(strings.Fields(string(format)), " "))
 	return filepath.WalkDir(c.DataDir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

@@ -29,11 +29,10 @@ type killLoop struct {
 	dataDir string
 	input   string // import root
 
-	writers  []*killWriter
-	mixer    *mixWriter
-	jobs     []*killJob
-	killing  atomic.Bool
-	restarts int
+	writers []*killWriter
+	mixer   *mixWriter
+	jobs    []*killJob
+	killing atomic.Bool
 }
 
 // TestKillLoop kills the server at random moments during imports and writes.
