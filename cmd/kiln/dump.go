@@ -13,6 +13,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/index"
 	"kiln/internal/vfs"
 	"kiln/wal"
 )
@@ -20,6 +21,7 @@ import (
 type dumpCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
 	Log     bool   `xor:"what" help:"Show the records of the log."`
+	RunFile string `name:"run" xor:"what" placeholder:"FILE" help:"Show what one run file of the data directory holds."`
 	Key     string `xor:"what" placeholder:"TYPE/ID" help:"Show every version of one resource, newest first."`
 }
 
@@ -53,6 +55,9 @@ func (c *dumpCmd) dump(ctx context.Context, out *bufio.Writer, std streams) (err
 	if c.Log {
 		return c.dumpLog(ctx, out)
 	}
+	if c.RunFile != "" {
+		return c.dumpRun(ctx, out)
+	}
 	fmt.Fprintf(out, "format  %s\n", strings.Join(strings.Fields(string(format)), " "))
 	return c.dumpFiles(out)
 }
@@ -84,6 +89,14 @@ func (c *dumpCmd) dumpLog(ctx context.Context, out *bufio.Writer) error {
 	})
 	fmt.Fprintf(out, "%d segments, %d records, lsn %d to %d, %d torn bytes at the end\n", sum.Segments, sum.Records, sum.FirstLSN, sum.LastLSN, sum.TornBytes)
 	return err
+}
+
+func (c *dumpCmd) dumpRun(ctx context.Context, out *bufio.Writer) error {
+	id, temporary, ok := index.ParseRunName(filepath.Base(c.RunFile))
+	if !ok || temporary {
+		return usageError("--run %q is not the name of a run file, such as %s", c.RunFile, index.RunName(1))
+	}
+	return index.Dump(ctx, vfs.OS(), filepath.Join(c.DataDir, "runs"), id, out)
 }
 
 // dumpKey opens the store, which cuts a torn tail like any opening does.
