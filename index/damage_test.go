@@ -110,7 +110,7 @@ func overwrite(t testing.TB, fs vfs.FS, name string, content []byte) {
 func TestEveryFlippedByteIsFoundOrHarmless(t *testing.T) {
 	fs := newTestFS(t)
 	m := smallModel()
-	meta := m.build(t, fs, 5, nil)
+	meta := m.build(t, fs, 5)
 	name := runPath(testDir, 5)
 	whole := readAll(t, fs, name)
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -151,7 +151,7 @@ func problems(t testing.TB, fs vfs.FS, id RunID) (n int) {
 
 func TestEveryShorterFileIsRefused(t *testing.T) {
 	fs := newTestFS(t)
-	meta := smallModel().build(t, fs, 5, nil)
+	meta := smallModel().build(t, fs, 5)
 	name := runPath(testDir, 5)
 	whole := readAll(t, fs, name)
 	for n := range whole {
@@ -174,7 +174,7 @@ func TestVerifyFindsNothingWrongWithGoodRuns(t *testing.T) {
 	for seed, rows := range []int{0, 1, 17, 300, 5000, 20000} {
 		fs := newTestFS(t)
 		m := randomModel(rand.New(rand.NewPCG(uint64(seed), 5)), rows)
-		m.build(t, fs, 3, nil)
+		m.build(t, fs, 3)
 		err := Verify(context.Background(), fs, testDir, 3, func(e *vfs.CorruptError) { t.Errorf("%d rows: %v", rows, e) })
 		if err != nil {
 			t.Fatal(err)
@@ -184,7 +184,7 @@ func TestVerifyFindsNothingWrongWithGoodRuns(t *testing.T) {
 
 func TestOpenRefusesWhatTheLogDidNotPublish(t *testing.T) {
 	fs := newTestFS(t)
-	meta := smallModel().build(t, fs, 5, nil)
+	meta := smallModel().build(t, fs, 5)
 	f := func(change func(*RunMeta)) {
 		t.Helper()
 		other := meta
@@ -207,7 +207,7 @@ func TestOpenRefusesWhatTheLogDidNotPublish(t *testing.T) {
 
 func TestDumpShowsRowsAndTerms(t *testing.T) {
 	fs := newTestFS(t)
-	smallModel().build(t, fs, 5, nil)
+	smallModel().build(t, fs, 5)
 	var out strings.Builder
 	if err := Dump(context.Background(), fs, testDir, 5, &out); err != nil {
 		t.Fatal(err)
@@ -223,3 +223,7 @@ func TestDumpShowsRowsAndTerms(t *testing.T) {
 		}
 	}
 }
+
+type testFS = vfs.FS
+
+func ignore(*vfs.CorruptError) {}

@@ -112,9 +112,19 @@ func randomModel(rng *rand.Rand, n int) *model {
 	return m
 }
 
-// given undoes appendTermKey for the builder, which takes whole values.
-func (m *model) build(t testing.TB, fs vfs.FS, id RunID, longs map[string]string) RunMeta {
+// longValues maps what becomes of long values to the whole values.
+func longValues() map[string]string {
+	longs := map[string]string{}
+	for _, whole := range []string{strings.Repeat("long", 400), strings.Repeat("long", 400) + "er"} {
+		longs[string(appendTermValue(nil, []byte(whole)))] = whole
+	}
+	return longs
+}
+
+// build makes a run of the model, and checks the builder on the way.
+func (m *model) build(t testing.TB, fs vfs.FS, id RunID) RunMeta {
 	t.Helper()
+	longs := longValues()
 	b, err := NewBuilder(BuilderOptions{FS: fs, Dir: testDir, ID: id})
 	if err != nil {
 		t.Fatal(err)
@@ -369,15 +379,12 @@ func newTestFS(t testing.TB) *vfs.Mem {
 }
 
 func TestRunAnswersAsTheModelDoes(t *testing.T) {
-	longs := map[string]string{}
-	for _, whole := range []string{strings.Repeat("long", 400), strings.Repeat("long", 400) + "er"} {
-		longs[string(appendTermValue(nil, []byte(whole)))] = whole
-	}
+	longs := longValues()
 	f := func(seed uint64, rows int, cacheBytes int64) {
 		t.Helper()
 		fs := newTestFS(t)
 		m := randomModel(rand.New(rand.NewPCG(seed, 2)), rows)
-		meta := m.build(t, fs, RunID(seed), longs)
+		meta := m.build(t, fs, RunID(seed))
 		var cache *Cache
 		if cacheBytes >= 0 {
 			cache = NewCache(cacheBytes)
@@ -418,7 +425,7 @@ func TestRunDependsOnItsInputOnly(t *testing.T) {
 	m := randomModel(rand.New(rand.NewPCG(9, 9)), 500)
 	build := func() []byte {
 		fs := newTestFS(t)
-		meta := m.build(t, fs, 7, nil)
+		meta := m.build(t, fs, 7)
 		return readAll(t, fs, runPath(testDir, meta.ID))
 	}
 	if !bytes.Equal(build(), build()) {
