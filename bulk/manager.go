@@ -266,7 +266,7 @@ func (m *Manager) endProgress(id int64) {
 	}
 	ingest, err := m.opts.Store.BeginIngest(m.ctx)
 	if err == nil {
-		err = ingest.Publish(m.ctx, uint64(id), nil, func() []byte { return nil })
+		err = errors.Join(ingest.Publish(m.ctx, uint64(id), nil, nil), ingest.Abandon())
 	}
 	if err != nil && !isStop(err) {
 		m.logger.Warn("cannot end the progress of an import", "import", id, "error", err)

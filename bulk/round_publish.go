@@ -22,12 +22,8 @@ func (r *round) publish(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot begin to publish: %w", err)
 	}
-	published := false
-	defer func() {
-		if !published {
-			err = errors.Join(err, ingest.Abandon())
-		}
-	}()
+	// After a Publish that came through, Abandon does nothing.
+	defer func() { err = errors.Join(err, ingest.Abandon()) }()
 	m := r.newMerge(ingest)
 	if err := m.run(ctx); err != nil {
 		return err
@@ -37,8 +33,6 @@ func (r *round) publish(ctx context.Context) (err error) {
 		return err
 	}
 	resolve := func(conflicts []engine.Conflict) error { return m.resolveConflicts(conflicts, &next) }
-	// Once the record is on its way the round is the store's to keep or drop.
-	published = true
 	err = ingest.Publish(ctx, uint64(r.job.id), resolve, func() []byte {
 		m.countLoaded(&next)
 		return next.marshal()
