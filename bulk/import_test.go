@@ -1,0 +1,319 @@
+package bulk
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kiln/engine"
+	"kiln/fhir"
+	"kiln/internal/vfs"
+)
+
+// testSite is a store in memory with a manager, and a directory of inputs.
+type testSite struct {
+	t       *testing.T
+	fs      vfs.FS
+	store   *engine.Store
+	jobs    *Manager
+	dir     string // of inputs
+	workers int
+	rounds  int64
+	clock   *atomic.Int64 // milliseconds; moves on by itself
+}
+
+func newTestSite(t *testing.T) *testSite {
+	t.Helper()
+	s := &testSite{t: t, fs: vfs.NewMem(1), dir: t.TempDir(), workers: 2, clock: new(atomic.Int64)}
+	s.clock.Store(time.Date(testNow, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
+	s.open()
+	t.Cleanup(func() { s.close() })
+	return s
+}
+
+func (s *testSite) now() time.Time { return time.UnixMilli(s.clock.Add(1)) }
+
+func (s *testSite) open() {
+	s.t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	id := func() uint64 { seed += 0x9E3779B97F4A7C15; return seed }
+	var err error
+	s.store, err = engine.Open(context.Background(), engine.Options{
+		FS: s.fs, Dir: "data", Now: s.now, NewID: id, FreeBytesMin: -1, CatalogInMem: true,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.jobs, err = NewManager(context.Background(), s.options(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *testSite) options(id func() uint64) Options {
+	return Options{
+		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, Workers: s.workers, RoundBytes: s.rounds,
+		InitialImportMode: true, RetryWait: time.Millisecond,
+	}
+}
+
+func (s *testSite) close() {
+	if s.store == nil {
+		return
+	}
+	if err := s.jobs.Close(); err != nil {
+		s.t.Error(err)
+	}
+	if err := s.store.Close(); err != nil {
+		s.t.Error(err)
+	}
+	s.store = nil
+}
+
+// file writes an input and returns its address.
+func (s *testSite) file(name string, lines ...string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// start begins an import; every call is a registration of its own.
+func (s *testSite) start(mode Mode, unitBytes int64, urls ...string) int64 {
+	s.t.Helper()
+	r := &ImportRequest{URL: "http://host/$import", InputSource: fmt.Sprint(s.now().UnixNano()), Mode: mode, UnitBytes: unitBytes}
+	for _, u := range urls {
+		r.Inputs = append(r.Inputs, ImportInput{URL: u})
+	}
+	id, err := s.jobs.StartImport(context.Background(), r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return id
+}
+
+func (s *testSite) wait(id int64) *ImportStatus {
+	s.t.Helper()
+	status, err := s.jobs.WaitImport(context.Background(), id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return status
+}
+
+// imports runs an import to its end and returns "loaded/refused" of each input.
+func (s *testSite) imports(mode Mode, unitBytes int64, urls ...string) string {
+	s.t.Helper()
+	status := s.wait(s.start(mode, unitBytes, urls...))
+	if status.State != Completed {
+		s.t.Fatalf("the import ended as %d: %+v", status.State, status.Error)
+	}
+	return testCounts(status)
+}
+
+func testCounts(status *ImportStatus) string {
+	var counts []string
+	for _, in := range status.Inputs {
+		counts = append(counts, fmt.Sprintf("%d/%d", in.Loaded, in.Refused))
+	}
+	return strings.Join(counts, " ")
+}
+
+// versions lists every version of the store, oldest version first per key:
+// "Patient/a v1 del {body}". Dates are left out.
+func (s *testSite) versions() []string {
+	s.t.Helper()
+	snap, err := s.store.Snapshot()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer snap.Release()
+	var all []string
+	q := engine.HistoryQuery{Count: 1000}
+	for more := true; more; {
+		q.After, more, err = snap.History(context.Background(), q, func(v *engine.Version) error {
+			text := fmt.Sprintf("%s/%s v%06d %s", v.Type, v.ID, v.VersionID, v.Body)
+			if v.Deleted {
+				text += " deleted"
+			}
+			all = append(all, text)
+			return nil
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	sort.Strings(all)
+	return all
+}
+
+// patient is a line; the rest is inserted before the end.
+func patient(id, rest string) string {
+	return fmt.Sprintf(`{"resourceType":"Patient","id":%q%s}`, id, rest)
+}
+
+func (s *testSite) errorTexts(status *ImportStatus, input int) []string {
+	s.t.Helper()
+	name := status.Inputs[input].ErrorFile
+	if name == "" {
+		return nil
+	}
+	d, err := s.jobs.ErrorFile(status.ID, name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer d.Close()
+	raw := make([]byte, d.Bytes)
+	if _, err := d.ReadAt(raw, 0); err != nil && d.Bytes > 0 && err.Error() != "EOF" {
+		s.t.Fatal(err)
+	}
+	var texts []string
+	for line := range strings.Lines(string(raw)) {
+		var o struct {
+			Issue []struct {
+				Code        string
+				Details     struct{ Text string }
+				Diagnostics string
+			}
+		}
+		if err := json.Unmarshal([]byte(line), &o); err != nil {
+			s.t.Fatalf("error line %q: %v", line, err)
+		}
+		texts = append(texts, o.Issue[0].Code+": "+o.Issue[0].Details.Text+" | "+o.Issue[0].Diagnostics)
+	}
+	return texts
+}
+
+func TestImportInitial(t *testing.T) {
+	s := newTestSite(t)
+	one := s.file("1.ndjson", patient("a", ""), patient("b", `,"active":true`), "", `nonsense`, patient("a", `,"active":true`))
+	two := s.file("2.ndjson", patient("b", ""), patient("c", ""))
+	status := s.wait(s.start(InitialLoad, 0, one, two))
+	if status.State != Completed || testCounts(status) != "2/2 1/1" {
+		t.Fatalf("ended as %+v, %+v", status, status.Error)
+	}
+	want := `Patient/a v000001 {"resourceType":"Patient","id":"a"}
+Patient/b v000001 {"resourceType":"Patient","id":"b","active":true}
+Patient/c v000001 {"resourceType":"Patient","id":"c"}`
+	if got := strings.Join(s.versions(), "\n"); got != want {
+		t.Errorf("the store has\n%s\nwant\n%s", got, want)
+	}
+	texts := s.errorTexts(status, 0)
+	if len(texts) != 2 || !strings.HasPrefix(texts[0], "invalid: not a FHIR resource at byte 0: ") || !strings.HasSuffix(texts[0], "| Failed to process resource at line: 3 with stream start offset: 87") ||
+		texts[1] != "duplicate: Failed to import duplicate resource, resource id: a, line: 4 | Failed to process resource at line: 4 with stream start offset: 96" {
+		t.Errorf("the first error file has %q", texts)
+	}
+	if texts = s.errorTexts(status, 1); len(texts) != 1 || !strings.Contains(texts[0], "resource id: b, line: 1") {
+		t.Errorf("the second error file has %q", texts)
+	}
+	if status.BytesDone != status.BytesTotal && status.BytesTotal != 0 {
+		t.Errorf("%d of %d bytes are done", status.BytesDone, status.BytesTotal)
+	}
+}
+
+func TestImportIncrementalAgainWritesNothing(t *testing.T) {
+	s := newTestSite(t)
+	var lines []string
+	for i := range 500 {
+		lines = append(lines, patient(fmt.Sprintf("p%d", i), fmt.Sprintf(`,"multipleBirthInteger":%d`, i)))
+	}
+	name := s.file("p.ndjson", lines...)
+	if got := s.imports(IncrementalLoad, 0, name); got != "500/0" {
+		t.Fatal(got)
+	}
+	before := s.versions()
+	if got := s.imports(IncrementalLoad, 0, name); got != "500/0" {
+		t.Fatal(got)
+	}
+	if got := s.versions(); strings.Join(got, "\n") != strings.Join(before, "\n") {
+		t.Errorf("%d versions after the second import, %d before", len(got), len(before))
+	}
+	// One changed line is one new version, in a run of one row.
+	lines[77] = patient("p77", `,"multipleBirthInteger":1000`)
+	if got := s.imports(IncrementalLoad, 0, s.file("q.ndjson", lines...)); got != "500/0" {
+		t.Fatal(got)
+	}
+	if got := s.versions(); len(got) != 501 || !strings.Contains(strings.Join(got, "\n"), `Patient/p77 v000002 {"resourceType":"Patient","id":"p77","multipleBirthInteger":1000}`) {
+		t.Errorf("%d versions after one change", len(got))
+	}
+}
+
+// The table's rows once more, through the whole of an import.
+func TestImportTable(t *testing.T) {
+	meta := func(lu, version string) string {
+		if version != "" {
+			version = `,"versionId":"` + version + `"`
+		}
+		return `,"meta":{"lastUpdated":"` + lu + `-01-01T00:00:00.000+00:00"` + version + `}`
+	}
+	f := func(row string, files [][]string, counts string, want ...string) {
+		t.Helper()
+		s := newTestSite(t)
+		defer s.close()
+		var got []string
+		for i, lines := range files {
+			got = append(got, s.imports(IncrementalLoad, 0, s.file(fmt.Sprintf("%d.ndjson", i), lines...)))
+		}
+		if c := strings.Join(got, " "); c != counts {
+			t.Errorf("row %s: counts %s, want %s", row, c, counts)
+		}
+		var versions []string
+		for _, v := range s.versions() {
+			v = strings.TrimPrefix(v, "Patient/a v")
+			v = strings.Replace(v, `{"resourceType":"Patient","id":"a","meta":{}`, "", 1)
+			v = strings.Replace(v, `{"resourceType":"Patient","id":"a"`, "", 1)
+			versions = append(versions, v)
+		}
+		if fmt.Sprint(versions) != fmt.Sprint(want) {
+			t.Errorf("row %s: versions %q, want %q", row, versions, want)
+		}
+	}
+	line := func(rest string) string { return patient("a", rest) }
+	f("12", [][]string{{line(meta("2021", ""))}, {line(meta("2021", ""))}}, "1/0 1/0", "000001 }")
+	f("15", [][]string{{line(meta("2021", ""))}, {line(meta("2021", "") + `,"birthDate":"2000"`)}}, "1/0 0/1", "000001 }")
+	f("23", [][]string{{line(meta("2001", "1")), line(meta("2002", "2")), line(meta("2003", "3"))}}, "3/0", "000001 }", "000002 }", "000003 }")
+	f("24", [][]string{{line(meta("2002", "2"))}, {line(meta("2001", "1")), line(meta("2002", "2")), line(meta("2003", "3"))}}, "1/0 3/0", "000001 }", "000002 }", "000003 }")
+	f("31", [][]string{{line(meta("2002", "2"))}, {line(meta("2003", "1"))}, {line(meta("2003", "3"))}}, "1/0 0/1 1/0", "000002 }", "000003 }")
+	f("41", [][]string{{line(meta("2002", "2"))}, {line(meta("2001", ""))}}, "1/0 1/0", "000001 }", "000002 }")
+	f("49", [][]string{{line(""), line(meta("2020", ""))}}, "2/0", "000001 }")
+	f("51", [][]string{{line("")}, {line("")}}, "1/0 1/0", "000001 }")
+	f("52", [][]string{{line("")}, {line(`,"active":true`)}}, "1/0 1/0", "000001 }", `000002 ,"active":true}`)
+	f("53", [][]string{{line(""), line(`,"active":true`)}}, "1/1", "000001 }")
+}
+
+func TestImportReadsTheCurrentVersion(t *testing.T) {
+	s := newTestSite(t)
+	older := patient("a", `,"meta":{"versionId":"1","lastUpdated":"2001-01-01T00:00:00Z"}`)
+	newer := patient("a", `,"meta":{"versionId":"3","lastUpdated":"2003-01-01T00:00:00Z"}`)
+	s.imports(IncrementalLoad, 0, s.file("1", newer), s.file("2", older))
+	s.imports(IncrementalLoad, 0, s.file("3", patient("a", `,"active":true`)))
+	snap, err := s.store.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snap.Release()
+	v, err := snap.Get(fhir.TypeByName([]byte("Patient")), []byte("a"))
+	if err != nil || v.VersionID != 4 {
+		t.Errorf("current is version %d, %v", v.VersionID, err)
+	}
+	parts, err := snap.ScanParts(engine.ScanQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := uint64(0)
+	for i := range parts {
+		rows += parts[i].Rows()
+	}
+	if rows != 1 {
+		t.Errorf("%d current versions of one resource", rows)
+	}
+}
