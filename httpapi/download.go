@@ -55,8 +55,8 @@ func (x *exchange) file(open func(id int64, name string) (*bulk.Download, error)
 // first, so a read that fails ends the connection before the length is
 // reached, and the client knows that the file is cut.
 type fileBody struct {
-	part *io.SectionReader
-	file *bulk.Download
+	part io.Reader
+	file io.Closer
 	conn net.Conn
 }
 

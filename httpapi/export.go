@@ -20,6 +20,9 @@ func (x *exchange) exportStart() error {
 	for key, value := range x.ctx.QueryArgs().All() {
 		query[string(key)] = append(query[string(key)], string(value))
 	}
+	for i, since := range query["_since"] {
+		query["_since"][i] = unescapedPlus(since)
+	}
 	requestURL := x.baseURL() + "/$export"
 	if raw := x.ctx.URI().QueryString(); len(raw) > 0 {
 		requestURL += "?" + string(raw)

@@ -265,8 +265,7 @@ func formatIsJSON(format string) bool {
 	if !m.isFHIRVersionR4() {
 		return false
 	}
-	// A '+' in a query means a space, and many clients forget to escape it.
-	switch strings.ReplaceAll(m.name, " ", "+") {
+	switch unescapedPlus(m.name) {
 	case "json", "text/json", contentTypeJSON, contentTypeFHIR, "application/json+fhir":
 		return true
 	default:

@@ -48,20 +48,15 @@ func (x *exchange) history() error {
 			return x.historyError(err)
 		}
 	}
-	entries := entryWriter{base: x.baseURL(), cursor: page.query.After}
-	more := false
+	entries, next := entryWriter{base: x.baseURL()}, ""
 	if !page.countOnly {
-		_, more, err = snap.History(ctx, page.query, entries.add)
-		if errors.Is(err, errPageFull) {
-			more, err = true, nil
-		}
-		if err != nil {
+		cursor, more, err := snap.History(ctx, page.query, entries.add)
+		if err != nil && !errors.Is(err, errPageFull) {
 			return x.historyError(err)
 		}
-	}
-	next := ""
-	if more {
-		next = x.nextPage(&page, entries.cursor)
+		if more || err != nil {
+			next = x.nextPage(&page, cursor)
+		}
 	}
 	x.body(fasthttp.StatusOK, contentTypeAnswer, x.appendHistory(x.buffer(), &page, entries.text, next))
 	return nil
@@ -259,8 +254,7 @@ func (q *historyReader) bound(name, value string) int64 {
 	if value == "" || q.err != nil {
 		return 0
 	}
-	// The '+' of an offset that was not escaped arrives as a space.
-	instant, err := fhir.ParseSince([]byte(strings.ReplaceAll(value, " ", "+")))
+	instant, err := fhir.ParseSince([]byte(unescapedPlus(value)))
 	if err != nil {
 		q.fail(badRequest("The value '%s' of the parameter '%s' is not a date: %v.", value, name, err))
 		return 0
@@ -293,22 +287,16 @@ func (q *historyReader) checkSort(value string) {
 // errPageFull ends a page that has reached its size.
 var errPageFull = errors.New("page full")
 
-// entryWriter appends the entries of a history Bundle, and knows where the next
-// page starts when it stops early.
+// entryWriter appends the entries of a history Bundle.
 type entryWriter struct {
-	base   string
-	text   []byte
-	cursor engine.HistoryCursor
+	base string
+	text []byte
 }
 
 func (w *entryWriter) add(v *engine.Version) error {
 	if len(w.text) >= historyPageBytesMax {
 		return errPageFull
 	}
-	if w.cursor.Milli != v.LastUpdated.Milli || w.cursor.LSN != v.LSN {
-		w.cursor = engine.HistoryCursor{Milli: v.LastUpdated.Milli, LSN: v.LSN}
-	}
-	w.cursor.Skip++
 	if len(w.text) > 0 {
 		w.text = append(w.text, ',')
 	}

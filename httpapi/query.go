@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 )
@@ -51,3 +52,7 @@ func (x *exchange) single(name string) (string, error) {
 		return "", badRequest("The parameter '%s' is given more than once.", name)
 	}
 }
+
+// unescapedPlus gives back the '+' of a media type or of an offset from UTC. In a
+// query it means a space, and many clients forget to escape it.
+func unescapedPlus(value string) string { return strings.ReplaceAll(value, " ", "+") }
