@@ -19,7 +19,7 @@ type metaExtension struct {
 func (m *metaScan) reset() {
 	m.keys.reset()
 	m.at, m.kept = 0, 0
-	if cap(m.elements) > keySetSlotsKept {
+	if cap(m.elements) > keySetKept {
 		m.elements = nil
 	}
 	m.elements = m.elements[:0]

@@ -169,7 +169,10 @@ value:
 		s.depth++
 		c += '}' - '{' // the closing bracket of either kind
 		s.closers[s.depth] = c
-		if i = s.blanks(i + 1); i < len(src) && src[i] == c {
+		if i++; i < len(src) && src[i] <= ' ' {
+			i = s.blanks(i)
+		}
+		if i < len(src) && src[i] == c {
 			s.depth--
 			i++
 		} else if c == '}' {
@@ -184,7 +187,7 @@ after:
 	if s.depth == base {
 		return i
 	}
-	if i = s.blanks(i); i >= len(src) {
+	if uint(i) >= uint(len(src)) {
 		return s.failEnd()
 	}
 	if c = src[i]; c == s.closers[s.depth] {
@@ -193,9 +196,15 @@ after:
 		goto after
 	}
 	if c != ',' {
+		if end := s.blanks(i); end > i {
+			i = end
+			goto after
+		}
 		return s.failByte(i, "after a value in an object or array")
 	}
-	i = s.blanks(i + 1)
+	if i++; i < len(src) && src[i] <= ' ' {
+		i = s.blanks(i)
+	}
 	if s.closers[s.depth] == ']' {
 		goto value
 	}
