@@ -13,15 +13,15 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// sharedData is a path below the shared test data; the test is skipped when
+// sharedFile is a path below the shared test data; the test is skipped when
 // it is not there.
-func sharedData(t *testing.T, name string) string {
+func sharedFile(t *testing.T, name string) string {
 	t.Helper()
 	root := os.Getenv("KILN_SHARED")
 	if root == "" {
 		root = filepath.Join("..", "..", "..", "shared")
 	}
-	path, err := filepath.Abs(filepath.Join(root, "data", name))
+	path, err := filepath.Abs(filepath.Join(root, name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,12 @@ func TestServeAnswersHealthMetricsAndMetadata(t *testing.T) {
 		t.Helper()
 		got, err := ask(http.MethodGet, address, "")
 		if err != nil || got.status != http.StatusOK || !strings.Contains(string(got.body), want) {
-			t.Errorf("%s: %v %+v", address, err, got)
+			t.Errorf("%s: %v %+v has no %q", address, err, got, want)
 		}
 	}
 	f(s.root+"/healthz", "")
 	f(s.root+"/readyz", "")
-	f(s.root+"/metrics", "# TYPE")
+	f(s.root+"/metrics", "kiln_info{version=")
 	f(s.base+"/metadata", `"CapabilityStatement"`)
 	s.stop()
 }
