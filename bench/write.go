@@ -70,7 +70,10 @@ func (c *writeCommand) Run(ctx context.Context) error {
 		return err
 	}
 	versions := float64(len(created.latencies) + len(updated.latencies))
-	b.report.add("kiln: the server in all", append(used.figures(), figure{"all on disk", float64(sizes[""]) / versions, "bytes a version"})...)
+	b.report.add("kiln: the server in all", append(used.figures(),
+		figure{"runs on disk", float64(sizes["runs"]) / versions, "bytes a version"},
+		figure{"all on disk", float64(sizes[""]) / versions, "bytes a version"},
+		figure{"log on disk", float64(sizes["log"]) / 1e6, "MB"})...)
 	return b.report.save(c.JSON)
 }
 
