@@ -42,8 +42,14 @@ func (e *headEntry) isCurrentAt(lsn uint64) bool {
 	return e.lsn <= lsn && (at == 0 || at > lsn)
 }
 
-// supersede makes the entry not current from lsn on. Slot and recovery only.
-func (e *headEntry) supersede(lsn uint64) { atomic.StoreUint64(&e.superseded, lsn) }
+// supersede makes the entry not current from lsn on. The first time counts: an
+// import that settles a conflict names versions that a commit superseded
+// before. Slot and recovery only.
+func (e *headEntry) supersede(lsn uint64) {
+	if e.superseded == 0 {
+		atomic.StoreUint64(&e.superseded, lsn)
+	}
+}
 
 // entryOverheadBytes is what an entry costs in memory next to its body: the
 // struct, the key, the directory's node.

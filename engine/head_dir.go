@@ -42,6 +42,7 @@ func openHeadDir(headBytes int64) (*headDir, error) {
 		WithDetectConflicts(false).           // there is one writer
 		WithNumVersionsToKeep(math.MaxInt32). // snapshots read at their LSN
 		WithMemTableSize(memTableBytes).
+		WithBaseTableSize(memTableBytes / 4).
 		WithNumMemtables(dirMemTables).
 		WithNumCompactors(dirCompactors).
 		WithCompression(options.None).

@@ -65,7 +65,7 @@ func (r *recovery) supersede(lsn uint64, p recordPlace) error {
 
 func (r *recovery) supersedeHead(lsn uint64, p headPlace) error {
 	if e := r.find(p.lsn, p.index); e != nil {
-		e.superseded = lsn
+		e.supersede(lsn)
 		return nil
 	}
 	if r.included(lsn) && p.lsn <= r.flushed {

@@ -1,0 +1,287 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+
+	"kiln/fhir"
+	"kiln/index"
+)
+
+// simVersion is one version as the model knows it. milli 0 means that its date
+// was never told, because the write was never acknowledged.
+type simVersion struct {
+	id      int64
+	milli   int64
+	deleted bool
+	body    string
+}
+
+type simKey struct {
+	typ fhir.TypeCode
+	id  string
+}
+
+// simModel is the plain answer: every version of every key, by version id.
+type simModel struct {
+	keys     map[simKey]map[int64]simVersion
+	progress map[uint64]string
+}
+
+func newSimModel() *simModel {
+	return &simModel{keys: map[simKey]map[int64]simVersion{}, progress: map[uint64]string{}}
+}
+
+func (m *simModel) clone() *simModel {
+	c := newSimModel()
+	for k, versions := range m.keys {
+		c.keys[k] = maps.Clone(versions)
+	}
+	c.progress = maps.Clone(m.progress)
+	return c
+}
+
+func (m *simModel) put(k simKey, v simVersion) {
+	if m.keys[k] == nil {
+		m.keys[k] = map[int64]simVersion{}
+	}
+	if _, ok := m.keys[k][v.id]; ok {
+		panic(fmt.Sprintf("the simulation made version %d of %v twice", v.id, k))
+	}
+	m.keys[k][v.id] = v
+}
+
+// current is the highest positive version.
+func (m *simModel) current(k simKey) (simVersion, bool) {
+	best := simVersion{}
+	for id, v := range m.keys[k] {
+		if id > best.id {
+			best = v
+		}
+	}
+	return best, best.id > 0
+}
+
+// simState is what a snapshot answers, in the model's words.
+type simState struct {
+	model *simModel
+	lsns  map[simKey]map[int64]uint64
+}
+
+// readState reads the whole store through one door: the system's history.
+func readState(n *Snapshot) (*simState, error) {
+	st := &simState{model: newSimModel(), lsns: map[simKey]map[int64]uint64{}}
+	_, _, err := n.History(context.Background(), HistoryQuery{}, func(v *Version) error {
+		k := simKey{v.Type, string(v.ID)}
+		if _, ok := st.model.keys[k][v.VersionID]; ok {
+			return fmt.Errorf("the history has %v version %d twice", k, v.VersionID)
+		}
+		st.model.put(k, simVersion{v.VersionID, v.LastUpdated.Milli, v.Deleted, string(v.Body)})
+		if st.lsns[k] == nil {
+			st.lsns[k] = map[int64]uint64{}
+		}
+		st.lsns[k][v.VersionID] = v.LSN
+		return nil
+	})
+	return st, err
+}
+
+// differs says how the store differs from the model; "" when it does not.
+func (m *simModel) differs(got *simModel) string {
+	for k, versions := range m.keys {
+		for id, want := range versions {
+			v, ok := got.keys[k][id]
+			if want.milli == 0 {
+				want.milli = v.milli
+			}
+			if !ok {
+				return fmt.Sprintf("%v version %d is lost", k, id)
+			}
+			if v != want {
+				return fmt.Sprintf("%v version %d is %+v, want %+v", k, id, v, want)
+			}
+		}
+	}
+	for k, versions := range got.keys {
+		for id := range versions {
+			if _, ok := m.keys[k][id]; !ok {
+				return fmt.Sprintf("%v version %d was never written", k, id)
+			}
+		}
+	}
+	return ""
+}
+
+// adopt takes the dates that the model did not know.
+func (m *simModel) adopt(got *simModel) {
+	for k, versions := range m.keys {
+		for id, v := range versions {
+			if v.milli == 0 {
+				v.milli = got.keys[k][id].milli
+				versions[id] = v
+			}
+		}
+	}
+}
+
+// checkDoors compares every other way of reading with the model.
+func (m *simModel) checkDoors(n *Snapshot, st *simState, pageSize int) error {
+	keys := make([]simKey, 0, len(m.keys))
+	for k := range m.keys {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return string(keys[i].key()) < string(keys[j].key()) })
+	lookup := n.KeyLookup()
+	for _, k := range keys {
+		if err := errors.Join(m.checkKey(n, k), m.checkLookup(n, lookup, k)); err != nil {
+			return err
+		}
+		q := HistoryQuery{Type: k.typ, ID: []byte(k.id)}
+		if err := m.checkHistory(n, st, q, pageSize); err != nil {
+			return err
+		}
+	}
+	queries := []HistoryQuery{{}, {Type: simTypes[0]}, {Type: simTypes[1]}}
+	if milli := m.someMilli(); milli != 0 {
+		queries = append(queries, HistoryQuery{SinceMilli: milli}, HistoryQuery{BeforeMilli: milli, Type: simTypes[0]})
+	}
+	queries = append(queries, HistoryQuery{LSN: n.LSN()/2 + 1})
+	for _, q := range queries {
+		if err := m.checkHistory(n, st, q, pageSize); err != nil {
+			return err
+		}
+	}
+	return m.checkScan(n)
+}
+
+func (k simKey) key() []byte { return index.AppendKey(nil, k.typ, []byte(k.id)) }
+
+func (m *simModel) someMilli() int64 {
+	var all []int64
+	for _, versions := range m.keys {
+		for _, v := range versions {
+			all = append(all, v.milli)
+		}
+	}
+	slices.Sort(all)
+	if len(all) == 0 {
+		return 0
+	}
+	return all[len(all)/2]
+}
+
+func (m *simModel) checkKey(n *Snapshot, k simKey) error {
+	want, ok := m.current(k)
+	got, err := n.Get(k.typ, []byte(k.id))
+	switch {
+	case !ok && !errors.Is(err, ErrNotFound):
+		return fmt.Errorf("Get %v: %+v, %v; want not found", k, got, err)
+	case ok && (err != nil || simVersion{got.VersionID, got.LastUpdated.Milli, got.Deleted, string(got.Body)} != want):
+		return fmt.Errorf("Get %v: %+v, %v; want %+v", k, got, err, want)
+	}
+	for id, want := range m.keys[k] {
+		got, err := n.Vread(k.typ, []byte(k.id), id)
+		if err != nil || (simVersion{got.VersionID, got.LastUpdated.Milli, got.Deleted, string(got.Body)} != want) {
+			return fmt.Errorf("Vread %v/%d: %+v, %v; want %+v", k, id, got, err, want)
+		}
+	}
+	if _, err := n.Vread(k.typ, []byte(k.id), 1<<40); !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("Vread of %v without such a version: %v", k, err)
+	}
+	return nil
+}
+
+func (m *simModel) checkLookup(n *Snapshot, lookup *KeyLookup, k simKey) error {
+	versions, err := lookup.Versions(k.key())
+	if err != nil || len(versions) != len(m.keys[k]) {
+		return fmt.Errorf("KeyLookup %v: %+v, %v; want %+v", k, versions, err, m.keys[k])
+	}
+	cur, _ := m.current(k)
+	for _, v := range versions {
+		want, ok := m.keys[k][v.VersionID]
+		if !ok || want.milli != v.LastUpdated.Milli || want.deleted != v.Deleted || v.Current != (v.VersionID == cur.id) {
+			return fmt.Errorf("KeyLookup %v: %+v; want %+v", k, v, want)
+		}
+		body, err := n.BodyAt(k.key(), v)
+		if err != nil || string(body.Body) != want.body {
+			return fmt.Errorf("BodyAt %v %+v: %q, %v", k, v, body.Body, err)
+		}
+	}
+	return nil
+}
+
+// checkHistory pages through a history and compares it with the whole one,
+// filtered, in the order of dates and LSNs.
+func (m *simModel) checkHistory(n *Snapshot, st *simState, q HistoryQuery, pageSize int) error {
+	want := 0
+	for k, versions := range m.keys {
+		for id, v := range versions {
+			if (q.Type == 0 || k.typ == q.Type) && (q.ID == nil || k.id == string(q.ID)) && q.wants(v.milli) && (q.LSN == 0 || st.lsns[k][id] <= q.LSN) {
+				want++
+			}
+		}
+	}
+	seen := map[string]bool{}
+	lastMilli, lastLSN := int64(1<<62), uint64(1<<62)
+	q.Count = pageSize
+	for more := true; more; {
+		var err error
+		q.After, more, err = n.History(context.Background(), q, func(v *Version) error {
+			k := simKey{v.Type, string(v.ID)}
+			name := fmt.Sprint(k, v.VersionID)
+			if seen[name] || v.LastUpdated.Milli > lastMilli || (v.LastUpdated.Milli == lastMilli && v.LSN > lastLSN) {
+				return fmt.Errorf("%s comes twice or out of order", name)
+			}
+			seen[name], lastMilli, lastLSN = true, v.LastUpdated.Milli, v.LSN
+			if want := m.keys[k][v.VersionID]; want.body != string(v.Body) || want.milli != v.LastUpdated.Milli {
+				return fmt.Errorf("%s is %+v, want %+v", name, v, want)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("History %+v: %w", q, err)
+		}
+	}
+	q.After, q.Count = HistoryCursor{}, 0
+	total, err := n.HistoryTotal(context.Background(), q)
+	if err != nil || total != int64(want) || len(seen) != want {
+		return fmt.Errorf("History %+v has %d, total %d, %v; want %d", q, len(seen), total, err, want)
+	}
+	return nil
+}
+
+func (m *simModel) checkScan(n *Snapshot) error {
+	want := 0
+	for k := range m.keys {
+		if v, ok := m.current(k); ok && !v.deleted {
+			want++
+		}
+	}
+	parts, err := n.ScanParts(ScanQuery{})
+	if err != nil {
+		return err
+	}
+	rows, seen := uint64(0), map[simKey]bool{}
+	for i := range parts {
+		rows += parts[i].Rows()
+		err := parts[i].Run(context.Background(), func(v *Version) error {
+			k := simKey{v.Type, string(v.ID)}
+			if cur, _ := m.current(k); seen[k] || v.VersionID != cur.id || v.Deleted || string(v.Body) != cur.body {
+				return fmt.Errorf("Scan gives %v version %d; current is %+v", k, v.VersionID, cur)
+			}
+			seen[k] = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(seen) != want || rows != uint64(want) {
+		return fmt.Errorf("Scan gives %d resources, counts %d; want %d", len(seen), rows, want)
+	}
+	return nil
+}

@@ -1,0 +1,660 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/fhir"
+	"kiln/index"
+	"kiln/internal/vfs"
+)
+
+// The simulation runs a random sequence of interactions on a file system that
+// loses power, fails and fills up, and compares every answer with a map. A
+// seed decides everything, so a failing one is run again with
+//
+//	SEED=<seed> go test ./engine -run Simulation -v
+//
+// SEEDS says how many seeds to run, from SEED_FROM on.
+func TestSimulation(t *testing.T) {
+	if seed := os.Getenv("SEED"); seed != "" {
+		n, err := strconv.ParseUint(seed, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := simulate(n, t.Logf); err != nil {
+			t.Fatalf("seed %d: %v", n, err)
+		}
+		return
+	}
+	seeds, from := envNumber("SEEDS", 200), envNumber("SEED_FROM", 1)
+	var next atomic.Uint64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for seed := from + next.Add(1) - 1; seed < from+seeds; seed = from + next.Add(1) - 1 {
+				if err := simulate(seed, func(string, ...any) {}); err != nil {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+}
+
+func envNumber(name string, fallback uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
+		return n
+	}
+	return fallback
+}
+
+var simTypes = []fhir.TypeCode{fhir.TypeByName([]byte("Patient")), fhir.TypeByName([]byte("Observation"))}
+
+const simIDs = 5
+
+// sim is one run of the simulation.
+type sim struct {
+	rng   *rand.Rand
+	log   func(string, ...any)
+	fs    *vfs.Mem
+	opts  Options
+	s     *Store
+	model *simModel
+	// maybe is the model with a write whose outcome is unknown; nil: none.
+	maybe *simModel
+	held  []heldSnapshot
+	now   time.Time
+	late  int64 // the last negative version id that was given
+	job   uint64
+}
+
+type heldSnapshot struct {
+	n     *Snapshot
+	model *simModel
+}
+
+// errRestart says that the process has to end: the power went, or the log is poisoned.
+var errRestart = errors.New("restart")
+
+func simulate(seed uint64, log func(string, ...any)) (err error) {
+	m := &sim{
+		rng: rand.New(rand.NewPCG(seed, 7)), log: log, fs: vfs.NewMem(seed), model: newSimModel(),
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			panic(fmt.Sprintf("seed %d: %v", seed, p))
+		}
+		m.stop()
+	}()
+	if err := m.restart(); err != nil {
+		return err
+	}
+	for step := range 60 {
+		err := m.step()
+		m.log("step %d: %v", step, err)
+		if errors.Is(err, errRestart) {
+			m.crash()
+			err = m.restart()
+		}
+		if err != nil {
+			return fmt.Errorf("step %d: %w", step, err)
+		}
+	}
+	m.fs.SetHook(nil)
+	m.stop()
+	if err := m.restart(); err != nil {
+		return err
+	}
+	m.stop()
+	return Fsck(context.Background(), m.fs, m.opts.Dir, func(p Problem) { err = fmt.Errorf("fsck: %+v", p) })
+}
+
+func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
+
+// options differ from start to start: the same data must be right under all.
+func (m *sim) options() Options {
+	return Options{
+		FS: m.fs, Dir: "/data", NewID: m.rng.Uint64, PrepareInline: true, CatalogInMem: true, FreeBytesMin: -1,
+		SegmentBytes: pick(m.rng, int64(8<<10), 16<<10, 64<<10), HeadBytes: pick(m.rng, int64(2<<10), 6<<10, 1<<20),
+		CacheBytes: pick(m.rng, int64(4<<10), 1<<20),
+		Logger:     discardLogger(),
+		Now: func() time.Time {
+			// Sometimes the clock stands still, sometimes it goes back.
+			m.now = m.now.Add(time.Duration(m.rng.IntN(8)-2) * time.Millisecond)
+			return m.now
+		},
+	}
+}
+
+func (m *sim) stop() {
+	for _, h := range m.held {
+		h.n.Release()
+	}
+	m.held = nil
+	if m.s != nil {
+		_ = m.s.Close() // the disk may be gone
+		m.s = nil
+	}
+}
+
+// crash ends the process; half the time the power goes with it.
+func (m *sim) crash() {
+	m.stop()
+	m.fs.SetHook(nil)
+	m.fs = m.fs.CrashClone(m.rng.Uint64())
+}
+
+// restart opens the store, through further power cuts, and settles what is
+// unknown: all of the last write is there, or nothing of it.
+func (m *sim) restart() error {
+	for try := 0; ; try++ {
+		m.opts = m.options()
+		if try < 3 && m.rng.IntN(3) == 0 {
+			m.fs.CutPowerAt(m.fs.Ops() + 1 + m.rng.Int64N(12))
+		}
+		var err error
+		if m.s, err = Open(context.Background(), m.opts); err == nil {
+			m.fs.SetHook(nil)
+			break
+		}
+		m.log("open: %v", err)
+		switch {
+		case errors.Is(err, vfs.ErrPowerCut):
+			m.crash()
+		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EIO):
+			m.fs.SetHook(nil) // the disk is well again
+		default:
+			return fmt.Errorf("cannot open: %w", err)
+		}
+	}
+	return m.settle()
+}
+
+func (m *sim) settle() error {
+	n, err := m.s.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer n.Release()
+	st, err := readState(n)
+	if err != nil {
+		return err
+	}
+	diff := m.model.differs(st.model)
+	if diff == "" {
+		diff = m.progressDiffers(m.model)
+	}
+	if diff != "" && m.maybe != nil {
+		without := diff
+		m.model = m.maybe
+		if diff = m.model.differs(st.model); diff == "" {
+			diff = m.progressDiffers(m.model)
+		}
+		if diff != "" {
+			diff = "without the last write: " + without + "; with it: " + diff
+		}
+	}
+	m.maybe = nil
+	if diff != "" {
+		return fmt.Errorf("after a restart: %s", diff)
+	}
+	m.model.adopt(st.model)
+	if err := m.model.checkDoors(n, st, 1+m.rng.IntN(6)); err != nil {
+		return fmt.Errorf("after a restart: %w", err)
+	}
+	return nil
+}
+
+func (m *sim) progressDiffers(model *simModel) string {
+	for job := range m.job + 1 {
+		want, ok := model.progress[job]
+		if got := m.s.Progress(job); string(got) != want || (got == nil) == ok {
+			return fmt.Sprintf("progress of job %d is %q, want %q", job, got, want)
+		}
+	}
+	return ""
+}
+
+// step does one random thing. errRestart asks for a restart.
+func (m *sim) step() error {
+	switch p := m.rng.IntN(100); {
+	case p < 45:
+		return m.commit()
+	case p < 60:
+		return m.ingest(0)
+	case p < 68:
+		return m.flush()
+	case p < 76:
+		return m.hold()
+	case p < 84:
+		return m.checkHeld()
+	case p < 88:
+		m.stop()
+		return m.restart()
+	case p < 92:
+		m.fs.CutPowerAt(m.fs.Ops() + 1 + m.rng.Int64N(80))
+	case p < 95:
+		m.failSoon(vfs.OpSync, syscall.EIO)
+	case p < 97:
+		m.failSoon(vfs.OpWrite, pick(m.rng, syscall.EIO, syscall.ENOSPC))
+	default:
+		m.fillDisk()
+	}
+	return nil
+}
+
+// failSoon fails one call of a kind, some calls from now.
+func (m *sim) failSoon(kind vfs.OpKind, err error) {
+	left := 1 + m.rng.IntN(12)
+	m.fs.SetHook(func(op vfs.Op) error {
+		if op.Kind != kind {
+			return nil
+		}
+		if left--; left == 0 {
+			return err
+		}
+		return nil
+	})
+}
+
+// fillDisk makes everything that needs space fail for a while.
+func (m *sim) fillDisk() {
+	left := 1 + m.rng.IntN(20)
+	m.fs.SetHook(func(op vfs.Op) error {
+		switch op.Kind {
+		case vfs.OpCreate, vfs.OpPreallocate, vfs.OpWrite, vfs.OpMkdirAll:
+			if left--; left >= 0 {
+				return syscall.ENOSPC
+			}
+		}
+		return nil
+	})
+}
+
+// outcome sorts an error of a write. Only "outcome unknown" may leave the
+// write behind; anything else promises that nothing was written.
+func (m *sim) outcome(err error, with *simModel) error {
+	switch {
+	case err == nil:
+		m.model = with
+		return nil
+	case errors.Is(err, ErrOutcomeUnknown):
+		m.maybe = with
+		return errRestart
+	case errors.Is(err, ErrReadOnly), errors.Is(err, vfs.ErrPowerCut):
+		return errRestart
+	case errors.Is(err, ErrNoSpace), errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENOSPC):
+		return nil
+	}
+	return err
+}
+
+func (m *sim) someKey() simKey {
+	return simKey{pick(m.rng, simTypes...), string(rune('a' + m.rng.IntN(simIDs)))}
+}
+
+func (m *sim) body(k simKey) string {
+	pad := ""
+	if m.rng.IntN(20) == 0 {
+		pad = fmt.Sprintf(`,"pad":"%0*d"`, 200+m.rng.IntN(1500), 0)
+	}
+	return fmt.Sprintf(`{"resourceType":%q,"id":%q,"n":%d,"x":{"reference":"Patient/%c"}%s}`, k.typ.String(), k.id, m.rng.IntN(4), 'a'+rune(m.rng.IntN(simIDs)), pad)
+}
+
+// commit writes one to three changes and foretells the answer.
+func (m *sim) commit() error {
+	with := m.model.clone()
+	var changes []Change
+	var want []Committed
+	conflict := -1
+	used := map[simKey]bool{}
+	for range 1 + m.rng.IntN(10)/8*2 {
+		k := m.someKey()
+		if used[k] {
+			continue
+		}
+		used[k] = true
+		c, w, ok := m.change(with, k)
+		changes, want = append(changes, c), append(want, w)
+		if !ok && conflict < 0 {
+			conflict = len(changes) - 1
+		}
+	}
+	got, err := m.s.Commit(context.Background(), changes)
+	var ce *ConflictError
+	if errors.As(err, &ce) {
+		if ce.Index != conflict {
+			return fmt.Errorf("Commit: conflict at %d, want %d", ce.Index, conflict)
+		}
+		return nil
+	}
+	if err == nil && conflict >= 0 {
+		return fmt.Errorf("Commit: no conflict, want one at %d", conflict)
+	}
+	for i := range got {
+		if err == nil && (got[i].VersionID != want[i].VersionID || got[i].Created != want[i].Created || got[i].Unchanged != want[i].Unchanged) {
+			return fmt.Errorf("Commit %d: %+v, want %+v", i, got[i], want[i])
+		}
+		if err == nil && !got[i].Unchanged {
+			k := simKey{changes[i].Type, string(changes[i].ID)}
+			v := with.keys[k][got[i].VersionID]
+			v.milli = got[i].LastUpdated.Milli
+			with.keys[k][v.id] = v
+		}
+	}
+	if conflict >= 0 {
+		with = m.model // judged as a conflict, so nothing was framed
+	}
+	return m.outcome(err, with)
+}
+
+// change makes a random change and applies it to the model. ok is false when
+// its precondition fails.
+func (m *sim) change(with *simModel, k simKey) (c Change, want Committed, ok bool) {
+	cur, found := with.current(k)
+	live := found && !cur.deleted
+	c = Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0}
+	if !c.Delete {
+		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(m.body(k)), nil)
+		if err != nil {
+			panic(err)
+		}
+		c.Body, c.IDAt, c.Splice = r.Body, r.IDAt, r.Splice
+	}
+	ok = true
+	switch m.rng.IntN(8) {
+	case 0:
+		c.If.Absent, ok = true, !live
+	case 1:
+		c.If.Present, ok = true, live
+	case 2:
+		c.If.HasVersion, c.If.Version = true, cur.id+int64(m.rng.IntN(2))
+		ok = found && c.If.Version == cur.id
+	}
+	if !ok {
+		return c, want, false
+	}
+	if (c.Delete && !live) || (!c.Delete && live && cur.body == string(c.Body)) {
+		return c, Committed{VersionID: cur.id, Unchanged: true}, true
+	}
+	v := simVersion{id: cur.id + 1, deleted: c.Delete, body: string(c.Body)}
+	if c.Delete {
+		body, _, _ := fhir.StubBody(nil, k.typ, []byte(k.id))
+		v.body = string(body)
+	}
+	with.put(k, v)
+	return c, Committed{VersionID: v.id, Created: !live}, true
+}
+
+func (m *sim) flush() error {
+	err := m.s.Flush(context.Background())
+	if errors.Is(err, ErrOutcomeUnknown) {
+		return errRestart
+	}
+	return m.outcome(err, m.model)
+}
+
+// hold takes a snapshot to look at later.
+func (m *sim) hold() error {
+	if len(m.held) >= 3 {
+		return m.checkHeld()
+	}
+	n, err := m.s.Snapshot()
+	if err != nil {
+		return err
+	}
+	m.held = append(m.held, heldSnapshot{n: n, model: m.model.clone()})
+	return nil
+}
+
+// checkHeld looks at a held snapshot: it must show what was there when it was
+// taken, whatever happened since.
+func (m *sim) checkHeld() error {
+	if len(m.held) == 0 {
+		return nil
+	}
+	h := m.held[0]
+	st, err := readState(h.n)
+	if err == nil {
+		if diff := h.model.differs(st.model); diff != "" {
+			return fmt.Errorf("a held snapshot: %s", diff)
+		}
+		err = h.model.checkDoors(h.n, st, 1+m.rng.IntN(6))
+	}
+	if err != nil {
+		if errors.Is(err, vfs.ErrPowerCut) {
+			return errRestart
+		}
+		return fmt.Errorf("a held snapshot: %w", err)
+	}
+	h.n.Release()
+	m.held = m.held[1:]
+	return nil
+}
+
+// simRow is one row of an import as the simulation plans it.
+type simRow struct {
+	k       simKey
+	v       simVersion
+	late    bool // history with a negative version
+	drop    bool
+	ordinal index.Ordinal
+}
+
+// ingest is one import round of one or two runs, with other writes between its
+// snapshot and its end.
+func (m *sim) ingest(depth int) error {
+	g, err := m.s.BeginIngest(context.Background())
+	if err != nil {
+		return m.outcome(err, m.model)
+	}
+	planned := m.model.clone()
+	var runs []map[index.Ordinal]*simRow
+	for range 1 + m.rng.IntN(2) {
+		rows, err := m.buildRun(g, planned)
+		if err != nil {
+			return m.abandon(g, err)
+		}
+		runs = append(runs, rows)
+	}
+	for range m.rng.IntN(4) {
+		var err error
+		switch m.rng.IntN(5) {
+		case 0:
+			err = m.flush()
+		case 1:
+			if depth == 0 {
+				err = m.ingest(1)
+			}
+		default:
+			err = m.commit()
+		}
+		if err != nil {
+			return errors.Join(err, g.Abandon())
+		}
+	}
+	if m.rng.IntN(12) == 0 {
+		return m.abandon(g, nil)
+	}
+	return m.publish(g, runs)
+}
+
+func (m *sim) abandon(g *Ingest, err error) error {
+	return m.outcome(errors.Join(err, g.Abandon()), m.model)
+}
+
+// publish foretells the result: rows of keys that nobody else wrote are as
+// planned; the others are resolved against the present.
+func (m *sim) publish(g *Ingest, runs []map[index.Ordinal]*simRow) error {
+	with := m.model.clone()
+	job := m.job
+	if m.rng.IntN(3) == 0 {
+		m.job++
+		job = m.job
+	}
+	ids := map[index.RunID]int{}
+	for i, r := range g.runs {
+		ids[r.run.Meta().ID] = i
+	}
+	resolve := func(conflicts []Conflict) error {
+		for i := range conflicts {
+			m.resolve(with, &conflicts[i], func(p Place) *simRow { return runs[ids[p.Run]][p.Ordinal] })
+		}
+		return nil
+	}
+	delete(with.progress, job)
+	progress := func() []byte {
+		with.progress[job] = fmt.Sprint("at ", m.rng.Uint32())
+		return []byte(with.progress[job])
+	}
+	if m.rng.IntN(6) == 0 {
+		progress = nil // the job ends
+	}
+	err := g.Publish(context.Background(), job, resolve, progress)
+	if err == nil || errors.Is(err, ErrOutcomeUnknown) {
+		for _, rows := range runs {
+			for _, row := range rows {
+				if !row.drop {
+					with.put(row.k, row.v)
+				}
+			}
+		}
+	}
+	if err != nil {
+		return errors.Join(m.outcome(err, with), ignoreIO(g.Abandon()))
+	}
+	return m.outcome(nil, with)
+}
+
+func ignoreIO(err error) error {
+	if err == nil || errors.Is(err, vfs.ErrPowerCut) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOSPC) {
+		return nil
+	}
+	return err
+}
+
+// resolve does what an import does with a key that was written meanwhile.
+func (m *sim) resolve(with *simModel, c *Conflict, planned func(Place) *simRow) {
+	scratch := with.clone()
+	for i := range c.Rows {
+		row := planned(c.Rows[i].Place)
+		if row.late {
+			continue // its number is nobody else's
+		}
+		cur, found := scratch.current(row.k)
+		if found && cur.body == row.v.body && cur.deleted == row.v.deleted {
+			row.drop, c.Rows[i].Drop = true, true
+			continue
+		}
+		row.v.id = cur.id + 1
+		row.v.milli = max(row.v.milli, cur.milli+1)
+		c.Rows[i].VersionID, c.Rows[i].LastUpdated.Milli = row.v.id, row.v.milli
+		scratch.put(row.k, row.v)
+	}
+}
+
+// buildRun makes a run of random rows, resolved against planned, and adds it.
+func (m *sim) buildRun(g *Ingest, planned *simModel) (map[index.Ordinal]*simRow, error) {
+	b, err := m.s.NewRun()
+	if err != nil {
+		return nil, err
+	}
+	var rows []*simRow
+	for range 1 + m.rng.IntN(6) {
+		row := &simRow{k: m.someKey(), late: m.rng.IntN(5) == 0}
+		row.v = simVersion{body: m.body(row.k), deleted: m.rng.IntN(6) == 0}
+		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(row.v.body), nil)
+		if err != nil {
+			return nil, errors.Join(err, b.Abort())
+		}
+		if row.ordinal, err = b.Append(row.k.typ, []byte(row.k.id), r.IDAt, r.Body, r.Splice); err != nil {
+			return nil, errors.Join(err, b.Abort())
+		}
+		rows = append(rows, row)
+	}
+	b.SortKeys()
+	kept, superseded := m.assign(g, b, planned, rows)
+	meta, err := b.Seal(context.Background())
+	if err != nil {
+		return nil, errors.Join(err, b.Abort())
+	}
+	return kept, g.Add(meta, superseded)
+}
+
+// assign gives the rows their versions, as an import does while it resolves.
+func (m *sim) assign(g *Ingest, b *index.Builder, planned *simModel, rows []*simRow) (map[index.Ordinal]*simRow, *roaring.Bitmap) {
+	kept, superseded := map[index.Ordinal]*simRow{}, roaring.New()
+	for _, row := range rows {
+		cur, found := planned.current(row.k)
+		switch {
+		case row.late:
+			m.late--
+			row.v.id, row.v.milli = m.late, m.now.UnixMilli()-m.rng.Int64N(2000)
+			superseded.Add(uint32(row.ordinal))
+		case found && cur.body == row.v.body && cur.deleted == row.v.deleted:
+			b.Drop(row.ordinal)
+			continue
+		default:
+			row.v.id, row.v.milli = cur.id+1, max(g.Instant().Milli, cur.milli+1)
+			if found {
+				m.supersede(g, rows, superseded, row.k, cur.id)
+			}
+		}
+		r := index.Row{Type: row.k.typ, VersionID: row.v.id, LastUpdated: fhir.Instant{Milli: row.v.milli, OffsetMinutes: fhir.OffsetZ}}
+		if row.v.deleted {
+			r.Flags = index.FlagDeleted
+		}
+		b.SetRow(row.ordinal, r)
+		planned.put(row.k, row.v)
+		kept[row.ordinal] = row
+	}
+	return kept, superseded
+}
+
+// supersede marks the version that a row follows: in the store, in this run,
+// or in a run that was added before.
+func (m *sim) supersede(g *Ingest, rows []*simRow, superseded *roaring.Bitmap, k simKey, id int64) {
+	for _, row := range rows {
+		if row.k == k && row.v.id == id {
+			superseded.Add(uint32(row.ordinal))
+			return
+		}
+	}
+	for _, r := range g.runs {
+		found, err := r.run.Lookup(nil, k.key())
+		if err != nil {
+			panic(err)
+		}
+		for _, f := range found {
+			if f.VersionID == id {
+				r.superseded.Add(uint32(f.Ordinal))
+				return
+			}
+		}
+	}
+	versions, err := g.Snapshot().KeyLookup().Versions(k.key())
+	if err != nil {
+		panic(err)
+	}
+	for _, v := range versions {
+		if v.VersionID == id {
+			g.Supersede(k.key(), v.Place)
+			return
+		}
+	}
+	panic(fmt.Sprintf("version %d of %v is nowhere", id, k))
+}
