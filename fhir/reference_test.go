@@ -152,7 +152,7 @@ type refResource struct {
 	deleted, conditional                 bool
 	body                                 string
 	kind                                 SpliceKind
-	top                                  *refValue
+	visits                               []string
 }
 
 // refScan says by plain means what Scan must say.
@@ -164,7 +164,7 @@ func refScan(src []byte) (*refResource, error) {
 	if top.kind != '{' || top.repeatedKey() {
 		return nil, errRefused
 	}
-	r := &refResource{top: top, conditional: refConditional(top, "")}
+	r := &refResource{conditional: refConditional(top, "")}
 	for _, m := range top.members {
 		isText := m.key == "resourceType" || m.key == "id"
 		if isText && m.value.kind != '"' || m.key == "meta" && m.value.kind != '{' {
@@ -176,6 +176,7 @@ func refScan(src []byte) (*refResource, error) {
 		return nil, errRefused
 	}
 	r.typeName = typeName.text
+	refVisit(differentialRules, r.typeName, nil, top, func(visit string) { r.visits = append(r.visits, visit) })
 	if id := top.member("id"); id != nil {
 		r.id, r.hasID = id.text, true
 		if ValidID([]byte(id.text)) {
@@ -249,6 +250,9 @@ func refConditional(v *refValue, key string) bool {
 
 // refVisit lists what a Visitor must get for rules, from the value at path.
 func refVisit(rules []PathRule, typeName string, path []string, v *refValue, visit func(string)) {
+	if refInResource(path) {
+		return
+	}
 	var ids []PathID
 	for _, rule := range rules {
 		if refMatches(rule.Path, typeName, path) && !slices.Contains(ids, rule.ID) {
@@ -277,6 +281,12 @@ func refVisit(rules []PathRule, typeName string, path []string, v *refValue, vis
 	default:
 		each("%d %s", kindOf(v.raw[0]), v.raw)
 	}
+}
+
+// refInResource tells whether the scan gives the element in its Resource instead.
+func refInResource(path []string) bool {
+	return slices.Equal(path, []string{"resourceType"}) || slices.Equal(path, []string{"id"}) ||
+		slices.Equal(path, []string{"meta", "versionId"}) || slices.Equal(path, []string{"meta", "lastUpdated"})
 }
 
 func refMatches(rule, typeName string, path []string) bool {

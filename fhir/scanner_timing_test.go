@@ -1,8 +1,10 @@
 package fhir
 
 import (
+	"bytes"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,4 +70,31 @@ func BenchmarkScanSyntheaBlaze(b *testing.B) {
 
 func BenchmarkScanHuge(b *testing.B) {
 	benchmarkScan(b, sharedLines(b, "data", "huge-r4.ndjson.gz"))
+}
+
+// Indented texts are copied token by token.
+func BenchmarkScanIndented(b *testing.B) {
+	lines := sharedLines(b, "data", "public-mini")
+	for i, line := range lines {
+		value := jsontext.Value(bytes.Clone(line))
+		if err := value.Indent(); err != nil {
+			b.Fatal(err)
+		}
+		lines[i] = value
+	}
+	benchmarkScan(b, lines)
+}
+
+// A resource that was changed and one whose keys came in another order cost the
+// same comparison.
+func BenchmarkEqualContent(b *testing.B) {
+	line := sharedLines(b, "data", "public-mini")[0]
+	other := append(bytes.Clone(line[:len(line)-1]), ' ', '}')
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if !EqualContent(line, other) {
+			b.Fatal("contents differ")
+		}
+	}
 }
