@@ -58,6 +58,12 @@ func runFailure(t *testing.T, seed uint64, call int, kind error) (calls int) {
 	}
 	appendN(t, after, 3)
 	must(t, after.Close())
+	appendN(t, l, 3)
+	after, again = openLog(t, testOptions(m.CrashClone(seed)), 1)
+	if !slices.Equal(again, lsns(1, l.LastLSN())) {
+		t.Fatalf("call %d, seed %d: the log went on to %d, and after a power cut holds %v", call, seed, l.LastLSN(), again)
+	}
+	must(t, after.Close())
 	must(t, l.Close())
 	return calls
 }

@@ -100,8 +100,8 @@ func makePrepared(opts Options, name string) preparedResult {
 	}
 	err = file.Preallocate(opts.SegmentBytes)
 	if err == nil {
-		// A full sync: the length and the reserved blocks must be there before
-		// records rely on a data sync alone.
+		// The length and the reserved blocks are made durable here, ahead, so that
+		// the syncs that writers wait for have little more than data to write.
 		err = file.Sync()
 	}
 	if err != nil {

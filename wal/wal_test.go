@@ -322,14 +322,17 @@ func workload(opts wal.Options, rng *rand.Rand) (acked, trimmed, tried wal.LSN) 
 		return 0, trimmed, 0
 	}
 	defer l.Close()
-	for step := range 12 {
+	for step := range 10 {
 		n := 1 + rng.IntN(6)
+		if step > 5 {
+			n *= 5 // so that the last trim removes several segments
+		}
 		tried = acked + wal.LSN(n)
 		if _, err := l.Append(entries(acked+1, n)); err != nil {
 			return acked, trimmed, tried
 		}
 		acked = tried
-		if step%5 == 4 {
+		if step%4 == 3 || step == 9 {
 			trimmed = acked - 2
 			if l.Trim(trimmed) != nil {
 				return acked, trimmed, tried
