@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sort"
@@ -47,6 +48,7 @@ func (s *testSite) open() {
 	var err error
 	s.store, err = engine.Open(context.Background(), engine.Options{
 		FS: s.fs, Dir: "data", Now: s.now, NewID: id, FreeBytesMin: -1, CatalogInMem: true,
+		Logger: slog.New(slog.DiscardHandler), SegmentBytes: 1 << 20, PrepareInline: true,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -60,7 +62,7 @@ func (s *testSite) open() {
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
 		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, Workers: s.workers, RoundBytes: s.rounds,
-		InitialImportMode: true, RetryWait: time.Millisecond,
+		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond,
 	}
 }
 
