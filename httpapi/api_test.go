@@ -201,7 +201,8 @@ func TestPreconditionsOfWrites(t *testing.T) {
 func TestReturnPreferences(t *testing.T) {
 	s := newAPI(t, nil)
 	minimal := s.put(t, "a", "", "Prefer: return=minimal").expect(t, "minimal", 201, `W/"1"`)
-	if minimal.body != "" || minimal.header.Get("Location") == "" || minimal.header.Get("Last-Modified") == "" {
+	if minimal.body != "" || minimal.header.Get("Location") == "" || minimal.header.Get("Last-Modified") == "" ||
+		minimal.header.Get("Preference-Applied") != "return=minimal" {
 		t.Errorf("minimal: %q %v", minimal.body, minimal.header)
 	}
 	outcome := s.put(t, "a", `,"active":true`, "Prefer: return=OperationOutcome").expect(t, "outcome", 200, `W/"2"`)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,10 @@ type exchange struct {
 // serve checks what holds for every interaction, and runs the one asked for.
 func (x *exchange) serve() error {
 	x.echoRequestID()
+	// Answers are patient data, and a cache would guess how long a resource,
+	// its absence or its end stays true.
+	x.ctx.Response.Header.Set("Cache-Control", "private, no-cache")
+	x.ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
 	if err := x.checkFraming(); err != nil {
 		return err
 	}
@@ -231,8 +236,11 @@ func (x *exchange) versionHeaders(versionID int64, lastUpdated fhir.Instant) {
 	header.SetBytesV("Last-Modified", fasthttp.AppendHTTPDate(buf[:0], time.UnixMilli(lastUpdated.Milli)))
 }
 
+// metaBytesMax is what versionId and lastUpdated add to a body at most.
+const metaBytesMax = 128
+
 // resource answers with a version.
 func (x *exchange) resource(status int, v *engine.Version) {
 	x.versionHeaders(v.VersionID, v.LastUpdated)
-	x.body(status, contentTypeAnswer, v.AppendJSON(x.buffer()))
+	x.body(status, contentTypeAnswer, v.AppendJSON(slices.Grow(x.buffer(), len(v.Body)+metaBytesMax)))
 }

@@ -20,6 +20,10 @@ const (
 	returnOutcome
 )
 
+var returnNames = [...]string{
+	returnMinimal: "minimal", returnRepresentation: "representation", returnOutcome: "OperationOutcome",
+}
+
 // preferences are the Prefer headers of a request.
 type preferences struct {
 	returns      returnPreference
@@ -151,6 +155,9 @@ func anyTagMatches(header []byte, version int64) bool {
 
 // parseHTTPDate reads the three forms of RFC 9110 section 5.6.7.
 func parseHTTPDate(text []byte) (time.Time, bool) {
+	if len(text) == 0 {
+		return time.Time{}, false
+	}
 	for _, layout := range [...]string{"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
 		if t, err := time.ParseInLocation(layout, string(text), time.UTC); err == nil {
 			return t, true

@@ -89,7 +89,6 @@ func (x *exchange) importStatus() error {
 func (x *exchange) running(progress string) {
 	x.ctx.Response.Header.Set("X-Progress", progress)
 	x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
-	x.ctx.Response.Header.Set("Cache-Control", "no-store")
 	x.empty(fasthttp.StatusAccepted)
 }
 

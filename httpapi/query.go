@@ -17,7 +17,7 @@ func (x *exchange) checkQuery(row *interaction) error {
 	if args.Len() == 0 {
 		return nil
 	}
-	if pretty := args.Peek("_pretty"); len(pretty) > 0 && row.json {
+	if pretty := args.Peek("_pretty"); len(pretty) > 0 {
 		switch string(pretty) {
 		case "true":
 			x.pretty = true

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -418,5 +419,35 @@ func TestReadinessEndsWithShutdown(t *testing.T) {
 	s.stopping.Store(true)
 	if a := s.do(t, "GET", "/readyz", ""); a.status != 503 {
 		t.Errorf("got %d", a.status)
+	}
+}
+
+func TestShutdownFinishesRequestsInFlight(t *testing.T) {
+	s := newBareServer(t, nil)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	row := &s.table.rows[s.table.find(placeMetadata, methodGet)]
+	serve := row.run
+	row.run = func(x *exchange) error {
+		close(entered)
+		<-leave
+		return serve(x)
+	}
+	answered := make(chan *answer, 1)
+	go func() { answered <- s.do(t, "GET", "/fhir/metadata", "") }()
+	<-entered
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(context.Background()) }()
+	for !s.stopping.Load() {
+		runtime.Gosched()
+	}
+	close(leave)
+	if a := <-answered; a.status != 200 || !strings.Contains(a.body, "CapabilityStatement") {
+		t.Errorf("got %d %.100s", a.status, a.body)
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", s.addr); err == nil {
+		t.Error("the port still takes connections")
 	}
 }

@@ -169,6 +169,9 @@ func (x *exchange) put(change engine.Change) error {
 		Type: change.Type, ID: change.ID, VersionID: done.VersionID, LastUpdated: done.LastUpdated,
 		LSN: done.LSN, Body: change.Body, Splice: change.Splice,
 	}
+	if x.prefer.returns != returnDefault {
+		x.ctx.Response.Header.Set("Preference-Applied", "return="+returnNames[x.prefer.returns])
+	}
 	switch x.prefer.returns {
 	case returnMinimal:
 		x.versionHeaders(v.VersionID, v.LastUpdated)
