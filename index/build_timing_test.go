@@ -115,8 +115,8 @@ func scanCorpus(tb testing.TB, set string) (all []scanned, bytes int64) {
 	return all, bytes
 }
 
-func buildCorpus(b *testing.B, fs vfs.FS, dir string, id RunID, all []scanned) (RunMeta, int64) {
-	builder, err := NewBuilder(BuilderOptions{FS: fs, Dir: dir, ID: id})
+func buildCorpus(b *testing.B, fs vfs.FS, dir string, id RunID, pool *BuilderPool, all []scanned) (RunMeta, int64) {
+	builder, err := NewBuilder(BuilderOptions{FS: fs, Dir: dir, ID: id, Pool: pool})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func BenchmarkBuild(b *testing.B) {
 	}
 	all, bytes := scanCorpus(b, set)
 	const rowsPerRun = 200_000
-	dir := b.TempDir()
+	dir, pool := b.TempDir(), &BuilderPool{}
 	id := RunID(0)
 	var disk, memory int64
 	b.SetBytes(bytes)
@@ -177,7 +177,7 @@ func BenchmarkBuild(b *testing.B) {
 		disk, memory = 0, 0
 		for start := 0; start < len(all); start += rowsPerRun {
 			id++
-			meta, held := buildCorpus(b, vfs.OS(), dir, id, all[start:min(start+rowsPerRun, len(all))])
+			meta, held := buildCorpus(b, vfs.OS(), dir, id, pool, all[start:min(start+rowsPerRun, len(all))])
 			disk += meta.Bytes
 			memory = max(memory, held)
 		}

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/klauspost/compress/zstd"
-
 	"kiln/fhir"
 	"kiln/internal/vfs"
 )
@@ -15,6 +13,8 @@ type BuilderOptions struct {
 	FS  vfs.FS
 	Dir string // runs are made here as "%016x.run.tmp" and renamed by Seal
 	ID  RunID
+	// Pool lends the builder its memory until Seal or Abort; nil: new memory.
+	Pool *BuilderPool
 }
 
 // Builder writes one run, front to back. Not safe for concurrent use. Steps:
@@ -25,32 +25,16 @@ type Builder struct {
 	fs   vfs.FS
 	dir  string
 	id   RunID
-	name string // the file's name now
-	out  *fileWriter
-	enc  *zstd.Encoder
-	dec  *zstd.Decoder // made by the first Body that needs it
-	file vfs.File      // nil after Seal and Abort
+	name string   // the file's name now
+	file vfs.File // nil after Seal and Abort
+	pool *BuilderPool
+	*builderMemory
 
-	open        []byte      // raw bytes of the open body block
-	openEntries []bodyEntry // and where its bodies lie
-	bodies      blockIndex
-	bodyBytes   int64
-
-	keys    []byte   // every key, one behind the other
-	keyEnds []uint32 // end of each ordinal's key
-	order   []sortItem
-	rows    *rowColumns // from SortKeys on
-	terms   *termSet
-
-	readBack readBack
-}
-
-// readBack is the block that Body decoded last.
-type readBack struct {
-	block   int // number + 1; 0: none
-	disk    []byte
-	raw     []byte
-	entries []bodyEntry
+	out       *fileWriter
+	bodies    blockIndex
+	bodyBytes int64
+	keys      []byte // every key, one behind the other; not lent, as cursors give slices of it away
+	sorted    bool
 }
 
 // NewBuilder creates the temporary file.
@@ -61,10 +45,10 @@ func NewBuilder(opts BuilderOptions) (*Builder, error) {
 		return nil, fmt.Errorf("cannot create run %q: %w", name, err)
 	}
 	b := &Builder{
-		fs: opts.FS, dir: opts.Dir, id: opts.ID, name: name, file: file,
-		out: newFileWriter(file, name, opts.ID), enc: newEncoder(), terms: newTermSet(),
-		open: make([]byte, 0, bodyBlockBytes+bodyBlockBytes/4),
+		fs: opts.FS, dir: opts.Dir, id: opts.ID, name: name, file: file, pool: opts.Pool,
+		builderMemory: opts.Pool.get(),
 	}
+	b.out = newFileWriter(file, name, opts.ID, b.writeBuffer)
 	b.out.buf = appendHeader(b.out.buf, opts.ID)
 	return b, nil
 }
@@ -88,7 +72,7 @@ func (b *Builder) DiscardTerms() { b.terms.discard() }
 // body. Errors: ErrBodyTooLarge and ErrFull, which leave the builder as it was
 // but for the pending terms; any other error ends it.
 func (b *Builder) Append(t fhir.TypeCode, id []byte, idAt uint32, body []byte, sp fhir.Splice) (Ordinal, error) {
-	if b.rows != nil {
+	if b.sorted {
 		panic("BUG: Append after SortKeys")
 	}
 	if err := b.roomFor(id, idAt, body, sp); err != nil {
@@ -106,8 +90,8 @@ func (b *Builder) Append(t fhir.TypeCode, id []byte, idAt uint32, body []byte, s
 	})
 	b.open = append(b.open, body...)
 	b.bodyBytes += int64(len(body))
-	b.keys = AppendKey(b.keys, t, id)
-	b.keyEnds = append(b.keyEnds, uint32(len(b.keys)))
+	b.keys = AppendKey(withRoom(b.keys, 4+2*len(id)), t, id)
+	b.keyEnds = append(withRoom(b.keyEnds, 1), uint32(len(b.keys)))
 	b.terms.commit(uint32(o))
 	return o, nil
 }
@@ -138,10 +122,7 @@ func (b *Builder) closeBlock() error {
 		return err
 	}
 	b.bodies.addRows(offset, length, n)
-	b.open, b.openEntries = raw[:0], b.openEntries[:0]
-	if cap(b.open) > 4*bodyBlockBytes { // a huge body made it grow
-		b.open = make([]byte, 0, bodyBlockBytes+bodyBlockBytes/4)
-	}
+	b.open, b.openEntries = trimmed(raw), b.openEntries[:0]
 	return nil
 }
 
@@ -152,10 +133,10 @@ func (b *Builder) BodyBytes() int64 { return b.bodyBytes }
 // MemoryBytes is what the builder holds in memory, and will hold while it
 // sorts and seals.
 func (b *Builder) MemoryBytes() int64 {
-	const fixed = 4 << 20 // encoder, write buffer, open block and a block read back
-	held := int64(cap(b.keys)) + int64(4*cap(b.keyEnds)) + b.terms.memoryBytes() + b.bodies.memoryBytes() +
-		int64(cap(b.open)) + int64(cap(b.out.buf)) + int64(cap(b.readBack.raw)) + fixed
-	sealing := int64(len(b.keyEnds))*(rowBytes+2*sortItemBytes) + int64(len(b.terms.recs))*2*sortItemBytes
+	const fixed = 4 << 20 // encoder, and the blocks that are open or read back
+	held := int64(cap(b.keys)) + b.bodies.memoryBytes() + int64(cap(b.out.buf)) + b.memoryBytes() + fixed
+	rows, terms := int64(len(b.keyEnds)), int64(len(b.terms.recs))
+	sealing := rows*(rowBytes+filterBuildBytes) + (rows+2*max(rows, terms))*sortItemBytes
 	return held + sealing
 }
 
@@ -186,9 +167,6 @@ func (b *Builder) loadBack(block int) error {
 		return nil
 	}
 	r.block = 0
-	if b.dec == nil {
-		b.dec = newDecoder(1)
-	}
 	offset, length := b.bodies.offsets[block], int(b.bodies.lengths[block])
 	disk, err := b.out.read(r.disk, offset, length)
 	if err != nil {
@@ -228,17 +206,15 @@ func (b *Builder) Abort() error {
 	return closeErr
 }
 
-// release closes the file and lets go of the memory, for callers that keep the
-// Builder around.
+// release closes the file and gives the memory back.
 func (b *Builder) release() error {
 	err := b.file.Close()
 	if err != nil {
 		err = fmt.Errorf("cannot close run %q: %w", b.name, err)
 	}
-	if b.dec != nil {
-		b.dec.Close()
-	}
-	*b = Builder{fs: b.fs, dir: b.dir, id: b.id, name: b.name, out: &fileWriter{name: b.name}, terms: &termSet{}}
+	b.writeBuffer = b.out.buf
+	b.pool.put(b.builderMemory)
+	*b = Builder{fs: b.fs, dir: b.dir, id: b.id, name: b.name, out: &fileWriter{name: b.name}, builderMemory: &builderMemory{terms: &termSet{}}, sorted: true}
 	return err
 }
 

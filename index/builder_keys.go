@@ -25,31 +25,42 @@ const (
 	rowDropped
 )
 
-func newRowColumns(n int) *rowColumns {
-	return &rowColumns{
-		version: make([]int64, n), milli: make([]int64, n), lsn: make([]uint64, n),
-		offset: make([]int16, n), flags: make([]Flags, n), state: make([]rowState, n),
+// resize makes room for n rows, all unset.
+func (c *rowColumns) resize(n int) {
+	if cap(c.state) < n {
+		*c = rowColumns{
+			version: make([]int64, n), milli: make([]int64, n), lsn: make([]uint64, n),
+			offset: make([]int16, n), flags: make([]Flags, n), state: make([]rowState, n),
+		}
+		return
 	}
+	c.version, c.milli, c.lsn = c.version[:n], c.milli[:n], c.lsn[:n]
+	c.offset, c.flags, c.state = c.offset[:n], c.flags[:n], c.state[:n]
+	clear(c.state)
 }
 
 // SortKeys sorts the rows by (key, ordinal); no Append may follow.
 func (b *Builder) SortKeys() {
-	if b.rows != nil {
+	if b.sorted {
 		return
 	}
 	n := len(b.keyEnds)
-	b.order = make([]sortItem, n)
+	if cap(b.order) < n {
+		b.order = make([]sortItem, n)
+	}
+	b.order = b.order[:n]
 	for i := range b.order {
 		b.order[i].id = uint32(i)
 	}
-	sorter := keySorter{key: b.key}
-	sorter.sort(b.order)
-	b.rows = newRowColumns(n)
+	b.sorter.key = b.key
+	b.sorter.sort(b.order)
+	b.rows.resize(n)
+	b.sorted = true
 }
 
 // KeyCursor begins before the first row in (key, ordinal) order.
 func (b *Builder) KeyCursor() *KeyCursor {
-	if b.rows == nil {
+	if !b.sorted {
 		panic("BUG: KeyCursor before SortKeys")
 	}
 	return &KeyCursor{b: b, at: -1}
@@ -76,7 +87,7 @@ func (b *Builder) SetRow(o Ordinal, r Row) {
 	if r.Type != b.typeOf(uint32(o)) {
 		panic(fmt.Sprintf("BUG: ordinal %d was appended as another type", o))
 	}
-	c := b.rows
+	c := &b.rows
 	c.version[o], c.milli[o], c.lsn[o] = r.VersionID, r.LastUpdated.Milli, r.LSN
 	c.offset[o], c.flags[o], c.state[o] = r.LastUpdated.OffsetMinutes, r.Flags, rowSet
 }

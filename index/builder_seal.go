@@ -112,7 +112,7 @@ func (b *Builder) section(kind blockKind, payload []byte) (section, error) {
 // table's first and last key in front.
 func (b *Builder) writeKeys(f *footer) error {
 	t := tableWriter{out: b.out, kind: blockKeys}
-	hashes := make([]uint64, 0, len(b.order))
+	hashes := withRoom(b.hashes[:0], len(b.order))
 	var versions []Found
 	for start := 0; start < len(b.order); {
 		key := b.key(b.order[start].id)
@@ -133,7 +133,7 @@ func (b *Builder) writeKeys(f *footer) error {
 	if err := t.closeBlock(); err != nil {
 		return err
 	}
-	f.keys = uint64(len(hashes))
+	f.keys, b.hashes = uint64(len(hashes)), hashes
 	payload := binary.AppendUvarint(nil, uint64(len(t.first)))
 	payload = append(payload, t.first...)
 	payload = binary.AppendUvarint(payload, uint64(len(t.last)))
@@ -142,7 +142,7 @@ func (b *Builder) writeKeys(f *footer) error {
 	if f.sections[sectionKeys], err = b.section(blockKeyIndex, t.index.append(payload, indexTable)); err != nil {
 		return err
 	}
-	f.sections[sectionFilter], err = b.section(blockFilter, appendFilter(nil, hashes))
+	f.sections[sectionFilter], err = b.section(blockFilter, appendFilter(nil, &b.filters, hashes))
 	return err
 }
 
@@ -199,7 +199,7 @@ func (b *Builder) appendColumns(columns *[columnCount][]int64, o uint32) {
 		}
 		return
 	}
-	r := b.rows
+	r := &b.rows
 	values := [columnCount]int64{
 		columnType: int64(b.typeOf(o)), columnVersion: r.version[o], columnMilli: r.milli[o],
 		columnOffset: int64(r.offset[o]), columnLSN: int64(r.lsn[o]), columnFlags: int64(r.flags[o]),

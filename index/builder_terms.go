@@ -91,22 +91,22 @@ func (b *Builder) writeTerms(ctx context.Context, w *termWriter, live []uint32) 
 }
 
 func (b *Builder) writeLastUpdated(w *termWriter, live []uint32) error {
-	items := make([]sortItem, len(live))
+	items := b.sortRoom(len(live))
 	for i, o := range live {
 		items[i] = sortItem{prefix: uint64(b.rows.milli[o]) ^ (1 << 63), id: o}
 	}
-	radixSort(items, make([]sortItem, len(items)))
+	radixSort(items, b.sorter.room(len(items)))
 	return b.writeGroups(w, ParamLastUpdated, items, func(dst []byte, prefix uint64) []byte {
 		return binary.BigEndian.AppendUint64(dst, prefix)
 	})
 }
 
 func (b *Builder) writeTypes(w *termWriter, live []uint32) error {
-	items := make([]sortItem, len(live))
+	items := b.sortRoom(len(live))
 	for i, o := range live {
 		items[i] = sortItem{prefix: uint64(b.typeOf(o)), id: o}
 	}
-	radixSort(items, make([]sortItem, len(items)))
+	radixSort(items, b.sorter.room(len(items)))
 	return b.writeGroups(w, ParamType, items, func(dst []byte, prefix uint64) []byte {
 		return binary.BigEndian.AppendUint16(dst, uint16(prefix))
 	})
@@ -149,8 +149,7 @@ const termsPerCheck = 1 << 14
 
 func (b *Builder) writeGiven(ctx context.Context, w *termWriter) error {
 	var ordinals []uint32
-	b.terms.slots = nil // done with looking up
-	for i, item := range b.terms.sorted() {
+	for i, item := range b.sortedTerms() {
 		if i%termsPerCheck == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -163,6 +162,20 @@ func (b *Builder) writeGiven(ctx context.Context, w *termWriter) error {
 		}
 	}
 	return nil
+}
+
+// sortedTerms gives the records that some version has, in key order.
+func (b *Builder) sortedTerms() []sortItem {
+	recs := b.terms.recs
+	items := b.sortRoom(len(recs))[:0]
+	for i := range recs {
+		if recs[i].count > 0 {
+			items = append(items, sortItem{id: uint32(i)})
+		}
+	}
+	b.sorter.key = b.terms.termKey
+	b.sorter.sort(items)
+	return items
 }
 
 func (b *Builder) withoutDropped(ordinals []uint32) []uint32 {

@@ -18,7 +18,7 @@
 // header.go, block.go, body_block.go, table_block.go, posting.go,
 // posting_block.go, column_block.go, block_index.go, filter.go, footer.go;
 // writing (builder.go, builder_keys.go, builder_seal.go, builder_terms.go,
-// term_set.go, radix.go, file_writer.go, extractor.go); reading (run.go,
+// builder_memory.go, term_set.go, radix.go, file_writer.go, extractor.go); reading (run.go,
 // run_keys.go, run_rows.go, run_scan.go, run_terms.go, cache.go, codec.go);
 // checking and showing whole files (verify.go, dump.go).
 package index

@@ -21,10 +21,21 @@ type fileWriter struct {
 	err  error
 }
 
-func newFileWriter(file vfs.File, name string, id RunID) *fileWriter {
-	// Room for what fills the buffer and the block that overflows it, so that
-	// it is not grown by blocks of the usual size.
-	return &fileWriter{file: file, name: name, id: id, hash: xxhash.New(), buf: make([]byte, 0, writeBufferBytes+2*bodyBlockBytes)}
+// newFileWriter writes through buf's room, if it has any.
+func newFileWriter(file vfs.File, name string, id RunID, buf []byte) *fileWriter {
+	w := &fileWriter{file: file, name: name, id: id, hash: xxhash.New(), buf: buf}
+	w.empty()
+	return w
+}
+
+// empty keeps room for what fills the buffer and the block that overflows it,
+// so that blocks of the usual size do not make it grow, and no more.
+func (w *fileWriter) empty() {
+	const room = writeBufferBytes + 2*bodyBlockBytes
+	if cap(w.buf) < room || cap(w.buf) > 2*room {
+		w.buf = make([]byte, 0, room)
+	}
+	w.buf = w.buf[:0]
 }
 
 // offset is where the next byte goes.
@@ -78,10 +89,7 @@ func (w *fileWriter) flush() error {
 	}
 	_, _ = w.hash.Write(w.buf)
 	w.base += int64(len(w.buf))
-	if cap(w.buf) > 4*writeBufferBytes { // a huge body made it grow
-		w.buf = make([]byte, 0, writeBufferBytes+2*bodyBlockBytes)
-	}
-	w.buf = w.buf[:0]
+	w.empty()
 	return nil
 }
 

@@ -31,14 +31,15 @@ type filter struct {
 	fuse xorfilter.BinaryFuse8
 }
 
-// appendFilter appends the payload for the distinct hashes, which it reorders.
+// appendFilter appends the payload for the distinct hashes, which it reorders,
+// in the builder's memory.
 // Where no filter can be built (no key at all, or hashes that resist), the
 // payload says so and every key may be there.
-func appendFilter(dst []byte, hashes []uint64) []byte {
+func appendFilter(dst []byte, b *xorfilter.BinaryFuseBuilder, hashes []uint64) []byte {
 	if len(hashes) == 0 {
 		return append(dst, filterNone)
 	}
-	fuse, err := xorfilter.PopulateBinaryFuse8(hashes)
+	fuse, err := xorfilter.BuildBinaryFuse[uint8](b, hashes)
 	if err != nil {
 		return append(dst, filterNone)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/FastFilter/xorfilter"
+
 	"kiln/fhir"
 )
 
@@ -174,7 +176,7 @@ func FuzzPosting(f *testing.F) {
 
 func FuzzBitmap(f *testing.F) {
 	for _, ordinals := range [][]uint32{{}, {1, 5, 9}, {70000, 70001, 70002, 1 << 29}} {
-		w := newTermWriter(newFileWriter(nil, "", 1))
+		w := newTermWriter(newFileWriter(nil, "", 1, nil))
 		if len(ordinals) > 0 {
 			if _, err := w.addBitmap(ordinals); err != nil {
 				f.Fatal(err)
@@ -251,8 +253,8 @@ func FuzzBlockIndex(f *testing.F) {
 }
 
 func FuzzFilter(f *testing.F) {
-	f.Add(appendFilter(nil, []uint64{1, 2, 3}), uint64(2))
-	f.Add(appendFilter(nil, nil), uint64(2))
+	f.Add(appendFilter(nil, &xorfilter.BinaryFuseBuilder{}, []uint64{1, 2, 3}), uint64(2))
+	f.Add(appendFilter(nil, nil, nil), uint64(2))
 	f.Fuzz(func(t *testing.T, payload []byte, hash uint64) {
 		if x, ok := parseFilter(payload); ok {
 			_ = x.mayContain(hash)

@@ -124,8 +124,13 @@ func longValues() map[string]string {
 // build makes a run of the model, and checks the builder on the way.
 func (m *model) build(t testing.TB, fs vfs.FS, id RunID) RunMeta {
 	t.Helper()
+	return m.buildIn(t, fs, id, nil)
+}
+
+func (m *model) buildIn(t testing.TB, fs vfs.FS, id RunID, pool *BuilderPool) RunMeta {
+	t.Helper()
 	longs := longValues()
-	b, err := NewBuilder(BuilderOptions{FS: fs, Dir: testDir, ID: id})
+	b, err := NewBuilder(BuilderOptions{FS: fs, Dir: testDir, ID: id, Pool: pool})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,11 +385,12 @@ func newTestFS(t testing.TB) *vfs.Mem {
 
 func TestRunAnswersAsTheModelDoes(t *testing.T) {
 	longs := longValues()
+	pool := &BuilderPool{}
 	f := func(seed uint64, rows int, cacheBytes int64) {
 		t.Helper()
 		fs := newTestFS(t)
 		m := randomModel(rand.New(rand.NewPCG(seed, 2)), rows)
-		meta := m.build(t, fs, RunID(seed))
+		meta := m.buildIn(t, fs, RunID(seed), pool)
 		var cache *Cache
 		if cacheBytes >= 0 {
 			cache = NewCache(cacheBytes)

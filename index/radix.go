@@ -28,10 +28,16 @@ type keySorter struct {
 
 // sort orders items by their keys; the prefixes need not be filled.
 func (s *keySorter) sort(items []sortItem) {
-	if cap(s.tmp) < len(items) {
-		s.tmp = make([]sortItem, len(items))
-	}
+	s.room(len(items))
 	s.sortAt(items, 0)
+}
+
+// room gives n items for a radixSort to write to.
+func (s *keySorter) room(n int) []sortItem {
+	if cap(s.tmp) < n {
+		s.tmp = make([]sortItem, n)
+	}
+	return s.tmp[:n]
 }
 
 func (s *keySorter) sortAt(items []sortItem, depth int) {

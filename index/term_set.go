@@ -51,10 +51,16 @@ func newTermSet() *termSet {
 	return &termSet{seed: maphash.MakeSeed(), slots: make([]uint64, termSlotsMin)}
 }
 
+// reset forgets all terms and keeps the memory.
+func (s *termSet) reset() {
+	clear(s.slots)
+	s.recs, s.keys, s.chunks, s.pending = s.recs[:0], s.keys[:0], s.chunks[:0], s.pending[:0]
+}
+
 // add notes the term for the version whose commit comes next.
 func (s *termSet) add(p Param, value []byte) {
 	start := len(s.keys)
-	s.keys = appendTermKey(s.keys, p, value)
+	s.keys = appendTermKey(withRoom(s.keys, 2+min(len(value), TermBytesMax)), p, value)
 	key := s.keys[start:]
 	hash := maphash.Bytes(s.seed, key)
 	mask := uint64(len(s.slots) - 1)
@@ -62,7 +68,7 @@ func (s *termSet) add(p Param, value []byte) {
 	for i := hash & mask; ; i = (i + 1) & mask {
 		slot := s.slots[i]
 		if slot == 0 {
-			s.recs = append(s.recs, termRec{key: uint32(start)})
+			s.recs = append(withRoom(s.recs, 1), termRec{key: uint32(start)})
 			s.pending = append(s.pending, uint32(len(s.recs)-1))
 			s.slots[i] = tag | uint64(len(s.recs))
 			if len(s.recs)*4 > len(s.slots)*3 {
@@ -153,7 +159,7 @@ func (s *termSet) addChunk(rec *termRec) {
 		binary.LittleEndian.PutUint32(s.chunks[link:], at)
 	}
 	size := chunkData(rec.chunks)
-	s.chunks = append(s.chunks, make([]byte, chunkLinkBytes+size)...)
+	s.chunks = withRoom(s.chunks, int(chunkLinkBytes+size))[:at+chunkLinkBytes+size]
 	rec.at = at + chunkLinkBytes
 	rec.end = rec.at + size
 	rec.chunks++
@@ -189,19 +195,6 @@ func (s *termSet) ordinals(dst []uint32, rec *termRec) []uint32 {
 		at = binary.LittleEndian.Uint32(s.chunks[at:])
 	}
 	return dst
-}
-
-// sorted gives the numbers of all records in key order.
-func (s *termSet) sorted() []sortItem {
-	items := make([]sortItem, 0, len(s.recs))
-	for rec := range s.recs {
-		if s.recs[rec].count > 0 {
-			items = append(items, sortItem{id: uint32(rec)})
-		}
-	}
-	sorter := keySorter{key: s.termKey}
-	sorter.sort(items)
-	return items
 }
 
 func (s *termSet) memoryBytes() int64 {
