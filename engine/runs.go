@@ -20,7 +20,7 @@ func (s *Store) NewRun() (*index.Builder, error) {
 // newBuilder is NewRun below the space watermark too: a flush gives space back.
 func (s *Store) newBuilder() (*index.Builder, error) {
 	id := index.RunID(s.nextRun.Add(1) - 1)
-	return index.NewBuilder(index.BuilderOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: id})
+	return index.NewBuilder(index.BuilderOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: id, Pool: &s.builders})
 }
 
 // removeRun deletes the file of a sealed run that no record names.

@@ -23,13 +23,15 @@ const ingestsMax = 1 << 20
 
 // Store is one open data directory. Safe for concurrent use.
 type Store struct {
-	opts    Options
-	lock    io.Closer
-	format  formatFile
-	log     *wal.Log
-	cache   *index.Cache
-	paths   *fhir.Paths // what a flush extracts terms from
-	catalog *catalog
+	opts   Options
+	lock   io.Closer
+	format formatFile
+	log    *wal.Log
+	cache  *index.Cache
+	// builders lends run builders their memory.
+	builders index.BuilderPool
+	paths    *fhir.Paths // what a flush extracts terms from
+	catalog  *catalog
 
 	// ctx ends when Close begins; background work runs under it.
 	ctx        context.Context
