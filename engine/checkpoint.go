@@ -26,12 +26,14 @@ const (
 func (s *Store) checkpoint(ctx context.Context) error {
 	var c *checkpointFile
 	if err := s.inSlot(ctx, func() error {
-		c = s.capture()
+		if s.visible != s.checkpointRecord && s.visible != 0 {
+			c = s.capture()
+		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	if c.lsn == s.checkpoints[len(s.checkpoints)-1].lsn {
+	if c == nil { // nothing happened since the last one
 		return s.trimLog()
 	}
 	data, err := c.marshal()
@@ -43,18 +45,30 @@ func (s *Store) checkpoint(ctx context.Context) error {
 		return fmt.Errorf("cannot write a checkpoint: %w", noSpace(err))
 	}
 	rec := checkpointRecord{lsn: c.lsn, flushed: c.flushed, hash: xxhash.Sum64(data)}
-	if err := s.inSlot(ctx, func() error { return s.logCheckpoint(rec) }); err != nil {
+	err = s.inSlot(ctx, func() error { return s.logCheckpoint(rec) })
+	if err != nil && !errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	s.mu.Lock()
-	s.checkpoints = append(s.checkpoints, checkpointMark{lsn: c.lsn, flushed: c.flushed})
-	s.mu.Unlock()
+	// Without space the record is left out: nobody needs it to replay, and the
+	// trimming below is what gives space back.
+	s.addCheckpoint(checkpointMark{lsn: c.lsn, flushed: c.flushed})
 	s.foldMarks()
 	return errors.Join(s.dropOldCheckpoints(), s.trimLog())
 }
 
 // checkpointMark is a checkpoint file that exists.
 type checkpointMark struct{ lsn, flushed uint64 }
+
+// addCheckpoint notes a file. One of the same LSN, whose record found no space,
+// had the same name and is gone.
+func (s *Store) addCheckpoint(mark checkpointMark) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := len(s.checkpoints) - 1; s.checkpoints[last].lsn == mark.lsn {
+		s.checkpoints = s.checkpoints[:last]
+	}
+	s.checkpoints = append(s.checkpoints, mark)
+}
 
 // capture takes the state for a checkpoint. Slot only: nothing moves.
 func (s *Store) capture() *checkpointFile {
@@ -88,7 +102,8 @@ func (s *Store) logCheckpoint(rec checkpointRecord) error {
 	if err != nil {
 		return err
 	}
-	s.publish(uint64(placed[0].LSN))
+	s.checkpointRecord = uint64(placed[0].LSN)
+	s.publish(s.checkpointRecord)
 	return nil
 }
 

@@ -182,6 +182,7 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 		return err
 	}
 	s.adopt(r, v)
+	r.runs = nil // they are the store's now, which closes them
 	if s.catalog, err = openCatalog(s.opts); err != nil {
 		return err
 	}
@@ -287,12 +288,10 @@ func (s *Store) adopt(r *recovery, v *view) {
 }
 
 func (s *Store) start() {
+	s.turnOverIfFull()
 	go s.commitLoop()
 	if !s.opts.PrepareInline {
 		s.background.Go(s.backgroundLoop)
-	}
-	if s.view.active().bytes.Load() >= s.opts.HeadBytes {
-		s.kickFlush()
 	}
 }
 
