@@ -179,7 +179,7 @@ func (o *Options) validate() error {
 	}
 	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%recordAlign != 0 {
 		return fmt.Errorf("cannot open the log: a segment of %d bytes is not a multiple of %d from %d to %d",
-			o.SegmentBytes, recordAlign, segmentBytesMin, segmentBytesMax)
+			o.SegmentBytes, recordAlign, segmentBytesMin, int64(segmentBytesMax))
 	}
 	return nil
 }

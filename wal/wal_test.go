@@ -341,3 +341,72 @@ func workload(opts wal.Options, rng *rand.Rand) (acked, trimmed, tried wal.LSN) 
 	}
 	return acked, trimmed, tried
 }
+
+func TestOptionsAreChecked(t *testing.T) {
+	f := func(change func(o *wal.Options), from wal.LSN) {
+		t.Helper()
+		_, opts := newStore(t)
+		change(&opts)
+		if _, _, err := tryOpen(opts, from); err == nil {
+			t.Fatal("bad options were taken")
+		}
+	}
+	f(func(o *wal.Options) { o.FS = nil }, 1)
+	f(func(o *wal.Options) { o.Dir = "" }, 1)
+	f(func(o *wal.Options) { o.NewID = nil }, 1)
+	f(func(o *wal.Options) { o.SegmentBytes = 100 }, 1)
+	f(func(o *wal.Options) { o.SegmentBytes = 4097 }, 1)
+	f(func(o *wal.Options) { o.SegmentBytes = 1 << 40 }, 1)
+	f(func(o *wal.Options) {}, 0)
+}
+
+// TestSegmentSizeDoesNotMatter: the same batches give the same log, whatever the
+// size of segments, also when it changes from one opening to the next.
+func TestSegmentSizeDoesNotMatter(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 50 {
+		m, _ := newStore(t)
+		last := wal.LSN(0)
+		for range 5 {
+			opts := testOptions(m)
+			opts.SegmentBytes = 1<<10 + rng.Int64N(2<<10)*8
+			opts.NewID = rng.Uint32
+			l, seen := openLog(t, opts, 1)
+			if !slices.Equal(seen, lsns(1, last)) {
+				t.Fatalf("up to %d: %v", last, seen)
+			}
+			appendN(t, l, 1+rng.IntN(20))
+			appendN(t, l, 1+rng.IntN(20))
+			last = l.LastLSN()
+			must(t, l.Close())
+		}
+	}
+}
+
+func TestTheLargestRecordFitsADefaultSegment(t *testing.T) {
+	_, opts := newStore(t)
+	opts.SegmentBytes = 0
+	l, _ := openLog(t, opts, 1)
+	big := bytes.Repeat([]byte("0123456789abcdef"), wal.PayloadBytesMax/16)
+	placed, err := l.Append([]wal.Entry{{Type: wal.TypeCommit, Payload: big}, {Type: wal.TypeCommit, Payload: big}})
+	must(t, err)
+	if placed[0].Position.Segment == placed[1].Position.Segment {
+		t.Fatal("the test wants the batch to cross into a second segment")
+	}
+	_, err = l.Append([]wal.Entry{{Type: wal.TypeCommit, Payload: append(big, 'x')}})
+	mustFail(t, err, wal.ErrTooLarge)
+	must(t, l.Close())
+	count := 0
+	l, err = wal.Open(context.Background(), opts, 1, func(r wal.Record) error {
+		count++
+		if !bytes.Equal(r.Payload, big) {
+			return errors.New("the payload came back wrong")
+		}
+		return nil
+	})
+	must(t, err)
+	must(t, l.Close())
+	if count != 2 {
+		t.Fatalf("%d records came back", count)
+	}
+}

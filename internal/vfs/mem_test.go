@@ -219,7 +219,7 @@ func TestSameSeedSameDisk(t *testing.T) {
 		}
 		return all
 	}
-	if build() != build() {
+	if first, second := build(), build(); first != second {
 		t.Fatal("two runs differ")
 	}
 }
