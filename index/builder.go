@@ -179,11 +179,15 @@ func (b *Builder) loadBack(block int) error {
 	if what != "" {
 		return corrupt(b.out.name, offset, what)
 	}
-	if checked.codec == codecNone { // keep nothing of the write buffer
-		r.raw = append(r.raw[:0], checked.payload...)
-	} else if r.raw, err = decodeBlock(b.dec, r.raw, checked); err != nil {
+	raw, err := decodeBlock(b.dec, &r.room, checked)
+	if err != nil {
 		return corrupt(b.out.name, offset, err.Error())
 	}
+	if checked.codec == codecNone { // keep nothing of the write buffer
+		r.room = append(r.room[:0], raw...)
+		raw = r.room
+	}
+	r.raw = raw
 	n := int(b.bodies.first[block+1] - b.bodies.first[block])
 	entries, ok := parseBodyEntries(r.entries, r.raw)
 	r.entries = entries

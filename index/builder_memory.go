@@ -57,15 +57,16 @@ const filterBuildBytes = 32
 
 // readBack is the block that Body decoded last.
 type readBack struct {
-	block   int // number + 1; 0: none
-	disk    []byte
+	block   int    // number + 1; 0: none
+	disk    []byte // as read
+	room    []byte // memory of raw
 	raw     []byte
 	entries []bodyEntry
 }
 
 func (m *builderMemory) reset() {
 	m.writeBuffer, m.open, m.openEntries = m.writeBuffer[:0], trimmed(m.open), m.openEntries[:0]
-	m.readBack = readBack{disk: trimmed(m.readBack.disk), raw: trimmed(m.readBack.raw), entries: m.readBack.entries}
+	m.readBack = readBack{disk: trimmed(m.readBack.disk), room: trimmed(m.readBack.room), entries: m.readBack.entries}
 	m.keyEnds, m.order = m.keyEnds[:0], m.order[:0]
 	m.terms.reset()
 	m.sorter.key = nil
@@ -73,7 +74,7 @@ func (m *builderMemory) reset() {
 
 // memoryBytes is what grows with the rows before they are sorted.
 func (m *builderMemory) memoryBytes() int64 {
-	return int64(4*cap(m.keyEnds)) + m.terms.memoryBytes() + int64(cap(m.open)) + int64(cap(m.readBack.raw)) + int64(cap(m.readBack.disk))
+	return int64(4*cap(m.keyEnds)) + m.terms.memoryBytes() + int64(cap(m.open)) + int64(cap(m.readBack.room)) + int64(cap(m.readBack.disk))
 }
 
 // sortRoom gives n items of room that holds until the next call.

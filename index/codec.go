@@ -42,16 +42,17 @@ func newDecoder(concurrency int) *zstd.Decoder {
 	return d
 }
 
-// decodeBlock gives the raw bytes of a checked block in dst's room, or the
-// payload itself when it is not compressed.
-func decodeBlock(d *zstd.Decoder, dst []byte, b checkedBlock) ([]byte, error) {
+// decodeBlock gives the raw bytes of a checked block: in room's memory, which
+// is made larger when it does not suffice, or the payload itself when it is not
+// compressed.
+func decodeBlock(d *zstd.Decoder, room *[]byte, b checkedBlock) ([]byte, error) {
 	if b.codec == codecNone {
 		return b.payload, nil
 	}
-	if cap(dst) < b.rawBytes {
-		dst = make([]byte, 0, b.rawBytes)
+	if cap(*room) < b.rawBytes {
+		*room = make([]byte, 0, b.rawBytes+b.rawBytes/8) // the next block is a little larger
 	}
-	raw, err := d.DecodeAll(b.payload, dst[:0:b.rawBytes])
+	raw, err := d.DecodeAll(b.payload, (*room)[:0:b.rawBytes])
 	if err != nil {
 		return nil, fmt.Errorf("cannot decompress the block: %w", err)
 	}

@@ -253,12 +253,15 @@ func (r *Run) block(kind blockKind, index *blockIndex, i int) (*cachedBlock, err
 	return b, nil
 }
 
-// decodeBodies decodes body block i into b, whose slices are used if they suffice.
+// decodeBodies decodes body block i into b, with new memory of just its size.
 func (r *Run) decodeBodies(b *cachedBlock, checked checkedBlock, i int) error {
-	offset := r.bodies.offsets[i]
-	raw, err := decodeBlock(r.decoder, b.payload[:0:0], checked)
+	var room []byte
+	if checked.codec != codecNone {
+		room = make([]byte, 0, checked.rawBytes)
+	}
+	raw, err := decodeBlock(r.decoder, &room, checked)
 	if err != nil {
-		return corrupt(r.name, offset, err.Error())
+		return corrupt(r.name, r.bodies.offsets[i], err.Error())
 	}
 	return r.parseBodies(b, raw, i)
 }

@@ -94,12 +94,9 @@ func (s *scan) deliver(i int, disk []byte) error {
 	if what != "" {
 		return corrupt(r.name, r.bodies.offsets[i], what)
 	}
-	raw, err := decodeBlock(r.decoder, s.raw, checked)
+	raw, err := decodeBlock(r.decoder, &s.raw, checked)
 	if err != nil {
 		return corrupt(r.name, r.bodies.offsets[i], err.Error())
-	}
-	if checked.codec != codecNone {
-		s.raw = raw
 	}
 	b := cachedBlock{entries: s.entries}
 	if err := r.parseBodies(&b, raw, i); err != nil {
