@@ -59,6 +59,9 @@ type Manager struct {
 	running   sync.WaitGroup
 	importing chan struct{} // one token for each import that runs
 	exporting chan struct{}
+	// beforePublish is called when a round is resolved and sealed; tests write
+	// to the store there. nil: nothing.
+	beforePublish func()
 
 	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
 	closed  bool

@@ -11,6 +11,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/index"
 )
 
 // window holds keys whose rows must be compared with older contents. The
@@ -157,16 +158,24 @@ func (m *merge) compareSome(ctx context.Context, list []int32) error {
 		k := &w.keys[c.owner]
 		return spanOf(w.arena, k.key), spanOf(w.versions, k.versions)[c.version]
 	}
-	slices.SortFunc(list, func(a, b int32) int {
-		_, left := version(&w.compares[a])
-		_, right := version(&w.compares[b])
-		return cmp.Or(cmp.Compare(left.Place.Run, right.Place.Run), cmp.Compare(left.Place.Ordinal, right.Place.Ordinal))
-	})
+	type placed struct {
+		run     index.RunID
+		ordinal index.Ordinal
+		i       int32
+	}
+	order := make([]placed, len(list))
 	for n, i := range list {
+		_, v := version(&w.compares[i])
+		order[n] = placed{v.Place.Run, v.Place.Ordinal, i}
+	}
+	slices.SortFunc(order, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.ordinal, b.ordinal))
+	})
+	for n, p := range order {
 		if n%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		c := &w.compares[i]
+		c := &w.compares[p.i]
 		key, v := version(c)
 		same, err := m.sameAsStored(key, c.at, v)
 		if err != nil {

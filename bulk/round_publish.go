@@ -32,6 +32,9 @@ func (r *round) publish(ctx context.Context) (err error) {
 	if err := r.sealAndWrite(ctx, m, &next); err != nil {
 		return err
 	}
+	if hook := r.job.manager.beforePublish; hook != nil {
+		hook()
+	}
 	resolve := func(conflicts []engine.Conflict) error { return m.resolveConflicts(conflicts, &next) }
 	err = ingest.Publish(ctx, uint64(r.job.id), resolve, func() []byte {
 		m.countLoaded(&next)
