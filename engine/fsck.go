@@ -58,20 +58,31 @@ func (f *fsck) check(ctx context.Context, format formatFile) error {
 	if err != nil {
 		return err
 	}
-	r := &recovery{fs: f.fs, dir: f.dir}
+	r := &recovery{fs: f.fs, dir: f.dir, cache: index.NewCache(fsckCacheBytes)}
+	defer r.close()
 	if err := f.checkCheckpoints(r, format); err != nil {
 		return err
 	}
+	whole := !damaged
 	if err := r.begin(); err != nil {
-		return err
+		whole = false
+		f.report(problemOf(err))
 	}
-	if !damaged {
+	if whole {
 		if err := f.replay(ctx, r); err != nil {
+			whole = false
 			f.report(problemOf(err))
 		}
 	}
-	return f.checkRuns(ctx, r)
+	sound, err := f.checkRuns(ctx, r)
+	if err != nil || !whole || !sound {
+		return err
+	}
+	return f.checkCurrent(ctx, r)
 }
+
+// fsckCacheBytes: every block is read about once.
+const fsckCacheBytes = 8 << 20
 
 // checkCheckpoints reports every damaged checkpoint, not only when none is good.
 func (f *fsck) checkCheckpoints(r *recovery, format formatFile) error {
@@ -115,14 +126,21 @@ func (f *fsck) replay(ctx context.Context, r *recovery) error {
 	return nil
 }
 
-func (f *fsck) checkRuns(ctx context.Context, r *recovery) error {
+// checkRuns reads every byte of every run of the store.
+func (f *fsck) checkRuns(ctx context.Context, r *recovery) (sound bool, err error) {
 	dir := path.Join(f.dir, runsDir)
+	sound = true
 	for id, meta := range r.metas {
-		if err := index.Verify(ctx, f.fs, dir, id, func(e *vfs.CorruptError) { f.report(problemOf(e)) }); err != nil {
+		err := index.Verify(ctx, f.fs, dir, id, func(e *vfs.CorruptError) {
+			sound = false
+			f.report(problemOf(e))
+		})
+		if err != nil {
+			sound = false
 			f.report(problemOf(r.missing(meta, err)))
 		}
 	}
-	return ctx.Err()
+	return sound, ctx.Err()
 }
 
 // problemOf tells an error as a problem.
