@@ -21,7 +21,8 @@
 //	write.go     bench write
 //	history.go   bench history
 //	load.go      the load generator: clients, latencies
+//	sample.go    draws resources of the data set
 //	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster
 //	report.go    figures, as text and JSON
-//	machine.go   what the figures were measured on
+//	machine.go   what the figures were measured on (machine_linux.go asks the system)
 package main

@@ -65,6 +65,7 @@ func (p *postgres) psql(ctx context.Context, statements ...string) (string, erro
 type copyResult struct {
 	rows                   int64
 	took, indexTook        time.Duration // indexTook 0: none was built
+	cpuSeconds             float64       // of the server processes that did the COPY
 	tableBytes, indexBytes int64
 }
 
@@ -80,20 +81,10 @@ func (p *postgres) copyFiles(ctx context.Context, files []string, connections in
 		return r, err
 	}
 	start := time.Now()
-	done := make(chan error, len(parts))
-	for _, part := range parts {
-		go func() {
-			_, err := p.psql(ctx, copyStatements(part)...)
-			done <- err
-		}()
-	}
-	for range parts {
-		err = errors.Join(err, <-done)
-	}
-	r.took = time.Since(start)
-	if err != nil {
+	if r.cpuSeconds, err = p.copyParts(ctx, parts); err != nil {
 		return r, err
 	}
+	r.took = time.Since(start)
 	if r.rows, err = p.number(ctx, "select count(*) from resources"); err != nil {
 		return r, err
 	}
@@ -109,6 +100,48 @@ func (p *postgres) copyFiles(ctx context.Context, files []string, connections in
 	return r, err
 }
 
+// copyParts copies each part over a connection of its own, all at once.
+func (p *postgres) copyParts(ctx context.Context, parts [][]string) (cpuSeconds float64, err error) {
+	type outcome struct {
+		cpuSeconds float64
+		err        error
+	}
+	done := make(chan outcome, len(parts))
+	for _, part := range parts {
+		go func() {
+			stat, err := p.psql(ctx, copyStatements(part)...)
+			if err != nil {
+				done <- outcome{0, err}
+				return
+			}
+			seconds, err := processorSeconds(stat)
+			done <- outcome{seconds, err}
+		}()
+	}
+	for range parts {
+		ended := <-done
+		cpuSeconds += ended.cpuSeconds
+		err = errors.Join(err, ended.err)
+	}
+	return cpuSeconds, err
+}
+
+// processorSeconds reads user and system ticks (1/100 s) out of a /proc/PID/stat:
+// fields 14 and 15, counted from the name in parentheses as the second.
+func processorSeconds(stat string) (float64, error) {
+	_, rest, _ := strings.Cut(stat, ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("cannot read processor time out of %q", stat)
+	}
+	user, err := strconv.Atoi(fields[11])
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.Atoi(fields[12])
+	return float64(user+system) / 100, err
+}
+
 func (p *postgres) number(ctx context.Context, query string) (int64, error) {
 	text, err := p.psql(ctx, query)
 	if err != nil {
@@ -117,7 +150,8 @@ func (p *postgres) number(ctx context.Context, query string) (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// copyStatements is one transaction. CSV with a quote and a delimiter that no
+// copyStatements is one transaction, and then the session's own processor
+// time. CSV with a quote and a delimiter that no
 // JSON text holds takes every line as it is.
 func copyStatements(files []string) []string {
 	statements := []string{"begin"}
@@ -125,7 +159,7 @@ func copyStatements(files []string) []string {
 		name := strings.ReplaceAll(path, "'", "''")
 		statements = append(statements, "copy resources from '"+name+"' with (format csv, quote e'\\x01', delimiter e'\\x02')")
 	}
-	return append(statements, "commit")
+	return append(statements, "commit", "select pg_read_file('/proc/self/stat')")
 }
 
 // balance deals the files out, the largest first, to the part with the least.

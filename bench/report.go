@@ -118,9 +118,11 @@ func throughput(resources, bytes int64, took time.Duration) []figure {
 	}
 }
 
+const processorTime = "processor time of the server"
+
 func (u usage) figures() []figure {
 	return []figure{
 		{"peak memory of the server", float64(u.peakBytes) / (1 << 20), "MiB"},
-		{"processor time of the server", u.cpuSeconds, "s"},
+		{processorTime, u.cpuSeconds, "s"},
 	}
 }

@@ -150,10 +150,7 @@ func diskBytes(dir string) (map[string]int64, error) {
 		if err != nil {
 			return err
 		}
-		size := info.Size()
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			size = stat.Blocks * 512 // POSIX counts in units of 512
-		}
+		size := blockBytes(info)
 		rel, err := filepath.Rel(dir, path)
 		if err != nil {
 			return err
