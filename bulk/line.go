@@ -152,6 +152,9 @@ func (w *lineScanner) appendError(err error, offset int) error {
 
 // check is the contract's section 3.1, in its order. refusalKinds: no refusal.
 func (w *lineScanner) check(resource *fhir.Resource, r *row) (refusalKind, string) {
+	if len(resource.TypeName) == 0 {
+		return refusedText, "not a FHIR resource: there is no resourceType"
+	}
 	if resource.Type == 0 {
 		return refusedText, "not a FHIR resource: '" + quoted(resource.TypeName) + "' is not an R4 resource type"
 	}

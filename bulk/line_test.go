@@ -117,6 +117,7 @@ func TestLinesAreRefused(t *testing.T) {
 	f(InitialLoad, "", `{"resourceType":"Patient"`, "invalid: not valid JSON at byte 25: unexpected end of input")
 	f(InitialLoad, "", ` `, "invalid: not valid JSON at byte 1: unexpected end of input")
 	f(InitialLoad, "", `{"resourceType":"Nobody","id":"a"}`, "invalid: not a FHIR resource: 'Nobody' is not an R4 resource type")
+	f(InitialLoad, "", `{"resourceType":"","id":"a"}`, "invalid: not a FHIR resource: there is no resourceType")
 	f(InitialLoad, "", `{"resourceType":"Patient","id":"#bad"}`, "invalid: Invalid resource id: '#bad"+testIDText)
 	f(InitialLoad, "", `{"resourceType":"Patient","id":""}`, "invalid: Invalid resource id: '"+testIDText)
 	f(InitialLoad, "", `{"resourceType":"Patient","id":"a/b"}`, "invalid: Invalid resource id: 'a/b"+testIDText)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"golang.org/x/sync/errgroup"
 
 	"kiln/engine"
@@ -152,36 +153,82 @@ func (m *merge) compareAll(ctx context.Context) error {
 	return group.Wait()
 }
 
+// placedComparison is a comparison by where its stored version lies.
+type placedComparison struct {
+	place engine.Place
+	i     int32 // in the window
+}
+
 func (m *merge) compareSome(ctx context.Context, list []int32) error {
 	w := &m.window
-	version := func(c *comparison) (key []byte, v engine.KeyVersion) {
-		k := &w.keys[c.owner]
-		return spanOf(w.arena, k.key), spanOf(w.versions, k.versions)[c.version]
-	}
-	type placed struct {
-		run     index.RunID
-		ordinal index.Ordinal
-		i       int32
-	}
-	order := make([]placed, len(list))
+	order := make([]placedComparison, len(list))
 	for n, i := range list {
-		_, v := version(&w.compares[i])
-		order[n] = placed{v.Place.Run, v.Place.Ordinal, i}
+		c := &w.compares[i]
+		order[n] = placedComparison{spanOf(w.versions, w.keys[c.owner].versions)[c.version].Place, i}
 	}
-	slices.SortFunc(order, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.ordinal, b.ordinal))
+	slices.SortFunc(order, func(a, b placedComparison) int {
+		return cmp.Or(cmp.Compare(a.place.Run, b.place.Run), cmp.Compare(a.place.Ordinal, b.place.Ordinal))
 	})
+	for len(order) > 0 {
+		n := 1
+		for n < len(order) && order[n].place.Run == order[0].place.Run {
+			n++
+		}
+		var err error
+		if order[0].place.Run == 0 {
+			err = m.compareWithHead(ctx, order[:n])
+		} else {
+			err = m.compareWithRun(ctx, order[:n])
+		}
+		if err != nil {
+			return err
+		}
+		order = order[n:]
+	}
+	return nil
+}
+
+// compareWithHead reads one version at a time; the head is small.
+func (m *merge) compareWithHead(ctx context.Context, order []placedComparison) error {
+	w := &m.window
 	for n, p := range order {
 		if n%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		c := &w.compares[p.i]
-		key, v := version(c)
-		same, err := m.sameAsStored(key, c.at, v)
+		k := &w.keys[c.owner]
+		same, err := m.sameAsStored(spanOf(w.arena, k.key), c.at, spanOf(w.versions, k.versions)[c.version])
 		if err != nil {
 			return err
 		}
 		c.same = same
+	}
+	return nil
+}
+
+// compareWithRun streams the versions of one run.
+func (m *merge) compareWithRun(ctx context.Context, order []placedComparison) error {
+	want := roaring.New()
+	for _, p := range order {
+		want.Add(uint32(p.place.Ordinal))
+	}
+	next := 0
+	err := m.snapshot.Bodies(ctx, order[0].place.Run, want, func(o index.Ordinal, old index.Stored) error {
+		for ; next < len(order) && order[next].place.Ordinal == o; next++ {
+			c := &m.window.compares[order[next].i]
+			fresh, err := m.round.workers[c.at.worker].builder.Body(c.at.ordinal)
+			if err != nil {
+				return fmt.Errorf("cannot read back a line: %w", err)
+			}
+			c.same = sameContent(fresh.Body, old.Body)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot compare with stored versions: %w", err)
+	}
+	if next != len(order) {
+		panic("BUG: a version to compare with was not delivered")
 	}
 	return nil
 }
