@@ -2,17 +2,17 @@ package bulk
 
 import (
 	"context"
-	"io"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sort"
-	"sync"
+	"strconv"
 	"testing"
 	"time"
 
-	"kiln/fhir"
-	"kiln/index"
+	"kiln/engine"
 	"kiln/internal/vfs"
 )
 
@@ -45,88 +45,102 @@ func benchFiles(tb testing.TB) []string {
 	return files
 }
 
-// BenchmarkScanAndSeal is an import without the store: decompress, split,
-// scan, append, sort and seal with two workers. One iteration is the corpus.
-func BenchmarkScanAndSeal(b *testing.B) {
+// benchManager opens a store on disk, with its inputs readable.
+func benchManager(b *testing.B, dir string) (*engine.Store, *Manager) {
+	b.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	store, err := engine.Open(context.Background(), engine.Options{FS: vfs.OS(), Dir: dir, Now: time.Now, NewID: rand.Uint64, Logger: logger})
+	if err != nil {
+		b.Fatal(err)
+	}
+	jobs, err := NewManager(context.Background(), Options{
+		Store: store, Now: time.Now, NewID: rand.Uint64, Logger: logger, ImportRoots: []string{sharedDir(b, "data")},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return store, jobs
+}
+
+// benchImport runs one import and returns its lines.
+func benchImport(b *testing.B, jobs *Manager, mode Mode, source string, files []string) int64 {
+	b.Helper()
+	r := &ImportRequest{Mode: mode, InputSource: source}
+	for _, name := range files {
+		r.Inputs = append(r.Inputs, ImportInput{URL: name})
+	}
+	id, err := jobs.StartImport(context.Background(), r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	status, err := jobs.WaitImport(context.Background(), id)
+	if err != nil || status.State != Completed {
+		b.Fatalf("the import ends as %+v, %v", status, err)
+	}
+	lines := int64(0)
+	for _, in := range status.Inputs {
+		lines += in.Loaded + in.Refused
+	}
+	return lines
+}
+
+// BenchmarkImport loads the bench corpus (366,195 lines, 522 MB) into an empty
+// store on disk: one iteration is all of it.
+func BenchmarkImport(b *testing.B) {
 	files := benchFiles(b)
+	lines := int64(0)
 	for b.Loop() {
-		var inputs []feedInput
-		for i, name := range files {
-			inputs = append(inputs, feedInput{number: i, open: func(context.Context) (source, error) { return openFile(vfs.OS(), name, name) }})
+		store, jobs := benchManager(b, b.TempDir())
+		lines += benchImport(b, jobs, InitialLoad, "", files)
+		if err := errors.Join(jobs.Close(), store.Close()); err != nil {
+			b.Fatal(err)
 		}
-		begin := time.Now()
-		f := newFeed(context.Background(), inputs, feedOptions{chunkBytes: chunkBytes, lineBytes: LineBytesMax, unitBytes: UnitBytesDefault, readers: 3})
-		chunks := make(chan chunk)
-		paths, err := fhir.NewPaths(index.PathRules())
+	}
+	b.ReportMetric(float64(lines)/b.Elapsed().Seconds(), "lines/s")
+}
+
+// BenchmarkImportAgain loads what is there already: nothing is written.
+func BenchmarkImportAgain(b *testing.B) {
+	files := benchFiles(b)
+	store, jobs := benchManager(b, b.TempDir())
+	benchImport(b, jobs, IncrementalLoad, "", files)
+	lines := int64(0)
+	for b.Loop() {
+		lines += benchImport(b, jobs, IncrementalLoad, strconv.FormatInt(lines+1, 10), files)
+	}
+	b.ReportMetric(float64(lines)/b.Elapsed().Seconds(), "lines/s")
+	if err := errors.Join(jobs.Close(), store.Close()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkExport writes the whole corpus to files.
+func BenchmarkExport(b *testing.B) {
+	files := benchFiles(b)
+	store, jobs := benchManager(b, b.TempDir())
+	benchImport(b, jobs, InitialLoad, "", files)
+	rows, size := int64(0), int64(0)
+	for b.Loop() {
+		id, err := jobs.StartExport(context.Background(), &ExportRequest{})
 		if err != nil {
 			b.Fatal(err)
 		}
-		rules := &lineRules{mode: InitialLoad, types: make([]fhir.TypeCode, len(files)), now: func() int64 { return 1 << 42 }}
-		dir := b.TempDir()
-		var scanned, rows int
-		var total int64
-		var mu sync.Mutex
-		var group sync.WaitGroup
-		for worker := range 2 {
-			group.Go(func() {
-				builder, err := index.NewBuilder(index.BuilderOptions{FS: vfs.OS(), Dir: dir, ID: index.RunID(worker + 1)})
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				w := newLineScanner(rules, paths, builder)
-				for c := range chunks {
-					info := &chunkInfo{input: c.input}
-					if err := w.chunk(&c, info, 0); err != nil {
-						b.Error(err)
-					}
-					mu.Lock()
-					scanned += int(info.lines)
-					total += int64(len(c.data))
-					mu.Unlock()
-					c.release()
-				}
-				scanEnd := time.Since(begin)
-				memory := builder.MemoryBytes()
-				builder.SortKeys()
-				last := ""
-				for c := builder.KeyCursor(); c.Next(); last = string(c.Key()) {
-					if o := c.Ordinal(); last == string(c.Key()) {
-						builder.Drop(o)
-					} else {
-						w.rows[o].version = 1
-						builder.SetRow(o, w.rows[o].columns())
-					}
-				}
-				sorted := time.Since(begin)
-				meta, err := builder.Seal(context.Background())
-				if err != nil {
-					b.Error(err)
-				}
-				mu.Lock()
-				rows += int(meta.Rows)
-				mu.Unlock()
-				b.Logf("worker %d: %d rows, %.1f MiB memory, scanned at %v, sorted at %v, sealed at %v, %d bytes", worker, meta.Rows, float64(memory)/(1<<20), scanEnd, sorted, time.Since(begin), meta.Bytes)
-			})
+		status, err := jobs.WaitExport(context.Background(), id)
+		if err != nil || status.State != Completed {
+			b.Fatalf("the export ends as %+v, %v", status, err)
 		}
-		for {
-			c, err := f.next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-			chunks <- c
+		size = 0
+		for _, f := range status.Files {
+			rows += f.Count
+			size += f.Bytes
 		}
-		close(chunks)
-		group.Wait()
-		f.stop()
-		var stats runtime.MemStats
-		runtime.ReadMemStats(&stats)
-		b.SetBytes(total)
-		b.ReportMetric(float64(rows)/time.Since(begin).Seconds(), "rows/s")
-		b.ReportMetric(float64(stats.Sys)/(1<<20), "sysMiB")
-		b.ReportMetric(float64(stats.NumGC), "gcs")
+		if err := jobs.DeleteExport(id); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(size)
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "lines/s")
+	if err := errors.Join(jobs.Close(), store.Close()); err != nil {
+		b.Fatal(err)
 	}
 }

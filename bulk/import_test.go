@@ -27,6 +27,7 @@ type testSite struct {
 	dir     string // of inputs
 	workers int
 	rounds  int64
+	origins []string
 	clock   *atomic.Int64 // milliseconds; moves on by itself
 }
 
@@ -61,7 +62,7 @@ func (s *testSite) open() {
 
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
-		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, Workers: s.workers, RoundBytes: s.rounds,
+		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Workers: s.workers, RoundBytes: s.rounds,
 		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond,
 	}
 }

@@ -158,16 +158,7 @@ func (j *importJob) nextChunk() (chunk, error) {
 	return j.feed.next()
 }
 
-// rows counts the lines that reached a builder.
-func (r *round) rows() int {
-	n := 0
-	for _, w := range r.workers {
-		n += len(w.rows)
-	}
-	return n
-}
-
-// run takes one round through to the store. It reports whether more follow.
+// runRound takes one round through to the store. It reports whether more follow.
 func (j *importJob) runRound(ctx context.Context) (more bool, err error) {
 	r, err := j.newRound()
 	if err != nil {

@@ -71,7 +71,7 @@ func (s *server) history(path string) map[string][]state {
 		address = ""
 		for _, link := range page.Link {
 			if link.Relation == "next" {
-				address = link.URL
+				address = s.base + strings.TrimPrefix(strings.TrimPrefix(link.URL, s.base), killBaseURL)
 			}
 		}
 	}

@@ -20,6 +20,10 @@ const (
 	killMixedIDs    = 20   // ids that imports write too
 	killImportLines = 5000 // of one import file
 	killsDefault    = 5    // of `make test`; `make crash` sets KILN_KILLS
+
+	// killBaseURL stays the same when the port changes: the address is part of
+	// what makes two requests the same import.
+	killBaseURL = "http://kiln.test/fhir"
 )
 
 // killLoop is the whole state of the test between two lives of the server.
@@ -85,7 +89,7 @@ func newKillLoop(t *testing.T, seed uint64) *killLoop {
 func (l *killLoop) life() {
 	l.t.Helper()
 	l.killing.Store(false)
-	s := spawn(l.t, l.dataDir, "--import-root", l.input)
+	s := spawn(l.t, l.dataDir, "--import-root", l.input, "--base-url", killBaseURL)
 	if l.random.IntN(5) == 0 {
 		// In the middle of recovery.
 		time.Sleep(time.Duration(l.random.IntN(60)) * time.Millisecond)
@@ -134,7 +138,7 @@ func (l *killLoop) check(s *server) {
 		id := "mix-" + strconv.Itoa(n)
 		states := s.history("/Patient/" + id)[id]
 		if err := l.mixer.resource(id).check(states, l.imported); err != nil {
-			l.t.Errorf("Patient/%s: %v", id, err)
+			l.t.Errorf("Patient/%s: %v in %v", id, err, states)
 		}
 	}
 	if l.t.Failed() {
@@ -146,14 +150,15 @@ func (l *killLoop) check(s *server) {
 func (l *killLoop) finish() {
 	l.t.Helper()
 	l.killing.Store(false)
-	s := serve(l.t, l.dataDir, "--import-root", l.input)
-	l.check(s)
+	s := serve(l.t, l.dataDir, "--import-root", l.input, "--base-url", killBaseURL)
 	for _, j := range l.jobs {
 		j.follow(l, s, time.Now().Add(startTimeout))
 		if !j.done {
 			l.t.Fatalf("the import of %s does not end; the server's log:\n%s", j.file, s.log)
 		}
 	}
+	s.stop()
+	s = serve(l.t, l.dataDir)
 	l.check(s)
 	l.checkImported(s)
 	disturbed := l.exportImported(s)
