@@ -22,14 +22,24 @@ var errBomb = errors.New("the file expands too much to be real data")
 type decoded struct {
 	io.Reader
 	stored *countingReader
-	close  func()
+	source io.Closer
+	close  func() // of the decoder
 	given  int64
 	packed bool
 }
 
-// newDecoded looks at the first bytes of r.
-func newDecoded(r io.Reader) (*decoded, error) {
-	d := &decoded{stored: &countingReader{r: r}, close: func() {}}
+// newPlain reads r, which begins at an offset of its input, as it is.
+func newPlain(r io.ReadCloser, from int64) *decoded {
+	d := &decoded{stored: &countingReader{r: r}, source: r, close: func() {}}
+	d.stored.n.Store(from)
+	d.Reader = d.stored
+	return d
+}
+
+// newDecoded looks at the first bytes of r. Close closes r too; after an error
+// that is left to the caller.
+func newDecoded(r io.ReadCloser) (*decoded, error) {
+	d := &decoded{stored: &countingReader{r: r}, source: r, close: func() {}}
 	buffered := bufio.NewReaderSize(d.stored, peekBytes)
 	magic, err := buffered.Peek(4)
 	if err != nil && err != io.EOF {
@@ -85,7 +95,7 @@ func (d *decoded) Read(p []byte) (int, error) {
 
 func (d *decoded) Close() error {
 	d.close()
-	return nil
+	return d.source.Close()
 }
 
 // countingReader counts stored bytes, for progress.

@@ -75,28 +75,49 @@ func (f *feed) read(ctx context.Context, q *queue, in feedInput, opts feedOption
 		return
 	}
 	defer src.Close()
-	stream, err := src.stream(ctx, 0)
+	d, err := openAt(ctx, src, in.from)
 	if err != nil {
 		q.err = err
 		return
 	}
-	defer stream.Close()
-	q.err = f.split(ctx, q, in, stream, opts)
+	defer d.Close()
+	q.err = f.split(ctx, q, in, d, opts)
 }
 
-// split sends the chunks of an open input.
-func (f *feed) split(ctx context.Context, q *queue, in feedInput, stream io.Reader, opts feedOptions) error {
+// openAt opens the decompressed bytes from an offset on. What is stored as it
+// is, is not read up to there.
+func openAt(ctx context.Context, src source, from int64) (*decoded, error) {
+	stream, err := src.stream(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
 	d, err := newDecoded(stream)
 	if err != nil {
-		return err
+		return nil, errors.Join(err, stream.Close())
 	}
-	defer d.Close()
-	if _, err := io.CopyN(io.Discard, d, in.from); err != nil {
+	if from == 0 {
+		return d, nil
+	}
+	if !d.packed {
+		if err := d.Close(); err != nil {
+			return nil, err
+		}
+		if stream, err = src.stream(ctx, from); err != nil {
+			return nil, err
+		}
+		return newPlain(stream, from), nil
+	}
+	if _, err := io.CopyN(io.Discard, d, from); err != nil {
 		if err == io.EOF {
 			err = errShrunk
 		}
-		return err
+		return nil, errors.Join(err, d.Close())
 	}
+	return d, nil
+}
+
+// split sends the chunks of an open input.
+func (f *feed) split(ctx context.Context, q *queue, in feedInput, d *decoded, opts feedOptions) error {
 	s := &splitter{
 		r: d, stored: d.stored.count, memory: f.newMemory(ctx, q, opts),
 		input: in.number, unitBytes: opts.unitBytes, pos: in.from, done: ctx.Done(),

@@ -13,6 +13,9 @@ import (
 	"kiln/internal/vfs"
 )
 
+// testLineBytes is the longest line of these tests.
+const testLineBytes = 1024
+
 // testMix writes inputs in which keys repeat, within units, across units and
 // across files, with and without dates and versions, with broken lines.
 func testMix(random *rand.Rand) [][]string {
@@ -35,6 +38,10 @@ func testMix(random *rand.Rand) [][]string {
 				rest += `,"meta":{"extension":[{"url":"http://azurehealthcareapis.com/data-extensions/deleted-state","valueString":"soft-deleted"}]}`
 			case 5:
 				files[f] = append(files[f], "")
+			case 6:
+				if random.IntN(4) == 0 { // too long for testLineBytes
+					rest += `,"language":"` + strings.Repeat("x", random.IntN(3*testLineBytes)) + `"`
+				}
 			}
 			files[f] = append(files[f], patient(id, rest))
 		}
@@ -93,7 +100,7 @@ func TestImportDoesNotDependOnWorkersOrRounds(t *testing.T) {
 			t.Helper()
 			s := newTestSite(t)
 			s.close()
-			s.workers, s.rounds, s.fs = workers, rounds, vfs.NewMem(seed)
+			s.workers, s.rounds, s.fs, s.lineBytes = workers, rounds, vfs.NewMem(seed), testLineBytes
 			s.open()
 			defer s.close()
 			var urls []string
@@ -143,7 +150,7 @@ func TestImportCrashGoesOn(t *testing.T) {
 		}
 		s.close()
 		calm := vfs.NewMem(seed)
-		s.rounds, s.fs = 1, calm
+		s.rounds, s.fs, s.lineBytes = 1, calm, testLineBytes
 		s.open()
 		before := calm.Ops()
 		want := s.testOutcome(run())

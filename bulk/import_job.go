@@ -108,7 +108,7 @@ func (j *importJob) feedOptions() feedOptions {
 		unit = UnitBytesDefault
 	}
 	return feedOptions{
-		chunkBytes: chunkBytes, lineBytes: LineBytesMax, unitBytes: min(unit, UnitBytesMax),
+		chunkBytes: j.manager.chunkBytes, lineBytes: j.manager.lineBytes, unitBytes: min(unit, UnitBytesMax),
 		readers: min(readersMax, j.workers+1),
 	}
 }

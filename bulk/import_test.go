@@ -28,7 +28,9 @@ type testSite struct {
 	workers int
 	rounds  int64
 	origins []string
-	clock   *atomic.Int64 // milliseconds; moves on by itself
+	// lineBytes: longer lines are refused, and chunks are half of it; 0: as usual.
+	lineBytes int
+	clock     *atomic.Int64 // milliseconds; moves on by itself
 }
 
 func newTestSite(t *testing.T) *testSite {
@@ -57,6 +59,9 @@ func (s *testSite) open() {
 	s.jobs, err = NewManager(context.Background(), s.options(id))
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if s.lineBytes > 0 {
+		s.jobs.chunkBytes, s.jobs.lineBytes = s.lineBytes/2, s.lineBytes
 	}
 }
 

@@ -59,6 +59,8 @@ type Manager struct {
 	running   sync.WaitGroup
 	importing chan struct{} // one token for each import that runs
 	exporting chan struct{}
+	// Sizes that tests make small.
+	chunkBytes, lineBytes int
 	// beforePublish is called when a round is resolved and sealed; tests write
 	// to the store there. nil: nothing.
 	beforePublish func()
@@ -93,6 +95,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: opts, logger: opts.Logger, addresses: allowed, paths: paths, client: newHTTPClient(allowed, opts.RetryWait),
+		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
 	}

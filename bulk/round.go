@@ -132,7 +132,7 @@ func (r *round) handOut(ctx context.Context, queue chan<- work) error {
 		}
 		if c.unit != unit || c.input != input {
 			if r.filled.Load() && len(r.chunks) > 0 {
-				j.pending, j.hasPending = c, true
+				r.endBefore(c)
 				return nil
 			}
 			batch, unit, input = batch+1, c.unit, c.input
@@ -147,6 +147,17 @@ func (r *round) handOut(ctx context.Context, queue chan<- work) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// endBefore ends the round in front of a chunk. The next one goes on where that
+// chunk starts, not where the last one ended: the rest of a line that was too
+// long lies between them.
+func (r *round) endBefore(c chunk) {
+	r.job.pending, r.job.hasPending = c, true
+	if c.input != r.end.input {
+		r.end.stored = 0
+	}
+	r.end.input, r.end.offset = c.input, c.start
 }
 
 // nextChunk gives the chunk that the last round left, or the feed's next.

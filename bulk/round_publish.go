@@ -100,6 +100,7 @@ func (r *round) count(next *progress) {
 		info.linesUp = entry[progressLines]
 		entry[progressLines] += info.lines
 	}
+	next.at(r.end.input)
 	probed := r.job.inputs[r.end.input]
 	next.Done, next.Offset, next.Stored = r.end.last, r.end.offset, r.end.stored
 	next.Bytes, next.Etag = probed.bytes, probed.etag

@@ -186,7 +186,7 @@ func TestDecompressionByContent(t *testing.T) {
 	}
 	f := func(what string, stored, want []byte) {
 		t.Helper()
-		d, err := newDecoded(bytes.NewReader(stored))
+		d, err := newDecoded(io.NopCloser(bytes.NewReader(stored)))
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			return
@@ -203,7 +203,7 @@ func TestDecompressionByContent(t *testing.T) {
 	f("empty", nil, nil)
 	f("short", []byte{0x1f}, []byte{0x1f})
 	for what, stored := range map[string][]byte{"gzip": zipped.Bytes(), "zstd": zstandard.Bytes()} {
-		d, err := newDecoded(bytes.NewReader(stored[:len(stored)-9]))
+		d, err := newDecoded(io.NopCloser(bytes.NewReader(stored[:len(stored)-9])))
 		if err == nil {
 			_, err = io.Copy(io.Discard, d)
 		}
