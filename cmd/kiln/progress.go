@@ -46,13 +46,16 @@ func (p *progress) tell(text string) {
 		return
 	}
 	number, rest, found := strings.Cut(text, "%")
-	if percent, err := strconv.ParseFloat(strings.TrimSpace(number), 64); found && err == nil {
-		p.share(percent, 100)
-		text = strings.Trim(rest, " ,;:()")
-	}
-	if text != "" {
+	percent, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if !found || err != nil {
 		p.bar.Describe(text)
+		return
 	}
+	// Description first: the bar is drawn when it moves.
+	if rest = strings.Trim(rest, " ,;:()"); rest != "" {
+		p.bar.Describe(rest)
+	}
+	p.share(percent, 100)
 }
 
 // share moves the bar to done of total; an unknown total leaves it.

@@ -19,6 +19,10 @@ import (
 // Kubernetes 30 s), and closing the store needs some of that.
 const shutdownWait = 20 * time.Second
 
+// failureLookInterval is how soon a failed log ends the process. Writers have
+// their errors at once.
+const failureLookInterval = time.Second
+
 type serveCmd struct {
 	DataDir           string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
 	Listen            string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
@@ -72,19 +76,46 @@ func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
+	failed := in.failure(ctx)
+	var cause error
 	select {
 	case err := <-served:
 		return fmt.Errorf("cannot serve: %w", err)
+	case cause = <-failed:
 	case <-ctx.Done():
 	}
 	logger.Info("stopping")
 	limited, cancel := context.WithTimeout(context.Background(), shutdownWait)
 	defer cancel()
 	if err := server.Shutdown(limited); err != nil {
-		return fmt.Errorf("cannot finish the requests in flight: %w", err)
+		return errors.Join(cause, fmt.Errorf("cannot finish the requests in flight: %w", err))
 	}
 	logger.Info("stopped")
-	return nil
+	return cause
+}
+
+// failure tells when the store has stopped taking writes for good: a write to
+// the log has failed and nobody knows what of it is on disk. Only opening the
+// store again finds out, so the process ends and leaves that to whoever
+// starts it.
+func (in *instance) failure(ctx context.Context) <-chan error {
+	failed := make(chan error, 1)
+	go func() {
+		ticker := time.NewTicker(failureLookInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if in.store.Stats().ReadOnly {
+				failed <- errors.New("a write to the log failed, the store takes no more writes; start the server again to recover")
+				return
+			}
+		}
+	}()
+	return failed
 }
 
 // checkListen refuses addresses that other machines reach, unless told: the
