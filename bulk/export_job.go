@@ -83,11 +83,7 @@ func (m *Manager) StartExport(_ context.Context, r *ExportRequest) (int64, error
 }
 
 func (m *Manager) putExport(r *exportRecord) error {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		panic("BUG: an export cannot be written: " + err.Error())
-	}
-	if err := m.opts.Store.CatalogPut(jobKey(keyExport, r.ID), raw); err != nil {
+	if err := m.putRecord(jobKey(keyExport, r.ID), r); err != nil {
 		return fmt.Errorf("cannot write export %d: %w", r.ID, err)
 	}
 	return nil
@@ -97,7 +93,7 @@ func (m *Manager) getExport(id int64) (*exportRecord, error) {
 	if id <= 0 {
 		return nil, exportNotFound(id)
 	}
-	raw, err := m.opts.Store.CatalogGet(jobKey(keyExport, id))
+	raw, err := m.getRecord(jobKey(keyExport, id))
 	if errors.Is(err, engine.ErrNotFound) {
 		return nil, exportNotFound(id)
 	}
@@ -194,7 +190,7 @@ func (m *Manager) writeParts(ctx context.Context, j *exportJob, dir string, part
 	group, ctx := errgroup.WithContext(ctx)
 	for worker := range min(m.opts.Workers, len(parts)) {
 		group.Go(func() error {
-			sink := &exportSink{fs: m.opts.Store.FS(), dir: dir, worker: worker}
+			sink := &exportSink{fs: m.opts.Store.FS(), dir: dir, worker: worker, room: func() error { return m.opts.Store.CheckRoom(dir) }}
 			err := j.writeSome(ctx, sink, parts, &next)
 			err = errors.Join(err, sink.close(err != nil))
 			mu.Lock()
@@ -248,6 +244,7 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 	}
 	if err := m.putExport(record); err != nil {
 		m.logger.Error("cannot record the end of an export", "export", record.ID, "error", err)
+		m.keepRecord(jobKey(keyExport, record.ID), record)
 	}
 }
 
@@ -304,6 +301,7 @@ func (m *Manager) forgetExport(id int64) (*exportJob, error) {
 	if err := m.opts.Store.CatalogDelete(jobKey(keyExport, id)); err != nil {
 		return nil, fmt.Errorf("cannot delete export %d: %w", id, err)
 	}
+	delete(m.unrecorded, jobKey(keyExport, id))
 	return m.exports[id], nil
 }
 

@@ -15,6 +15,7 @@ type exportSink struct {
 	fs     vfs.FS
 	dir    string
 	worker int
+	room   func() error // refuses when the disk is too full for more
 	open   [fhir.TypeMax + 1]*exportFile
 	done   []ExportFile
 }
@@ -38,10 +39,13 @@ func (s *exportSink) write(v *engine.Version) error {
 	}
 	f.buf = append(v.AppendJSON(f.buf), '\n')
 	f.Count++
-	if len(f.buf) >= exportBufferBytes {
-		return f.flush()
+	if len(f.buf) < exportBufferBytes {
+		return nil
 	}
-	return nil
+	if err := s.room(); err != nil {
+		return fmt.Errorf("cannot write export file %q: %w", f.Name, err)
+	}
+	return f.flush()
 }
 
 // next ends a type's file, if there is one, and begins another.

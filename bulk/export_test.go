@@ -106,7 +106,7 @@ func TestExportFilesHaveAtMostSoManyLines(t *testing.T) {
 	if err := fsys.MkdirAll("out"); err != nil {
 		t.Fatal(err)
 	}
-	sink := &exportSink{fs: fsys, dir: "out", worker: 0}
+	sink := &exportSink{fs: fsys, dir: "out", worker: 0, room: func() error { return nil }}
 	code := fhir.TypeByName([]byte("Patient"))
 	body := []byte(`{"resourceType":"Patient","id":"a"}`)
 	v := &engine.Version{Type: code, ID: []byte("a"), VersionID: 1, Body: body, Splice: fhir.Splice{At: uint32(len(body) - 1), Kind: fhir.SpliceNewMeta}}
@@ -183,6 +183,65 @@ func TestExportOnAFullDiskFails(t *testing.T) {
 	if _, files := s.exports(nil); len(files["Patient"]) != 2000 {
 		t.Errorf("with room %d lines are exported", len(files["Patient"]))
 	}
+}
+
+// TestExportEndsBeforeTheStoreRefusesWrites leaves less room than the export
+// needs above what must stay free.
+func TestExportEndsBeforeTheStoreRefusesWrites(t *testing.T) {
+	s := newTestSite(t)
+	var lines []string
+	for i := range 5000 {
+		lines = append(lines, patient(fmt.Sprintf("p%d", i), `,"active":true`))
+	}
+	s.imports(InitialLoad, 0, s.file("1", lines...))
+	status := s.exportAboveWatermark(2 * exportBufferBytes)
+	if status.State != Failed || status.Error.Status != 507 {
+		t.Fatalf("it ends as %+v", status)
+	}
+	if err := s.store.CheckRoom("data"); err != nil {
+		t.Errorf("the failed export still takes room: %v", err)
+	}
+}
+
+// TestAnEndTheCatalogCannotTakeIsTold: a small export ends on a disk that has
+// just become too full for its record.
+func TestAnEndTheCatalogCannotTakeIsTold(t *testing.T) {
+	s := newTestSite(t)
+	s.imports(InitialLoad, 0, s.file("1", patient("a", "")))
+	status := s.exportAboveWatermark(16)
+	if status.State != Completed || len(status.Files) != 1 {
+		t.Fatalf("it ends as %+v", status)
+	}
+	if text := s.exportFile(status.ID, status.Files[0].Name); !strings.Contains(text, `"id":"a"`) {
+		t.Errorf("its file has %q", text)
+	}
+	if err := s.jobs.DeleteExport(status.ID); err != nil {
+		t.Fatal(err)
+	}
+	var gone *RequestError
+	if _, err := s.jobs.ExportStatus(status.ID); !errors.As(err, &gone) || gone.Status != 404 {
+		t.Errorf("a deleted export is still known: %v", err)
+	}
+}
+
+// exportAboveWatermark runs an export with so many bytes of room above what
+// must stay free.
+func (s *testSite) exportAboveWatermark(room int64) *ExportStatus {
+	s.t.Helper()
+	s.close()
+	s.freeMin = 1 << 20
+	s.open()
+	disk := s.fs.(*vfs.Mem)
+	disk.SetCapacity(disk.UsedBytes() + s.freeMin + room)
+	id, err := s.jobs.StartExport(context.Background(), &ExportRequest{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	status, err := s.jobs.WaitExport(context.Background(), id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return status
 }
 
 func TestExportRequestIsRefused(t *testing.T) {

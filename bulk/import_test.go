@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,6 +29,7 @@ type testSite struct {
 	workers int
 	rounds  int64
 	origins []string
+	freeMin int64 // bytes that must stay free; 0: no bound
 	// lineBytes: longer lines are refused, and chunks are half of it; 0: as usual.
 	lineBytes int
 	clock     *atomic.Int64 // milliseconds; moves on by itself
@@ -50,7 +52,7 @@ func (s *testSite) open() {
 	id := func() uint64 { seed += 0x9E3779B97F4A7C15; return seed }
 	var err error
 	s.store, err = engine.Open(context.Background(), engine.Options{
-		FS: s.fs, Dir: "data", Now: s.now, NewID: id, FreeBytesMin: -1, CatalogInMem: true,
+		FS: s.fs, Dir: "data", Now: s.now, NewID: id, FreeBytesMin: cmp.Or(s.freeMin, -1), CatalogInMem: true,
 		Logger: slog.New(slog.DiscardHandler), SegmentBytes: 1 << 20, PrepareInline: true,
 	})
 	if err != nil {

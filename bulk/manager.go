@@ -69,6 +69,9 @@ type Manager struct {
 	closed  bool
 	imports map[int64]*importJob // that run or wait to run
 	exports map[int64]*exportJob
+	// unrecorded holds, by catalog key, how jobs ended that the catalog could
+	// not be told about.
+	unrecorded map[string][]byte
 }
 
 // NewManager resumes what a former process left running.
@@ -98,6 +101,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
+		unrecorded: make(map[string][]byte),
 	}
 	if m.logger == nil {
 		m.logger = slog.Default()
@@ -259,6 +263,7 @@ func (m *Manager) recordImportEnd(j *importJob, err error) bool {
 	}
 	if err := m.putImport(record); err != nil {
 		m.logger.Error("cannot record the end of an import", "import", j.id, "error", err)
+		m.keepRecord(jobKey(keyImport, j.id), record)
 		return false
 	}
 	return record.State == Completed

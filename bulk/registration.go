@@ -69,21 +69,49 @@ func (m *Manager) nextJob() (int64, error) {
 // putImport writes a record. The hash points to it from the first write on;
 // loadImports repairs what a crash between the two left.
 func (m *Manager) putImport(r *importRecord) error {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		panic("BUG: an import cannot be written: " + err.Error())
-	}
-	if err := m.opts.Store.CatalogPut(jobKey(keyImport, r.ID), raw); err != nil {
+	if err := m.putRecord(jobKey(keyImport, r.ID), r); err != nil {
 		return fmt.Errorf("cannot write import %d: %w", r.ID, err)
 	}
 	return nil
+}
+
+// putRecord writes a job's record to the catalog. The caller holds m.mu.
+func (m *Manager) putRecord(key string, record any) error {
+	raw, err := json.Marshal(record)
+	if err != nil {
+		panic("BUG: a job's record cannot be written: " + err.Error())
+	}
+	if err := m.opts.Store.CatalogPut(key, raw); err != nil {
+		return err
+	}
+	delete(m.unrecorded, key)
+	return nil
+}
+
+// keepRecord remembers how a job ended that the catalog could not take (the
+// disk is full), so that its status does not stay "running". The next start
+// runs the job again. The caller holds m.mu.
+func (m *Manager) keepRecord(key string, record any) {
+	raw, err := json.Marshal(record)
+	if err != nil {
+		panic("BUG: a job's record cannot be written: " + err.Error())
+	}
+	m.unrecorded[key] = raw
+}
+
+// getRecord reads a job's record. The caller holds m.mu.
+func (m *Manager) getRecord(key string) ([]byte, error) {
+	if raw, ok := m.unrecorded[key]; ok {
+		return raw, nil
+	}
+	return m.opts.Store.CatalogGet(key)
 }
 
 func (m *Manager) getImport(id int64) (*importRecord, error) {
 	if id <= 0 {
 		return nil, importNotFound(id)
 	}
-	raw, err := m.opts.Store.CatalogGet(jobKey(keyImport, id))
+	raw, err := m.getRecord(jobKey(keyImport, id))
 	if errors.Is(err, engine.ErrNotFound) {
 		return nil, importNotFound(id)
 	}

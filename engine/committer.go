@@ -114,14 +114,22 @@ func (s *Store) refuseWrites() error {
 	if err := s.poison.Load(); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, *err)
 	}
-	if s.opts.FreeBytesMin > 0 {
-		free, err := s.opts.FS.FreeBytes(s.opts.Dir)
-		if err != nil {
-			return fmt.Errorf("%w: cannot ask for the free space of %q: %w", ErrReadOnly, s.opts.Dir, err)
-		}
-		if free < s.opts.FreeBytesMin {
-			return fmt.Errorf("%w: %d bytes are free, at least %d must be", ErrNoSpace, free, s.opts.FreeBytesMin)
-		}
+	return s.CheckRoom(s.opts.Dir)
+}
+
+// CheckRoom is ErrNoSpace when the disk that dir lies on has less space left
+// than Options.FreeBytesMin. Whoever writes files beside the store asks it, so
+// that they end before the store has to refuse writes.
+func (s *Store) CheckRoom(dir string) error {
+	if s.opts.FreeBytesMin <= 0 {
+		return nil
+	}
+	free, err := s.opts.FS.FreeBytes(dir)
+	if err != nil {
+		return fmt.Errorf("%w: cannot ask for the free space of %q: %w", ErrReadOnly, dir, err)
+	}
+	if free < s.opts.FreeBytesMin {
+		return fmt.Errorf("%w: %d bytes are free, at least %d must be", ErrNoSpace, free, s.opts.FreeBytesMin)
 	}
 	return nil
 }
