@@ -73,8 +73,9 @@ type sim struct {
 	opts  Options
 	s     *Store
 	model *simModel
-	// maybe is the model with a write whose outcome is unknown; nil: none.
-	maybe *simModel
+	// maybe are the models that writes of unknown outcome may have left: a group
+	// of requests can be there up to any of them.
+	maybe []*simModel
 	held  []heldSnapshot
 	now   time.Time
 	late  int64 // the last negative version id that was given
@@ -194,18 +195,16 @@ func (m *sim) settle() error {
 	if err != nil {
 		return err
 	}
-	diff := m.model.differs(st.model)
-	if diff == "" {
-		diff = m.progressDiffers(m.model)
-	}
-	if diff != "" && m.maybe != nil {
-		without := diff
-		m.model = m.maybe
-		if diff = m.model.differs(st.model); diff == "" {
-			diff = m.progressDiffers(m.model)
+	diff := m.matches(m.model, st)
+	for _, model := range m.maybe {
+		if diff == "" {
+			break
 		}
-		if diff != "" {
-			diff = "without the last write: " + without + "; with it: " + diff
+		other := m.matches(model, st)
+		if other == "" {
+			m.model, diff = model, ""
+		} else {
+			diff += "; or with what is unknown: " + other
 		}
 	}
 	m.maybe = nil
@@ -217,6 +216,13 @@ func (m *sim) settle() error {
 		return fmt.Errorf("after a restart: %w", err)
 	}
 	return nil
+}
+
+func (m *sim) matches(model *simModel, st *simState) string {
+	if diff := model.differs(st.model); diff != "" {
+		return diff
+	}
+	return m.progressDiffers(model)
 }
 
 func (m *sim) progressDiffers(model *simModel) string {
@@ -232,12 +238,16 @@ func (m *sim) progressDiffers(model *simModel) string {
 // step does one random thing. errRestart asks for a restart.
 func (m *sim) step() error {
 	switch p := m.rng.IntN(100); {
-	case p < 45:
+	case p < 35:
 		return m.commit()
+	case p < 45:
+		return m.group()
 	case p < 60:
 		return m.ingest(0)
-	case p < 68:
+	case p < 67:
 		return m.flush()
+	case p < 68:
+		return m.cut()
 	case p < 76:
 		return m.hold()
 	case p < 84:
@@ -287,10 +297,10 @@ func (m *sim) fillDisk() {
 
 // outcome sorts an error of a write. Only "outcome unknown" may leave the
 // write behind; anything else promises that nothing was written.
-func (m *sim) outcome(err error, with *simModel) error {
+func (m *sim) outcome(err error, with ...*simModel) error {
 	switch {
 	case err == nil:
-		m.model = with
+		m.model = with[len(with)-1]
 		return nil
 	case errors.Is(err, ErrOutcomeUnknown):
 		m.maybe = with
@@ -317,57 +327,106 @@ func (m *sim) body(k simKey) string {
 
 // commit writes one to three changes and foretells the answer.
 func (m *sim) commit() error {
-	with := m.model.clone()
-	var changes []Change
-	var want []Committed
-	conflict := -1
-	used := map[simKey]bool{}
-	for range 1 + m.rng.IntN(10)/8*2 {
-		k := m.someKey()
-		if used[k] {
-			continue
-		}
-		used[k] = true
-		c, w, ok := m.change(with, k)
-		changes, want = append(changes, c), append(want, w)
-		if !ok && conflict < 0 {
-			conflict = len(changes) - 1
-		}
-	}
+	changes := m.changes()
+	with, want, conflict := m.expect(m.model, changes)
 	got, err := m.s.Commit(context.Background(), changes)
+	if err := compareCommit(changes, with, got, err, want, conflict); err != nil {
+		return err
+	}
 	var ce *ConflictError
 	if errors.As(err, &ce) {
-		if ce.Index != conflict {
-			return fmt.Errorf("Commit: conflict at %d, want %d", ce.Index, conflict)
-		}
 		return nil
-	}
-	if err == nil && conflict >= 0 {
-		return fmt.Errorf("Commit: no conflict, want one at %d", conflict)
-	}
-	for i := range got {
-		if err == nil && (got[i].VersionID != want[i].VersionID || got[i].Created != want[i].Created || got[i].Unchanged != want[i].Unchanged) {
-			return fmt.Errorf("Commit %d: %+v, want %+v", i, got[i], want[i])
-		}
-		if err == nil && !got[i].Unchanged {
-			k := simKey{changes[i].Type, string(changes[i].ID)}
-			v := with.keys[k][got[i].VersionID]
-			v.milli = got[i].LastUpdated.Milli
-			with.keys[k][v.id] = v
-		}
-	}
-	if conflict >= 0 {
-		with = m.model // judged as a conflict, so nothing was framed
 	}
 	return m.outcome(err, with)
 }
 
-// change makes a random change and applies it to the model. ok is false when
-// its precondition fails.
-func (m *sim) change(with *simModel, k simKey) (c Change, want Committed, ok bool) {
-	cur, found := with.current(k)
-	live := found && !cur.deleted
-	c = Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0}
+// group runs several requests as one group, all judged beforehand by an older
+// state: what was written in between, and by each other, must count.
+func (m *sim) group() error {
+	var requests []*request
+	for range 2 + m.rng.IntN(4) {
+		r, err := newRequest(m.changes())
+		if err != nil {
+			return err
+		}
+		if err := m.s.plan(r); err != nil {
+			return m.outcome(err, m.model)
+		}
+		requests = append(requests, r)
+		if err := m.meanwhile(m.rng.IntN(3) / 2); err != nil {
+			return err
+		}
+	}
+	models := []*simModel{m.model}
+	wants, conflicts := make([][]Committed, len(requests)), make([]int, len(requests))
+	for i, r := range requests {
+		var with *simModel
+		with, wants[i], conflicts[i] = m.expect(models[i], r.changes)
+		models = append(models, with)
+	}
+	err := m.s.inSlot(context.Background(), func() error {
+		m.s.commitGroup(append([]*request{}, requests...))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, r := range requests {
+		err = r.err
+		var ce *ConflictError
+		if errors.As(err, &ce) {
+			err = nil
+		}
+		if cmp := compareCommit(r.changes, models[i+1], r.results, r.err, wants[i], conflicts[i]); cmp != nil {
+			return fmt.Errorf("request %d of a group: %w", i, cmp)
+		}
+		for _, later := range models[i+2:] {
+			later.adopt(models[i+1])
+		}
+	}
+	return m.outcome(err, models...)
+}
+
+// compareCommit compares an answer with the expected one and takes the dates.
+func compareCommit(changes []Change, with *simModel, got []Committed, err error, want []Committed, conflict int) error {
+	var ce *ConflictError
+	switch {
+	case errors.As(err, &ce) && ce.Index != conflict:
+		return fmt.Errorf("conflict at %d, want %d", ce.Index, conflict)
+	case err == nil && conflict >= 0:
+		return fmt.Errorf("no conflict, want one at %d", conflict)
+	case err != nil:
+		return nil
+	}
+	for i := range got {
+		if got[i].VersionID != want[i].VersionID || got[i].Created != want[i].Created || got[i].Unchanged != want[i].Unchanged {
+			return fmt.Errorf("change %d: %+v, want %+v", i, got[i], want[i])
+		}
+		k := simKey{changes[i].Type, string(changes[i].ID)}
+		if v, ok := with.keys[k][got[i].VersionID]; ok {
+			v.milli = got[i].LastUpdated.Milli
+			with.keys[k][v.id] = v
+		}
+	}
+	return nil
+}
+
+// changes makes one or a few random changes.
+func (m *sim) changes() []Change {
+	var changes []Change
+	used := map[simKey]bool{}
+	for range 1 + m.rng.IntN(10)/8*2 {
+		if k := m.someKey(); !used[k] {
+			used[k] = true
+			changes = append(changes, m.change(k))
+		}
+	}
+	return changes
+}
+
+func (m *sim) change(k simKey) Change {
+	cur, _ := m.model.current(k)
+	c := Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0}
 	if !c.Delete {
 		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(m.body(k)), nil)
 		if err != nil {
@@ -375,29 +434,85 @@ func (m *sim) change(with *simModel, k simKey) (c Change, want Committed, ok boo
 		}
 		c.Body, c.IDAt, c.Splice = r.Body, r.IDAt, r.Splice
 	}
-	ok = true
 	switch m.rng.IntN(8) {
 	case 0:
-		c.If.Absent, ok = true, !live
+		c.If.Absent = true
 	case 1:
-		c.If.Present, ok = true, live
+		c.If.Present = true
 	case 2:
 		c.If.HasVersion, c.If.Version = true, cur.id+int64(m.rng.IntN(2))
-		ok = found && c.If.Version == cur.id
 	}
-	if !ok {
-		return c, want, false
+	return c
+}
+
+// expect is the model after the changes, and what Commit answers; conflict is
+// the index of the change whose precondition fails, or -1.
+func (m *sim) expect(model *simModel, changes []Change) (with *simModel, want []Committed, conflict int) {
+	with = model.clone()
+	for i := range changes {
+		c := &changes[i]
+		k := simKey{c.Type, string(c.ID)}
+		cur, found := with.current(k)
+		live := found && !cur.deleted
+		if (c.If.Absent && live) || (c.If.Present && !live) || (c.If.HasVersion && (!found || c.If.Version != cur.id)) {
+			return model, nil, i
+		}
+		if (c.Delete && !live) || (!c.Delete && live && cur.body == string(c.Body)) {
+			want = append(want, Committed{VersionID: cur.id, Unchanged: true})
+			continue
+		}
+		v := simVersion{id: cur.id + 1, deleted: c.Delete, body: string(c.Body)}
+		if c.Delete {
+			body, _, _ := fhir.StubBody(nil, k.typ, []byte(k.id))
+			v.body = string(body)
+		}
+		with.put(k, v)
+		want = append(want, Committed{VersionID: v.id, Created: !live})
 	}
-	if (c.Delete && !live) || (!c.Delete && live && cur.body == string(c.Body)) {
-		return c, Committed{VersionID: cur.id, Unchanged: true}, true
+	return with, want, -1
+}
+
+// meanwhile does some writes between two steps of another one.
+func (m *sim) meanwhile(count int) error {
+	for range count {
+		var err error
+		switch m.rng.IntN(5) {
+		case 0:
+			err = m.flush()
+		case 1:
+			err = m.ingest(1)
+		default:
+			err = m.commit()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	v := simVersion{id: cur.id + 1, deleted: c.Delete, body: string(c.Body)}
-	if c.Delete {
-		body, _, _ := fhir.StubBody(nil, k.typ, []byte(k.id))
-		v.body = string(body)
+	return nil
+}
+
+// cut takes a snapshot with its instant: everything in it is dated up to it,
+// and everything later after it.
+func (m *sim) cut() error {
+	n, at, err := m.s.SnapshotAt(context.Background())
+	if err != nil {
+		return m.outcome(err, m.model)
 	}
-	with.put(k, v)
-	return c, Committed{VersionID: v.id, Created: !live}, true
+	defer n.Release()
+	k := m.someKey()
+	c := m.change(k)
+	c.If = Precondition{}
+	with, _, _ := m.expect(m.model, []Change{c})
+	got, err := m.s.Commit(context.Background(), []Change{c})
+	if err == nil && !got[0].Unchanged && got[0].LastUpdated.Milli <= at.Milli {
+		return fmt.Errorf("a version after the cut at %d is dated %d", at.Milli, got[0].LastUpdated.Milli)
+	}
+	if err == nil && !got[0].Unchanged {
+		v := with.keys[k][got[0].VersionID]
+		v.milli = got[0].LastUpdated.Milli
+		with.keys[k][v.id] = v
+	}
+	return m.outcome(err, with)
 }
 
 func (m *sim) flush() error {
@@ -471,19 +586,8 @@ func (m *sim) ingest(depth int) error {
 		}
 		runs = append(runs, rows)
 	}
-	for range m.rng.IntN(4) {
-		var err error
-		switch m.rng.IntN(5) {
-		case 0:
-			err = m.flush()
-		case 1:
-			if depth == 0 {
-				err = m.ingest(1)
-			}
-		default:
-			err = m.commit()
-		}
-		if err != nil {
+	if depth == 0 {
+		if err := m.meanwhile(m.rng.IntN(4)); err != nil {
 			return errors.Join(err, g.Abandon())
 		}
 	}
