@@ -252,9 +252,10 @@ func (m *sim) step() error {
 		return m.hold()
 	case p < 84:
 		return m.checkHeld()
+	case p < 87:
+		return m.restartClean()
 	case p < 88:
-		m.stop()
-		return m.restart()
+		return m.pageAcross()
 	case p < 92:
 		m.fs.CutPowerAt(m.fs.Ops() + 1 + m.rng.Int64N(80))
 	case p < 95:
@@ -338,6 +339,87 @@ func (m *sim) commit() error {
 		return nil
 	}
 	return m.outcome(err, with)
+}
+
+// restartClean closes and opens the store. Sometimes the newest checkpoint rots
+// in between: the older one and the log must give the same.
+func (m *sim) restartClean() error {
+	spare := len(m.s.checkpoints) >= 2
+	m.stop()
+	if !spare || m.rng.IntN(3) != 0 {
+		return m.restart()
+	}
+	m.fs.SetHook(nil)
+	dir := m.opts.Dir + "/" + checkpointsDir
+	names, err := m.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	newest := ""
+	for _, name := range names {
+		if _, ok := parseHexName(name, checkpointSuffix); ok {
+			newest = dir + "/" + name
+		}
+	}
+	info, err := m.fs.Stat(newest)
+	if err != nil {
+		return err
+	}
+	if !m.fs.FlipBit(newest, m.rng.Int64N(info.Bytes), 3) {
+		return fmt.Errorf("cannot flip a bit of %q", newest)
+	}
+	m.log("damaged %s", newest)
+	if err := m.restart(); err != nil {
+		return err
+	}
+	return errors.Join(m.fs.Remove(newest), m.fs.SyncDir(dir))
+}
+
+// pageAcross pages through the system's history as clients do: each page has a
+// snapshot of its own, and anything may happen in between.
+func (m *sim) pageAcross() error {
+	first, err := m.s.Snapshot()
+	if err != nil {
+		return err
+	}
+	q := HistoryQuery{LSN: first.LSN(), Count: 1 + m.rng.IntN(3)}
+	want := 0
+	for _, versions := range m.model.keys {
+		want += len(versions)
+	}
+	first.Release()
+	if q.LSN == 0 {
+		return nil
+	}
+	seen := map[string]bool{}
+	for more := true; more; {
+		n, err := m.s.Snapshot()
+		if err != nil {
+			return err
+		}
+		q.After, more, err = n.History(context.Background(), q, func(v *Version) error {
+			name := fmt.Sprint(v.Type, "/", string(v.ID), "/", v.VersionID)
+			if seen[name] {
+				return fmt.Errorf("%s comes twice", name)
+			}
+			seen[name] = true
+			return nil
+		})
+		n.Release()
+		if errors.Is(err, vfs.ErrPowerCut) {
+			return errRestart
+		}
+		if err != nil {
+			return fmt.Errorf("paging the history: %w", err)
+		}
+		if err := m.meanwhile(m.rng.IntN(2)); err != nil {
+			return err
+		}
+	}
+	if len(seen) != want {
+		return fmt.Errorf("paging the history gave %d versions, want %d", len(seen), want)
+	}
+	return nil
 }
 
 // group runs several requests as one group, all judged beforehand by an older
