@@ -13,6 +13,7 @@ import (
 type importCmd struct {
 	Server string `default:"${server}" placeholder:"URL" help:"FHIR base of the server (${default})."`
 	importOptions
+	Source string   `placeholder:"URI" help:"Name of this import. The same files under the same name are the same import: a failed one goes on, a finished one is only reported. Default: a new name."`
 	Inputs []string `arg:"" name:"path|url" help:"File, directory (its *.ndjson, *.ndjson.gz, *.ndjson.zst) or URL; the server must be allowed to read it."`
 }
 
@@ -29,7 +30,10 @@ func (c *importCmd) Run(ctx context.Context, std streams) error {
 	// The server answers an equal request with the job it already has. That is
 	// right for a repeated POST after a lost answer, and wrong for a file that
 	// has changed since: each run of the command is an import of its own.
-	body, err := c.body(urls, uuid.New().URN())
+	if c.Source == "" {
+		c.Source = uuid.New().URN()
+	}
+	body, err := c.body(urls, c.Source)
 	if err != nil {
 		return fmt.Errorf("cannot write the request: %w", err)
 	}
@@ -41,8 +45,8 @@ func (c *importCmd) Run(ctx context.Context, std streams) error {
 	bar := newProgress(std.err, "importing")
 	raw, err := server.follow(ctx, address, bar)
 	bar.done()
-	if err != nil {
-		return stillRunning(err, address)
+	if err = stillRunning(err, address); err != nil {
+		return fmt.Errorf("%w (what was published stays; the same command with --source %s goes on from there)", err, c.Source)
 	}
 	var result importResult
 	if err := json.Unmarshal(raw, &result); err != nil {

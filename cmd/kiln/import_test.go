@@ -50,6 +50,13 @@ func TestASecondIncrementalImportChangesNothing(t *testing.T) {
 	write(t, input, filepath.Base(file), patients(499, "second")+`{"resourceType":"Patient","id":"p499","language":"first"}`)
 	f(999)
 	f(999)
+	// Under one name it is one import: finished, it is only reported.
+	named := []string{"import", "--server", s.base, "--json", "--source", "urn:x", input}
+	first := mustKiln(t, 0, named...)
+	write(t, input, filepath.Base(file), patients(500, "third"))
+	if second := mustKiln(t, 0, named...); second.out != first.out || s.historyTotal("/Patient") != 999 {
+		t.Errorf("a finished import ran again: %s", second.out)
+	}
 	s.stop()
 }
 
@@ -105,6 +112,11 @@ func TestLoadNeedsNoServer(t *testing.T) {
 	if loaded, refused := loadedAndRefused(t, both.out); loaded != 300 || refused != 1 {
 		t.Errorf("both: %d loaded, %d refused", loaded, refused)
 	}
+	link := filepath.Join(t.TempDir(), "link.ndjson")
+	if err := os.Symlink(good, link); err != nil {
+		t.Fatal(err)
+	}
+	mustKiln(t, 0, "load", "--data-dir", dir, link)
 	file := decode[importResult](t, []byte(both.out)).Error[0].URL
 	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "Invalid resource id: '#'") {
 		t.Errorf("the error file %s: %v %s", file, err, text)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,7 +52,7 @@ func (c *loadCmd) Run(ctx context.Context, std streams) (err error) {
 }
 
 // localInputs are the inputs' URLs and the directories they may be read from:
-// exactly those that were named.
+// where the files that were named lie, behind links too.
 func localInputs(args []string) (urls, roots []string, err error) {
 	for _, arg := range args {
 		if isURL(arg) {
@@ -63,8 +64,14 @@ func localInputs(args []string) (urls, roots []string, err error) {
 		}
 		for _, file := range files {
 			urls = append(urls, fileURL(file))
+			target, err := filepath.EvalSymlinks(file)
+			if err != nil {
+				return nil, nil, fmt.Errorf("cannot read input: %w", err)
+			}
+			if root := filepath.Dir(target); !slices.Contains(roots, root) {
+				roots = append(roots, root)
+			}
 		}
-		roots = append(roots, filepath.Dir(files[0]))
 	}
 	return urls, roots, nil
 }
