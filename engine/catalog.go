@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -39,6 +41,8 @@ func openCatalog(opts Options) (*catalog, error) {
 	dir := opts.Dir + "/" + catalogDir
 	if opts.CatalogInMem {
 		dir = ""
+	} else if err := removeEmptyLogs(opts.FS, dir); err != nil {
+		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
 	o := badger.DefaultOptions(dir).
 		WithInMemory(opts.CatalogInMem).
@@ -64,6 +68,36 @@ func openCatalog(opts Options) (*catalog, error) {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
 	return &catalog{db: db}, nil
+}
+
+// removeEmptyLogs removes Badger's logs of no length. Badger makes a log empty
+// before it gives it its length, and cuts it to nothing before it removes it; a
+// process that ends in between leaves one, which Badger then refuses to open.
+// Nothing was ever written to them, or all of it is in tables.
+func removeEmptyLogs(fsys vfs.FS, dir string) error {
+	names, err := fsys.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".mem") && !strings.HasSuffix(name, ".vlog") {
+			continue
+		}
+		info, err := fsys.Stat(dir + "/" + name)
+		if err != nil {
+			return err
+		}
+		if info.Bytes > 0 || info.IsDir {
+			continue
+		}
+		if err := fsys.Remove(dir + "/" + name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // catalogMemTableBytesSim keeps simulations, which open stores by the

@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"kiln/internal/vfs"
+)
+
+// A process that is killed while Badger removes or makes a log leaves an empty
+// one.
+func TestOpenAfterCatalogLogWasCutToNothing(t *testing.T) {
+	dir := t.TempDir()
+	options := func() Options {
+		return Options{FS: vfs.OS(), Dir: dir, Now: time.Now, NewID: rand.Uint64, Logger: discardLogger(), FreeBytesMin: -1}
+	}
+	s := mustOpen(t, options())
+	if err := s.CatalogPut("job/1", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, catalogDir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := mustOpen(t, options())
+		value, err := s.CatalogGet("job/1")
+		if err != nil || string(value) != "kept" {
+			t.Errorf("%s: CatalogGet: %q, %v", name, value, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f("00007.mem")
+	f("000009.vlog")
+}
