@@ -23,7 +23,7 @@ const (
 	// them; opening one costs 3 ms at 16 MiB and 1.4 ms at 1 MiB.
 	dirMemTableBytes = 16 << 20
 	// dirMemTableBytesSmall is for heads below smallHeadBytes (simulations).
-	dirMemTableBytesSmall = 1 << 20
+	dirMemTableBytesSmall = 256 << 10
 	smallHeadBytes        = 4 << 20
 	// dirCompactors is the least that Badger takes.
 	dirCompactors = 2

@@ -39,7 +39,7 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
-	seeds, from := envNumber("SEEDS", 200), envNumber("SEED_FROM", 1)
+	seeds, from := envNumber("SEEDS", seedsDefault), envNumber("SEED_FROM", 1)
 	var next atomic.Uint64
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {

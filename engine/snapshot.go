@@ -11,8 +11,9 @@ import (
 	"kiln/wal"
 )
 
-// Version is one version as read. The slices belong to the caller, except in
-// callbacks, where they hold until the callback returns.
+// Version is one version as read. The slices may be shared with the block
+// cache: do not modify them. They hold for ever, except in callbacks, where they
+// hold until the callback returns.
 type Version struct {
 	Type        fhir.TypeCode
 	ID          []byte

@@ -167,7 +167,7 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 		return err
 	}
 	if !found {
-		if err := s.finishInit(r); err != nil {
+		if err := s.finishInit(ctx, r); err != nil {
 			return err
 		}
 	}
@@ -202,7 +202,7 @@ func (s *Store) initFormat() (formatFile, error) {
 // finishInit makes the directories and the checkpoint of an empty store, whose
 // presence says that the log exists. Nothing is acknowledged before it is
 // durable, so runs or log records without any checkpoint are damage.
-func (s *Store) finishInit(r *recovery) error {
+func (s *Store) finishInit(ctx context.Context, r *recovery) error {
 	for _, dir := range []string{logDir, runsDir, checkpointsDir} {
 		if err := s.opts.FS.MkdirAll(s.path(dir)); err != nil {
 			return fmt.Errorf("cannot make the data directory %q: %w", s.opts.Dir, noSpace(err))
@@ -211,7 +211,7 @@ func (s *Store) finishInit(r *recovery) error {
 	if err := s.refuseRemains(); err != nil {
 		return err
 	}
-	log, err := wal.Open(context.Background(), s.logOptions(), 1, func(rec wal.Record) error {
+	log, err := wal.Open(ctx, s.logOptions(), 1, func(rec wal.Record) error {
 		return &vfs.CorruptError{File: s.path(checkpointsDir), What: "the log has records but no checkpoint exists"}
 	})
 	if err != nil {
@@ -301,10 +301,20 @@ func (s *Store) Close() error {
 		s.cancel()
 		close(s.stopping)
 		<-s.stopped
+		// A flush under way ends soon, the slot being gone; only then nobody
+		// adds to background any more. The loop there may want flushMu too.
+		s.awaitFlush()
 		s.background.Wait()
+		s.flushMu.Lock()
+		defer s.flushMu.Unlock()
 		s.closeErr = s.release()
 	})
 	return s.closeErr
+}
+
+func (s *Store) awaitFlush() {
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
 }
 
 // release closes whatever is open.
