@@ -257,6 +257,33 @@ func TestImportFailsWhenTheDiskIsFullAndGoesOn(t *testing.T) {
 	}
 }
 
+// A server must start on a full disk, if only to serve reads.
+func TestFullDiskKeepsNoManagerFromStarting(t *testing.T) {
+	s := newTestSite(t)
+	s.close()
+	s.freeMin = 1 << 20
+	s.open()
+	record := &importRecord{ID: 7, Hash: "h", Request: ImportRequest{Inputs: []ImportInput{{URL: s.file("p.ndjson")}}}}
+	s.jobs.mu.Lock()
+	err := s.jobs.putImport(record)
+	s.jobs.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := s.fs.(*vfs.Mem)
+	disk.SetCapacity(disk.UsedBytes() + s.freeMin/2)
+	running, err := s.jobs.loadImports()
+	if err != nil || len(running) != 1 {
+		t.Fatalf("%d imports are running, %v", len(running), err)
+	}
+	s.jobs.mu.Lock()
+	id, err := s.jobs.findImport("h")
+	s.jobs.mu.Unlock()
+	if err != nil || id != 7 {
+		t.Errorf("its request is job %d, %v", id, err)
+	}
+}
+
 func TestEqualRequestsAreOneJob(t *testing.T) {
 	s := newTestSite(t)
 	url := s.file("p.ndjson", patient("a", ""))

@@ -133,9 +133,10 @@ func importNotFound(id int64) error {
 	return &RequestError{Status: 404, Code: "not-found", Text: fmt.Sprintf("The requested import job %q was not found.", strconv.FormatInt(id, 10))}
 }
 
-// findImport looks a request's hash up; 0 when it is new.
+// findImport looks a request's hash up; 0 when it is new. The caller holds
+// m.mu.
 func (m *Manager) findImport(hash string) (int64, error) {
-	raw, err := m.opts.Store.CatalogGet(keyImportHash + hash)
+	raw, err := m.getRecord(keyImportHash + hash)
 	if errors.Is(err, engine.ErrNotFound) {
 		return 0, nil
 	}
@@ -147,6 +148,23 @@ func (m *Manager) findImport(hash string) (int64, error) {
 
 func (m *Manager) putImportHash(r *importRecord) error {
 	return m.opts.Store.CatalogPut(keyImportHash+r.Hash, strconv.AppendInt(nil, r.ID, 10))
+}
+
+// repairImportHash makes sure that a running import is found by its hash. A
+// full disk must not keep the server from starting.
+func (m *Manager) repairImportHash(r *importRecord) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id, err := m.findImport(r.Hash)
+	if err != nil || id == r.ID {
+		return err
+	}
+	err = m.putImportHash(r)
+	if isNoSpace(err) {
+		m.keepRecord(keyImportHash+r.Hash, r.ID)
+		return nil
+	}
+	return err
 }
 
 // loadImports lists the imports that a former process left running, and puts
@@ -173,7 +191,7 @@ func (m *Manager) loadImports() (running []*importRecord, err error) {
 		return nil, fmt.Errorf("cannot list the imports: %w", err)
 	}
 	for _, r := range running {
-		if err := m.putImportHash(r); err != nil {
+		if err := m.repairImportHash(r); err != nil {
 			return nil, err
 		}
 	}
