@@ -41,7 +41,7 @@ func openCatalog(opts Options) (*catalog, error) {
 	dir := opts.Dir + "/" + catalogDir
 	if opts.CatalogInMem {
 		dir = ""
-	} else if err := removeEmptyLogs(opts.FS, dir); err != nil {
+	} else if err := prepareCatalog(opts.FS, opts.Dir, dir); err != nil {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
 	o := badger.DefaultOptions(dir).
@@ -68,6 +68,22 @@ func openCatalog(opts Options) (*catalog, error) {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
 	return &catalog{db: db}, nil
+}
+
+// catalogOpenBytesMin must be free for Badger to open. It writes its new logs
+// through mappings of files with holes, and a hole that cannot be filled ends
+// the process with SIGBUS.
+const catalogOpenBytesMin = 1 << 20
+
+func prepareCatalog(fsys vfs.FS, dataDir, dir string) error {
+	free, err := fsys.FreeBytes(dataDir)
+	if err != nil {
+		return err
+	}
+	if free < catalogOpenBytesMin {
+		return fmt.Errorf("%w: %d bytes are free, at least %d must be to start", ErrNoSpace, free, catalogOpenBytesMin)
+	}
+	return removeEmptyLogs(fsys, dir)
 }
 
 // removeEmptyLogs removes Badger's logs of no length. Badger makes a log empty

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -40,4 +42,20 @@ func TestOpenAfterCatalogLogWasCutToNothing(t *testing.T) {
 	}
 	f("00007.mem")
 	f("000009.vlog")
+}
+
+// fullDisk tells that almost nothing is free.
+type fullDisk struct{ vfs.FS }
+
+func (fullDisk) FreeBytes(string) (int64, error) { return 8 << 10, nil }
+
+func TestOpenWithoutRoomForTheCatalog(t *testing.T) {
+	options := Options{FS: vfs.OS(), Dir: t.TempDir(), Now: time.Now, NewID: rand.Uint64, Logger: discardLogger(), FreeBytesMin: -1}
+	if err := mustOpen(t, options).Close(); err != nil {
+		t.Fatal(err)
+	}
+	options.FS = fullDisk{options.FS}
+	if _, err := Open(context.Background(), options); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("Open: %v, want %v", err, ErrNoSpace)
+	}
 }
