@@ -84,11 +84,28 @@ func (c *dumpCmd) dumpFiles(out *bufio.Writer) error {
 // dumpLog shows one record a line.
 func (c *dumpCmd) dumpLog(ctx context.Context, out *bufio.Writer) error {
 	sum, err := wal.Dump(ctx, vfs.OS(), filepath.Join(c.DataDir, "log"), func(r wal.Record) error {
-		_, err := fmt.Fprintf(out, "lsn %d segment %d offset %d type %d bytes %d\n", r.LSN, r.Position.Segment, r.Position.Offset, r.Type, len(r.Payload))
+		_, err := fmt.Fprintf(out, "lsn %d segment %d offset %d %s of %d bytes\n", r.LSN, r.Position.Segment, r.Position.Offset, recordName(r.Type), len(r.Payload))
 		return err
 	})
 	fmt.Fprintf(out, "%d segments, %d records, lsn %d to %d, %d torn bytes at the end\n", sum.Segments, sum.Records, sum.FirstLSN, sum.LastLSN, sum.TornBytes)
 	return err
+}
+
+func recordName(t wal.RecordType) string {
+	switch t {
+	case wal.TypeCommit:
+		return "COMMIT"
+	case wal.TypeIngest:
+		return "INGEST"
+	case wal.TypeReplace:
+		return "REPLACE"
+	case wal.TypePurge:
+		return "PURGE"
+	case wal.TypeCheckpoint:
+		return "CHECKPOINT"
+	default:
+		return fmt.Sprintf("type %d", t)
+	}
 }
 
 func (c *dumpCmd) dumpRun(ctx context.Context, out *bufio.Writer) error {

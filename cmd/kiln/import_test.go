@@ -185,6 +185,40 @@ func TestFsckFindsAFlippedByte(t *testing.T) {
 	mustKiln(t, 0, "fsck", "--data-dir", dir)
 }
 
+func TestDumpShowsWhatIsOnDisk(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := serve(t, dir)
+	s.must(http.StatusCreated, http.MethodPut, "/Patient/a", `{"resourceType":"Patient","id":"a"}`)
+	s.must(http.StatusNoContent, http.MethodDelete, "/Patient/a", "")
+	s.stop()
+	mustKiln(t, 0, "load", "--data-dir", dir, write(t, t.TempDir(), "p.ndjson", patients(5, "x")))
+	runs, err := filepath.Glob(filepath.Join(dir, "runs", "*.run"))
+	if err != nil || len(runs) == 0 {
+		t.Fatalf("no runs: %v", err)
+	}
+	f := func(want string, flags ...string) {
+		t.Helper()
+		if got := mustKiln(t, 0, append([]string{"dump", "--data-dir", dir}, flags...)...); !strings.Contains(got.out, want) {
+			t.Errorf("dump %v does not show %q:\n%s", flags, want, got.out)
+		}
+	}
+	f("format  kiln-data 1")
+	f("COMMIT", "--log")
+	f("INGEST", "--log")
+	f("Patient/p4", "--run", filepath.Base(runs[0]))
+	f("version 2", "--key", "Patient/a")
+	f("deleted", "--key", "Patient/a")
+	mustKiln(t, exitFailed, "dump", "--data-dir", dir, "--key", "Patient/never")
+	mustKiln(t, exitUsage, "dump", "--data-dir", dir, "--key", "Patient")
+	mustKiln(t, exitUsage, "dump", "--data-dir", dir, "--run", "x")
+	mustKiln(t, exitUsage, "dump", "--data-dir", dir, "--log", "--key", "Patient/a")
+	foreign := t.TempDir()
+	mustKiln(t, exitFailed, "dump", "--data-dir", foreign)
+	if left, err := os.ReadDir(foreign); err != nil || len(left) != 0 {
+		t.Errorf("a foreign directory was touched: %v %v", left, err)
+	}
+}
+
 func TestDemoEndsWith0(t *testing.T) {
 	got := mustKiln(t, 0, "demo", "--exit", "--patients", "3")
 	for _, want := range []string{"imported ", "read ", "updated ", "history ", "exported ", "compared "} {
