@@ -26,7 +26,9 @@ func (x *exchange) file(open func(id int64, name string) (*bulk.Download, error)
 	tag := fmt.Sprintf(`"%s-%s-%d"`, x.addr.id, x.addr.name, d.Bytes)
 	part, what := byteRange{0, d.Bytes}, rangeWhole
 	request, header := &x.ctx.Request.Header, &x.ctx.Response.Header
-	if wanted := request.Peek("If-Range"); len(wanted) == 0 || string(wanted) == tag {
+	wanted := request.Peek("If-Range")
+	// Ranges are defined for GET alone (RFC 9110 section 14.2).
+	if x.ctx.IsGet() && (len(wanted) == 0 || string(wanted) == tag) {
 		if p, found := parseRange(request.Peek("Range"), d.Bytes); found != rangeWhole {
 			part, what = p, found
 		}
