@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+
+	"kiln/internal/vfs"
 )
 
 // addresses says which inputs may be read: files below the roots and HTTP
@@ -15,7 +17,7 @@ type addresses struct {
 }
 
 // newAddresses resolves the configured roots and origins.
-func newAddresses(roots, origins []string) (*addresses, error) {
+func newAddresses(fsys vfs.FS, roots, origins []string) (*addresses, error) {
 	a := &addresses{origins: make(map[string]bool)}
 	for _, root := range roots {
 		if !filepath.IsAbs(root) {
@@ -24,6 +26,13 @@ func newAddresses(roots, origins []string) (*addresses, error) {
 		resolved, err := filepath.EvalSymlinks(root)
 		if err != nil {
 			return nil, fmt.Errorf("cannot use import root %q: %w", root, err)
+		}
+		info, err := fsys.Stat(resolved)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use import root %q: %w", root, err)
+		}
+		if !info.IsDir {
+			return nil, fmt.Errorf("cannot use import root %q: it is not a directory", root)
 		}
 		a.roots = append(a.roots, resolved)
 	}

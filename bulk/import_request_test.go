@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kiln/internal/vfs"
 )
 
 // testManager can parse requests; it has no store.
 func testManager(t *testing.T, roots ...string) *Manager {
 	t.Helper()
-	allowed, err := newAddresses(roots, []string{"https://acct.blob.core.windows.net", "http://localhost:9000"})
+	allowed, err := newAddresses(vfs.OS(), roots, []string{"https://acct.blob.core.windows.net", "http://localhost:9000"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,10 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	if opts.ExportDir == "" {
 		opts.ExportDir = path.Join(opts.Store.Dir(), "exports")
 	}
-	allowed, err := newAddresses(opts.ImportRoots, opts.ImportOrigins)
+	if info, err := opts.Store.FS().Stat(opts.ExportDir); err == nil && !info.IsDir {
+		return nil, fmt.Errorf("cannot use export directory %q: it is not a directory", opts.ExportDir)
+	}
+	allowed, err := newAddresses(opts.InputFS, opts.ImportRoots, opts.ImportOrigins)
 	if err != nil {
 		return nil, err
 	}

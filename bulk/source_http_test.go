@@ -15,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"kiln/internal/vfs"
 )
 
 // testServer serves one file, more or less well.
@@ -72,7 +74,7 @@ func (w *brokenWriter) Write(p []byte) (int, error) {
 
 func testClient(t *testing.T, origins ...string) *httpClient {
 	t.Helper()
-	allowed, err := newAddresses(nil, origins)
+	allowed, err := newAddresses(vfs.OS(), nil, origins)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ func TestUsageErrorsExit2(t *testing.T) {
 	f("--insecure-no-auth", "serve", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0")
 	f("--insecure-no-auth", "serve", "--data-dir", t.TempDir(), "--listen", "192.0.2.1:8080")
 	f("HOST:PORT", "serve", "--data-dir", t.TempDir(), "--listen", "8080")
+	f("repair is not supported yet", "repair", "--data-dir", t.TempDir())
+	f("backup is not supported yet", "backup", "--data-dir", t.TempDir(), "/backups")
 	f("not supported yet", "export", "--level", "patient")
 	f("not supported yet", "export", "--type-filter", "Patient?active=true")
 }
@@ -69,6 +71,24 @@ func TestCommandsFailOnWhatIsNotThere(t *testing.T) {
 	f("load", "--data-dir", missing, filepath.Join(missing, "x.ndjson"))
 	f("import", missing)
 	f("import", t.TempDir()) // has no NDJSON files
+}
+
+// A wrong setting ends the start before the server says that it listens.
+func TestServeRefusesWrongSettings(t *testing.T) {
+	file := write(t, t.TempDir(), "file", "")
+	f := func(want string, args ...string) {
+		t.Helper()
+		data := filepath.Join(t.TempDir(), "data")
+		got := mustKiln(t, exitFailed, append([]string{"serve", "--data-dir", data, "--listen", "127.0.0.1:0"}, args...)...)
+		if !strings.Contains(got.err, want) || strings.Contains(got.err, "msg=listening") {
+			t.Errorf("%v: %s", args, got.err)
+		}
+	}
+	f("base URL", "--base-url", "nowhere")
+	f("import root", "--import-root", file)
+	f("import root", "--import-root", file+"-missing")
+	f("import origin", "--import-origin", "nowhere")
+	f("export directory", "--export-dir", file)
 }
 
 func TestASecondOpenerFailsAtOnce(t *testing.T) {

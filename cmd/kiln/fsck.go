@@ -26,7 +26,7 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
 	}
 	if found > 0 {
-		return &exitError{code: exitDamage, err: fmt.Errorf("%d damages found in %q", found, c.DataDir)}
+		return &exitError{code: exitDamage, err: fmt.Errorf("damage found in %d places of %q", found, c.DataDir)}
 	}
 	_, err = fmt.Fprintf(std.out, "%s: sound\n", c.DataDir)
 	return err

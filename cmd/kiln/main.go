@@ -33,6 +33,10 @@ type commandLine struct {
 	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
 	Dump    dumpCmd    `cmd:"" help:"Show what is on disk, human-readable."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`
+
+	Repair  laterCmd `cmd:"" hidden:"" help:"Not there yet."`
+	Backup  laterCmd `cmd:"" hidden:"" help:"Not there yet."`
+	Restore laterCmd `cmd:"" hidden:"" help:"Not there yet."`
 }
 
 // streams are where a command writes: results to out, messages to err.

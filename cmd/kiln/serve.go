@@ -61,7 +61,6 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	logger.Info("listening", "addr", listener.Addr().String(), "version", version, "data", c.DataDir)
 	return in.serve(ctx, logger, listener, httpapi.Options{BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode})
 }
 
@@ -74,6 +73,7 @@ func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	logger.Info("listening", "addr", listener.Addr().String(), "version", version, "data", in.store.Dir())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	failed := in.failure(ctx)
