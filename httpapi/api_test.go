@@ -440,16 +440,28 @@ func TestMetricsCountRequestsAndStore(t *testing.T) {
 	s.put(t, "a", "")
 	s.do(t, "GET", "/fhir/Patient/a", "")
 	s.do(t, "GET", "/fhir/Patient/b", "")
+	s.do(t, "GET", "/fhir/Patient", "")
+	s.do(t, "POST", "/fhir/Patient/_search", "")
 	text := s.do(t, "GET", "/metrics", "").body
 	for _, want := range []string{
 		`kiln_http_requests_total{interaction="read",status="200"} 1`,
 		`kiln_http_requests_total{interaction="read",status="404"} 1`,
 		`kiln_http_requests_total{interaction="update",status="201"} 1`,
 		`kiln_http_request_duration_seconds_count{interaction="read"} 2`,
+		`kiln_http_request_duration_seconds_bucket{interaction="read",le="60"} 2`,
+		`kiln_http_request_duration_seconds_count{interaction="search-type"} 2`,
 		"kiln_store_versions 1", "kiln_store_read_only 0", `kiln_info{version="test"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(text) {
+		if series := line[:strings.LastIndex(line, " ")+1]; series != "" && !strings.HasPrefix(line, "#") && seen[series] {
+			t.Errorf("%s comes twice", series)
+		} else {
+			seen[series] = true
 		}
 	}
 }

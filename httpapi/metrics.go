@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,7 @@ type serverMetrics struct {
 
 type rowMetrics struct {
 	byStatus [statusCount]atomic.Pointer[metrics.Counter]
-	seconds  *metrics.Histogram
+	took     *durationHistogram // rows of one name share theirs
 }
 
 func newServerMetrics(t *table) *serverMetrics {
@@ -39,8 +40,12 @@ func newServerMetrics(t *table) *serverMetrics {
 		if i == len(t.rows) {
 			row = rowNone
 		}
-		m.names = append(m.names, t.name(row))
-		m.rows[i].seconds = m.set.GetOrCreateHistogram(fmt.Sprintf(`kiln_http_request_duration_seconds{interaction=%q}`, t.name(row)))
+		name := t.name(row)
+		m.rows[i].took = new(durationHistogram)
+		if same := slices.Index(m.names, name); same >= 0 {
+			m.rows[i].took = m.rows[same].took
+		}
+		m.names = append(m.names, name)
 	}
 	return m
 }
@@ -50,7 +55,7 @@ func (m *serverMetrics) observe(row, status int, took time.Duration) {
 	if row == rowNone {
 		row = len(m.rows) - 1
 	}
-	m.rows[row].seconds.Update(took.Seconds())
+	m.rows[row].took.observe(took)
 	if status < statusMin || status >= statusMin+statusCount {
 		return
 	}
@@ -63,12 +68,23 @@ func (m *serverMetrics) observe(row, status int, took time.Duration) {
 	counter.Inc()
 }
 
+// writeDurations writes each name once: a series that comes twice makes
+// Prometheus drop the whole answer.
+func (m *serverMetrics) writeDurations(w io.Writer) {
+	for i, name := range m.names {
+		if slices.Index(m.names, name) == i {
+			m.rows[i].took.write(w, name)
+		}
+	}
+}
+
 // metrics answers GET /metrics in the Prometheus text format.
 func (x *exchange) metrics() error {
 	out := bytes.NewBuffer(x.buffer())
 	s := x.server
 	metrics.WriteGaugeUint64(out, `kiln_info{version=`+strconv.Quote(s.opts.Version)+`}`, 1)
 	writeStoreMetrics(out, s.opts.Store.Stats())
+	s.metrics.writeDurations(out)
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
 	metrics.WriteProcessMetrics(out)
