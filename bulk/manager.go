@@ -242,9 +242,12 @@ func (m *Manager) finishImport(j *importJob, err error) {
 func (m *Manager) recordImportEnd(j *importJob, err error) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.imports[j.id] == j {
-		delete(m.imports, j.id)
+	if m.imports[j.id] != j {
+		// It was cancelled and started anew: the successor waits for this end,
+		// goes on from what is published, and records its own.
+		return false
 	}
+	delete(m.imports, j.id)
 	if err != nil && isStop(err) && m.ctx.Err() != nil {
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 // readahead is a sequential reader over pieces that are fetched several at a
 // time, in order.
 type readahead struct {
+	ctx    context.Context
 	cancel context.CancelFunc
 	slots  chan chan piece // in order; each holds one piece when it is there
 	free   chan []byte
@@ -25,7 +26,7 @@ type piece struct {
 // ahead pieces in flight; it holds at most ahead+1 pieces in memory.
 func newReadahead(ctx context.Context, size, from int64, pieceBytes, ahead int, fetch func(ctx context.Context, p []byte, off int64) error) *readahead {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &readahead{cancel: cancel, slots: make(chan chan piece, ahead-1), free: make(chan []byte, ahead+1)}
+	r := &readahead{ctx: ctx, cancel: cancel, slots: make(chan chan piece, ahead-1), free: make(chan []byte, ahead+1)}
 	for range ahead + 1 {
 		r.free <- nil
 	}
@@ -80,7 +81,10 @@ func (r *readahead) next() {
 	}
 	slot, ok := <-r.slots
 	if !ok {
-		r.err = io.EOF
+		// The schedule ends early when it is cancelled: that is no end of input.
+		if r.err = r.ctx.Err(); r.err == nil {
+			r.err = io.EOF
+		}
 		return
 	}
 	got := <-slot

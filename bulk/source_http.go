@@ -129,6 +129,11 @@ func (c *httpClient) open(ctx context.Context, address string) (source, error) {
 			return nil, fmt.Errorf("cannot read input %q: the server's Content-Range is %q", address, response.Header.Get("Content-Range"))
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
+		// There is no first byte; but a server that tells another length than 0
+		// has refused for a reason of its own.
+		if total, told := strings.CutPrefix(response.Header.Get("Content-Range"), "bytes */"); told && total != "0" {
+			return nil, probeError(address, response.StatusCode)
+		}
 		s.size = 0
 	case http.StatusOK:
 		s.size = response.ContentLength
@@ -339,7 +344,13 @@ func (r *resumingStream) connect() error {
 	case response.Header.Get("Etag") != r.source.tag || response.ContentLength >= 0 && r.source.size >= 0 && response.ContentLength != r.source.size:
 		return r.source.changed()
 	}
-	if _, err := io.CopyN(io.Discard, r.reader, r.at); err != nil {
+	_, err = io.CopyN(io.Discard, r.reader, r.at)
+	if err == io.EOF && r.source.size < 0 {
+		// A response without a length ends before what was read already: taken
+		// for the end of the input, this would lose the rest in silence.
+		return r.source.changed()
+	}
+	if err != nil {
 		r.reader = readerFunc(func([]byte) (int, error) { return 0, err })
 	}
 	return nil

@@ -301,3 +301,106 @@ func TestImportIsCancelledAndGoesOn(t *testing.T) {
 		t.Errorf("cancelling an unknown import gives %v", err)
 	}
 }
+
+// A job that is started anew while its cancelled former self still ends goes on
+// from what that one published; only the last one's end is recorded.
+func TestImportIsStartedAnewWhileItStops(t *testing.T) {
+	for range 8 { // whether the former one still publishes is a matter of chance
+		s := newTestSite(t)
+		held, gate := make(chan struct{}), make(chan struct{})
+		var rounds atomic.Int64
+		s.jobs.beforePublish = func() {
+			if rounds.Add(1) == 1 {
+				close(held)
+				<-gate
+			}
+		}
+		urls := []string{s.file("1", patient("a", ""), patient("b", ""))}
+		id, err := s.startFixed(InitialLoad, 0, urls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-held
+		if err := s.jobs.CancelImport(id); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := s.startFixed(InitialLoad, 0, urls); err != nil || again != id {
+			t.Fatalf("the same request is job %d after %d, %v", again, id, err)
+		}
+		close(gate)
+		if status := s.wait(id); status.State != Completed || status.Error != nil || testCounts(status) != "2/0" {
+			t.Errorf("it ends as %d, %s, %+v", status.State, testCounts(status), status.Error)
+		}
+		s.close()
+	}
+}
+
+// A response of unknown length that ends too soon is not the end of the input.
+func TestHTTPSourceShorterThanWhatWasRead(t *testing.T) {
+	data := testText(10_000)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush() // no Content-Length
+		_, _ = w.Write(data)
+	}))
+	defer server.Close()
+	src, err := testClient(t, server.URL).open(context.Background(), server.URL+"/f")
+	if err != nil || src.bytes() != -1 {
+		t.Fatalf("%d bytes, %v", src.bytes(), err)
+	}
+	f := func(from int64, want string, wantErr bool) {
+		t.Helper()
+		stream, err := src.stream(context.Background(), from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(stream)
+		_ = stream.Close()
+		if string(got) != want || (err != nil) != wantErr {
+			t.Errorf("from %d: %d bytes, %v", from, len(got), err)
+		}
+	}
+	f(9_000, string(data[9_000:]), false)
+	f(10_000, "", false)
+	f(10_001, "", true)
+	data = data[:5_000]
+	f(9_000, "", true)
+}
+
+// Only a server that says nothing of a length, or 0, can mean an empty file.
+func TestHTTPSourceWithoutFirstByte(t *testing.T) {
+	f := func(contentRange string, want bool) {
+		t.Helper()
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if contentRange != "" {
+				w.Header().Set("Content-Range", contentRange)
+			}
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}))
+		defer server.Close()
+		src, err := testClient(t, server.URL).open(context.Background(), server.URL+"/f")
+		if (err == nil) != want || err == nil && src.bytes() != 0 {
+			t.Errorf("with Content-Range %q: %v", contentRange, err)
+		}
+	}
+	f("", true)
+	f("bytes */0", true)
+	f("bytes */10", false)
+}
+
+// A cancelled read-ahead ends with an error: its data is not whole.
+func TestReadaheadCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	fetched := make(chan struct{})
+	r := newReadahead(ctx, 1000, 0, 10, 2, func(ctx context.Context, p []byte, off int64) error {
+		if off == 10 {
+			close(fetched) // nobody reads: the schedule waits
+		}
+		return nil
+	})
+	<-fetched
+	cancel()
+	if n, err := io.Copy(io.Discard, r); !errors.Is(err, context.Canceled) || n == 1000 {
+		t.Errorf("%d bytes and %v", n, err)
+	}
+}
