@@ -70,7 +70,7 @@ func (m *Manager) StartExport(_ context.Context, r *ExportRequest) (int64, error
 	if m.closed {
 		return 0, engine.ErrClosed
 	}
-	id, err := m.nextJob()
+	id, err := m.nextJob("")
 	if err != nil {
 		return 0, err
 	}

@@ -318,3 +318,43 @@ func TestEqualRequestsAreOneJob(t *testing.T) {
 		t.Errorf("with its file it ends as %+v %+v", status, status.Error)
 	}
 }
+
+// A job number that comes round again because the catalog was lost does not
+// take up the progress that another request left in the log.
+func TestImportAfterTheCatalogWasLost(t *testing.T) {
+	s := newTestSite(t)
+	s.close()
+	s.rounds = 1 // every unit is a round
+	s.open()
+	write := func(file, prefix string) string {
+		var lines []string
+		for i := range 200 {
+			lines = append(lines, patient(fmt.Sprintf("%s%03d", prefix, i), ""))
+		}
+		return s.file(file, lines...)
+	}
+	rounds := 0
+	s.jobs.beforePublish = func() {
+		if rounds++; rounds == 2 {
+			if err := s.jobs.CancelImport(1); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	first := s.start(InitialLoad, 1000, write("1", "a"))
+	if status := s.wait(first); status.State != Cancelled || status.Inputs[0].Loaded == 0 {
+		t.Fatalf("the first import ends as %+v", status)
+	}
+	s.close()
+	s.open() // with an empty catalog
+	second := write("2", "b")
+	counts, stored := s.imports(InitialLoad, 1000, second), 0
+	for _, v := range s.versions() {
+		if strings.HasPrefix(v, "Patient/b") {
+			stored++
+		}
+	}
+	if counts != "200/0" || stored != 200 {
+		t.Errorf("the second import tells %s and stored %d", counts, stored)
+	}
+}

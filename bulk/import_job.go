@@ -23,6 +23,7 @@ type importJob struct {
 	store      *engine.Store
 	logger     *slog.Logger
 	request    *ImportRequest
+	hash       string // of the request
 	workers    int
 	roundBytes int64
 	rules      lineRules
@@ -58,7 +59,7 @@ func (m *Manager) prepareImport(j *importJob, record *importRecord) error {
 		return err
 	}
 	j.manager, j.store, j.logger = m, m.opts.Store, m.logger.With("import", record.ID)
-	j.workers = m.opts.Workers
+	j.workers, j.hash = m.opts.Workers, record.Hash
 	j.errorFiles = newErrorFiles(m.opts.Store.FS(), m.opts.Store.Dir(), record.ID)
 	j.roundBytes = min(builderBytesMax*int64(j.workers), roundBytesMax)
 	if m.opts.RoundBytes > 0 {

@@ -164,7 +164,7 @@ func (m *Manager) StartImport(_ context.Context, r *ImportRequest) (int64, error
 	if id != 0 {
 		return id, m.restartImport(id)
 	}
-	if id, err = m.nextJob(); err != nil {
+	if id, err = m.nextJob(hash); err != nil {
 		return 0, err
 	}
 	record := &importRecord{ID: id, Hash: hash, Created: m.opts.Now().UTC(), Request: *r}

@@ -10,6 +10,7 @@ import (
 type progress struct {
 	// Inputs that were begun, in request order; all but the last are finished.
 	Inputs []inputProgress `json:"inputs"`
+	Hash   string          `json:"hash"` // of the request
 	Done   bool            `json:"done"` // the last one is finished, and no more follow
 	// Of the last input: where the next unit starts, stored bytes read, and
 	// what the file was when it was read.

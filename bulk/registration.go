@@ -48,8 +48,11 @@ func importHash(r *ImportRequest) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// nextJob takes a job number. The caller holds m.mu.
-func (m *Manager) nextJob() (int64, error) {
+// nextJob takes a job number for a request of that hash ("": an export). The
+// caller holds m.mu. A number under which the log knows the progress of another
+// request is passed over: the catalog was lost, and an import that took that
+// progress for its own would leave lines out.
+func (m *Manager) nextJob(hash string) (int64, error) {
 	next := int64(1)
 	raw, err := m.opts.Store.CatalogGet(keyNextJob)
 	if err != nil && !errors.Is(err, engine.ErrNotFound) {
@@ -59,6 +62,12 @@ func (m *Manager) nextJob() (int64, error) {
 		if next, err = strconv.ParseInt(string(raw), 10, 64); err != nil {
 			return 0, fmt.Errorf("cannot read the next job's number: %w", err)
 		}
+	}
+	for raw := m.opts.Store.Progress(uint64(next)); raw != nil; raw = m.opts.Store.Progress(uint64(next)) {
+		if p, err := parseProgress(raw, inputsMax); err == nil && hash != "" && p.Hash == hash {
+			break
+		}
+		next++
 	}
 	if err := m.opts.Store.CatalogPut(keyNextJob, strconv.AppendInt(nil, next+1, 10)); err != nil {
 		return 0, fmt.Errorf("cannot write the next job's number: %w", err)

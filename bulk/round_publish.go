@@ -103,7 +103,7 @@ func (r *round) count(next *progress) {
 	next.at(r.end.input)
 	probed := r.job.inputs[r.end.input]
 	next.Done, next.Offset, next.Stored = r.end.last, r.end.offset, r.end.stored
-	next.Bytes, next.Etag = probed.bytes, probed.etag
+	next.Bytes, next.Etag, next.Hash = probed.bytes, probed.etag, r.job.hash
 }
 
 // countLoaded makes loaded what the merge found, on top of what was published.
