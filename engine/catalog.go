@@ -44,8 +44,20 @@ func openCatalog(opts Options) (*catalog, error) {
 	} else if err := prepareCatalog(opts.FS, opts.Dir, dir); err != nil {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
-	o := badger.DefaultOptions(dir).
-		WithInMemory(opts.CatalogInMem).
+	o := catalogOptions(dir).WithInMemory(opts.CatalogInMem)
+	if opts.CatalogInMem {
+		o = o.WithMemTableSize(catalogMemTableBytesSim).WithValueThreshold(catalogMemTableBytesSim / 10)
+	}
+	db, err := badger.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
+	}
+	return &catalog{db: db}, nil
+}
+
+// catalogOptions names every option that we depend on.
+func catalogOptions(dir string) badger.Options {
+	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
 		WithLogger(nil).
 		WithMetricsEnabled(false).
@@ -60,14 +72,6 @@ func openCatalog(opts Options) (*catalog, error) {
 		WithValueThreshold(catalogValueThreshold).
 		WithValueLogFileSize(catalogValueLogBytes).
 		WithChecksumVerificationMode(options.OnTableRead)
-	if opts.CatalogInMem {
-		o = o.WithMemTableSize(catalogMemTableBytesSim).WithValueThreshold(catalogMemTableBytesSim / 10)
-	}
-	db, err := badger.Open(o)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
-	}
-	return &catalog{db: db}, nil
 }
 
 // catalogOpenBytesMin must be free for Badger to open. It writes its new logs

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,4 +59,44 @@ func TestOpenWithoutRoomForTheCatalog(t *testing.T) {
 	if _, err := Open(context.Background(), options); !errors.Is(err, ErrNoSpace) {
 		t.Errorf("Open: %v, want %v", err, ErrNoSpace)
 	}
+}
+
+func TestFsckFindsADamagedCatalog(t *testing.T) {
+	dir := t.TempDir()
+	options := Options{FS: vfs.OS(), Dir: dir, Now: time.Now, NewID: rand.Uint64, Logger: discardLogger(), FreeBytesMin: -1}
+	s := mustOpen(t, options)
+	if err := s.CatalogPut("job/1", make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string, at int64, want int) {
+		t.Helper()
+		path := filepath.Join(dir, catalogDir, name)
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := slices.Clone(before)
+		if want > 0 {
+			damaged[at] ^= 8
+		}
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var found []Problem
+		if err := Fsck(context.Background(), vfs.OS(), dir, func(p Problem) { found = append(found, p) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != want {
+			t.Errorf("%s, offset %d: found %+v", name, at, found)
+		}
+		if err := os.WriteFile(path, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f("MANIFEST", 0, 0)
+	f("MANIFEST", 0, 1)
+	f("000001.sst", 100, 1)
 }

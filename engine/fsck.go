@@ -50,6 +50,9 @@ func Fsck(ctx context.Context, fsys vfs.FS, dir string, report func(Problem)) er
 }
 
 func (f *fsck) check(ctx context.Context, format formatFile) error {
+	if err := f.checkCatalog(); err != nil {
+		return err
+	}
 	damaged := false
 	_, err := wal.Verify(ctx, f.fs, path.Join(f.dir, logDir), func(err error) {
 		damaged = true
