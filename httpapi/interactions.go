@@ -112,7 +112,7 @@ func interactions() []interaction {
 
 // later is an interaction of FHIR that this server refuses by name.
 func later(p place, m method, name, what string) interaction {
-	return interaction{place: p, method: m, name: name, params: []string{"*"}, run: func(*exchange) error {
+	return interaction{place: p, method: m, name: name, params: []string{"*"}, safe: m == methodGet, run: func(*exchange) error {
 		return notSupported(fasthttp.StatusNotImplemented, "%s is not supported by this server.", what)
 	}}
 }
