@@ -23,9 +23,13 @@ const (
 	piecesAhead = 4
 	// attemptsMax requests for one piece, with doubling pauses: about a
 	// minute of a server's absence is ridden out.
-	attemptsMax   = 6
-	retryWait     = time.Second
-	retryWaitMax  = 30 * time.Second
+	attemptsMax  = 6
+	retryWait    = time.Second
+	retryWaitMax = 30 * time.Second
+	// retryAfterMax, times the first pause (5 minutes), bounds what a server's
+	// Retry-After is heeded for: a job does not sleep for as long as it pleases
+	// a server, holding one of the few places for jobs.
+	retryAfterMax = 300
 	redirectsMax  = 5
 	headerTimeout = 30 * time.Second
 	// stallTimeout ends a response that brings nothing for so long.
@@ -59,6 +63,9 @@ func newHTTPClient(allowed *addresses, wait time.Duration) *httpClient {
 	c.client.RetryMax = attemptsMax - 1
 	c.client.RetryWaitMin = wait
 	c.client.RetryWaitMax = retryWaitMax
+	c.client.Backoff = func(least, most time.Duration, attempt int, response *http.Response) time.Duration {
+		return min(retryablehttp.DefaultBackoff(least, most, attempt, response), retryAfterMax*wait)
+	}
 	c.client.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c
 }

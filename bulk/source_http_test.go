@@ -404,3 +404,24 @@ func TestReadaheadCancelled(t *testing.T) {
 		t.Errorf("%d bytes and %v", n, err)
 	}
 }
+
+// Retry-After is heeded within bounds.
+func TestHTTPSourceIsNotSentAwayForHours(t *testing.T) {
+	data := testText(100)
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			w.Header().Set("Retry-After", "86400")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	src, err := testClient(t, server.URL).open(ctx, server.URL+"/f")
+	if err != nil || src.bytes() != 100 || asked.Load() != 2 {
+		t.Errorf("after %d requests: %v", asked.Load(), err)
+	}
+}
