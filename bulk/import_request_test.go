@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"kiln/engine"
 	"kiln/internal/vfs"
 )
 
@@ -183,4 +184,43 @@ func TestFilesBelowImportRoots(t *testing.T) {
 	f("file://"+root+"/%2e%2e/outside/p.ndjson", false)
 	f("file://"+root+"/p.ndjson?x=1", false)
 	f(root+"/p\x00.ndjson", false)
+}
+
+// fullAtFS says once that the disk is full: when left becomes 0.
+type fullAtFS struct {
+	vfs.FS
+	left int
+}
+
+func (f *fullAtFS) FreeBytes(string) (int64, error) {
+	if f.left--; f.left == 0 {
+		return 0, nil
+	}
+	return 1 << 40, nil
+}
+
+// A registration that was refused leaves no job that a restart would run.
+func TestRefusedRegistrationLeavesNothing(t *testing.T) {
+	s := newTestSite(t)
+	s.close()
+	disk := &fullAtFS{FS: vfs.NewMem(1)}
+	s.fs, s.freeMin = disk, 1000
+	s.open()
+	urls := []string{s.file("p", patient("a", ""))}
+	for step := 1; step <= 3; step++ { // the job's number, the record, the hash
+		disk.left = step
+		if _, err := s.startFixed(IncrementalLoad, 0, urls); !errors.Is(err, engine.ErrNoSpace) {
+			t.Errorf("at step %d: %v", step, err)
+		}
+	}
+	if records, err := s.jobs.loadImports(); len(records) != 0 || err != nil {
+		t.Errorf("there are %d jobs, %v", len(records), err)
+	}
+	id, err := s.startFixed(IncrementalLoad, 0, urls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status := s.wait(id); testCounts(status) != "1/0" {
+		t.Errorf("it ends as %s", testCounts(status))
+	}
 }

@@ -172,6 +172,9 @@ func (m *Manager) StartImport(_ context.Context, r *ImportRequest) (int64, error
 		return 0, err
 	}
 	if err := m.putImportHash(record); err != nil {
+		// The caller hears that nothing was registered, and will ask again: the
+		// record must not come to life at the next start beside that.
+		err = errors.Join(err, m.opts.Store.CatalogDelete(jobKey(keyImport, id)))
 		return 0, fmt.Errorf("cannot register import %d: %w", id, err)
 	}
 	return id, m.launchImport(record)
