@@ -45,10 +45,12 @@ func (m *Manager) openSource(ctx context.Context, address string) (source, error
 	return openFile(m.opts.InputFS, path, address)
 }
 
-// fileSource is a local file.
+// fileSource is a local file. Its length and time of change stand for an ETag,
+// so that a file which another took the place of is not gone on with.
 type fileSource struct {
-	file vfs.File
-	size int64
+	file     vfs.File
+	size     int64
+	modified int64
 }
 
 func openFile(fsys vfs.FS, path, address string) (source, error) {
@@ -59,11 +61,14 @@ func openFile(fsys vfs.FS, path, address string) (source, error) {
 	if info.IsDir {
 		return nil, &RequestError{Status: 400, Code: "invalid", Text: fmt.Sprintf("%s is a directory", address)}
 	}
+	if !info.Regular { // opening a pipe would wait for its writer, for ever
+		return nil, &RequestError{Status: 400, Code: "invalid", Text: fmt.Sprintf("%s is not a regular file", address)}
+	}
 	file, err := fsys.Open(path)
 	if err != nil {
 		return nil, fileError(address, err)
 	}
-	return &fileSource{file: file, size: info.Bytes}, nil
+	return &fileSource{file: file, size: info.Bytes, modified: info.Modified}, nil
 }
 
 func fileError(address string, err error) error {
@@ -77,7 +82,7 @@ func fileError(address string, err error) error {
 }
 
 func (s *fileSource) bytes() int64 { return s.size }
-func (s *fileSource) etag() string { return "" }
+func (s *fileSource) etag() string { return fmt.Sprintf(`"%x-%x"`, s.size, s.modified) }
 func (s *fileSource) Close() error { return s.file.Close() }
 
 // stream needs no read-ahead: the kernel does that.

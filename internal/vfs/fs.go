@@ -63,6 +63,12 @@ type File interface {
 type Info struct {
 	Bytes int64
 	IsDir bool
+	// Regular is false for what opens but is no file of bytes at rest: a pipe,
+	// a device, a socket.
+	Regular bool
+	// Modified tells two states of a file apart: the time of its last change in
+	// nanoseconds, or 0 where the file system keeps none (Mem).
+	Modified int64
 }
 
 // ErrLocked is what Lock returns when another process or handle holds the lock.

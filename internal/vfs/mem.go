@@ -326,7 +326,7 @@ func (m *Mem) Stat(name string) (Info, error) {
 	err := m.do(OpStat, name, func() error {
 		node, err := m.lookup(name)
 		if err == nil {
-			info = Info{Bytes: node.size, IsDir: node.isDir}
+			info = Info{Bytes: node.size, IsDir: node.isDir, Regular: !node.isDir}
 		}
 		return err
 	})

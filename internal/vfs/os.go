@@ -86,7 +86,10 @@ func (osFS) Stat(name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Bytes: info.Size(), IsDir: info.IsDir()}, nil
+	return Info{
+		Bytes: info.Size(), IsDir: info.IsDir(),
+		Regular: info.Mode().IsRegular(), Modified: info.ModTime().UnixNano(),
+	}, nil
 }
 
 func (osFS) SyncDir(dir string) error {
