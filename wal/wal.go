@@ -169,7 +169,7 @@ func Open(ctx context.Context, opts Options, from LSN, replay func(Record) error
 		l.closeFiles()
 		return nil, fmt.Errorf("cannot open the log in %q: %w", opts.Dir, err)
 	}
-	l.prepared.ahead()
+	l.prepareWhenDue()
 	return l, nil
 }
 
