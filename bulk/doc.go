@@ -15,8 +15,8 @@
 //     that counts it is published;
 //   - memory is bounded by bytes: chunk buffers, builders, refusals of a round.
 //
-// Files: options, limits · parameters, import_request, import_address (what a
-// request may say) · source, source_file, source_http, readahead, decompress
+// Files: options, limits · parameters, manifest, import_request, import_address
+// (what a request may say) · source, source_file, source_http, readahead, decompress
 // (where bytes come from) · splitter, feed (chunks in order) · line, refusal,
 // error_file (what lines are refused) · resolve, resolve_dated (pure: versions
 // of one key) · round, round_merge, round_compare, round_publish · progress,

@@ -59,6 +59,11 @@ func (m *Manager) ParseImport(body []byte, requestURL string) (*ImportRequest, e
 	if !ok {
 		return nil, badRequest(textNotParameters)
 	}
+	return m.parseRequest(list, requestURL)
+}
+
+// parseRequest is steps 4 to 12.
+func (m *Manager) parseRequest(list []parameter, requestURL string) (*ImportRequest, error) {
 	if err := checkFormats(list); err != nil {
 		return nil, err
 	}

@@ -17,23 +17,34 @@ func (x *exchange) importStart() error {
 	if !x.prefer.respondAsync {
 		return badHeader("Prefer", bytes.Join(header.PeekAll("Prefer"), []byte(", ")))
 	}
-	if !bytes.Contains(bytes.ToLower(header.ContentType()), []byte(contentTypeFHIR)) {
-		return badHeader("Content-Type", header.ContentType())
-	}
-	jobs := x.server.opts.Jobs
-	// The job lives longer than the request, whose memory is used again.
-	request, err := jobs.ParseImport(bytes.Clone(x.ctx.PostBody()), x.baseURL()+"/$import")
+	request, err := x.importRequest()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := x.workContext()
 	defer cancel()
-	id, err := jobs.StartImport(ctx, request)
+	id, err := x.server.opts.Jobs.StartImport(ctx, request)
 	if err != nil {
 		return err
 	}
 	x.accepted(x.jobURL("import", id))
 	return nil
+}
+
+// importRequest reads the body: a Parameters resource, or the SMART draft's
+// manifest, which is plain JSON.
+func (x *exchange) importRequest() (*bulk.ImportRequest, error) {
+	jobs, given := x.server.opts.Jobs, x.ctx.Request.Header.ContentType()
+	// The job lives longer than the request, whose memory is used again.
+	body, address := bytes.Clone(x.ctx.PostBody()), x.baseURL()+"/$import"
+	if bytes.Contains(bytes.ToLower(given), []byte(contentTypeFHIR)) {
+		return jobs.ParseImport(body, address)
+	}
+	media, _, _ := bytes.Cut(given, []byte{';'})
+	if !bytes.EqualFold(bytes.TrimSpace(media), []byte(contentTypeJSON)) {
+		return nil, badHeader("Content-Type", given)
+	}
+	return jobs.ParseManifest(body, address)
 }
 
 // badHeader has the product's words, two blanks included.

@@ -333,3 +333,27 @@ func TestFailedReadNeverLooksLikeAWholeFile(t *testing.T) {
 		t.Errorf("read %d bytes, error %v", len(got), err)
 	}
 }
+
+// The SMART draft's manifest starts the same job as the Parameters form.
+func TestImportTakesAPlainJSONManifest(t *testing.T) {
+	s, root := newImportAPI(t, map[string]string{"p.ndjson": `{"resourceType":"Patient","id":"a"}` + "\n"})
+	post := func(body, contentType string) *answer {
+		return s.do(t, "POST", "/fhir/$import", body, asyncHeader, "Content-Type: "+contentType)
+	}
+	manifest := `{"inputFormat":"application/fhir+ndjson","storageDetail":{"type":"https"},"input":[{"type":"Patient","url":"file://` + filepath.Join(root, "p.ndjson") + `"}]}`
+	a := post(manifest, "Application/JSON; charset=utf-8")
+	url := a.header.Get("Content-Location")
+	if a.status != 202 || url == "" {
+		t.Fatalf("kick-off: %d %s", a.status, a.body)
+	}
+	if r := s.finish(t, url).result(t); len(r.Output) != 1 || r.Output[0].Count != 1 || r.Output[0].Type != "Patient" {
+		t.Errorf("the result is %+v", r)
+	}
+	if again := s.startImport(t, importBody(root, "Patient p.ndjson")); again != url {
+		t.Errorf("the same request as Parameters is %s, was %s", again, url)
+	}
+	a = post(`{"input":"x"}`, "application/json")
+	if code, text := a.outcome(t); a.status != 400 || code != "invalid" || !strings.HasSuffix(text, ": input is not an array.") {
+		t.Errorf("got %d %s %q", a.status, code, text)
+	}
+}
