@@ -77,6 +77,11 @@ type resolver struct {
 	outcomes []outcome
 	history  []known // of the store, then of the lines kept so far
 	order    []int32
+
+	// What history says as a whole, kept up to date by keep.
+	best   known // the highest positive version, the first of equals; or known{}
+	lowest int64 // the lowest negative version, or 0
+	dates  dateIndex
 }
 
 // resolve fills r.outcomes for r.lines (in request order) against r.history
@@ -84,6 +89,11 @@ type resolver struct {
 func (r *resolver) resolve() error {
 	r.outcomes = slices.Grow(r.outcomes[:0], len(r.lines))[:len(r.lines)]
 	clear(r.outcomes)
+	r.best, r.lowest = known{}, 0
+	r.dates.reset()
+	for _, k := range r.history {
+		r.note(k)
+	}
 	if r.mode == InitialLoad {
 		r.resolveInitial()
 		return nil
@@ -116,6 +126,7 @@ func (r *resolver) resolveInitial() {
 // versions, then those with dates, then the undated one.
 func (r *resolver) resolveBatch(from, to int) error {
 	stored := len(r.history)
+	r.coverHistory()
 	r.dropRepeated(from, to)
 	if err := r.dropAlreadyStored(from, to, stored); err != nil {
 		return err
@@ -183,18 +194,28 @@ func (r *resolver) resolveUndated(from, to int) error {
 }
 
 // current is the highest positive version: what a read returns.
-func (r *resolver) current() (known, bool) {
-	var best known
-	for _, k := range r.history {
-		if k.version > best.version {
-			best = k
-		}
+func (r *resolver) current() (known, bool) { return r.best, r.best.version > 0 }
+
+// note takes a version of the history into account.
+func (r *resolver) note(k known) {
+	if k.version > r.best.version {
+		r.best = k
 	}
-	return best, best.version > 0
+	r.lowest = min(r.lowest, k.version)
+}
+
+// coverHistory lets the index catch up, when there are lines enough to use it.
+// Until the next call the history before this point is all that it answers for.
+func (r *resolver) coverHistory() {
+	if len(r.lines) >= indexLinesMin {
+		r.dates.cover(r.history)
+	}
 }
 
 // keep makes a line a version.
 func (r *resolver) keep(line int, version int64, at fhir.Instant) {
 	r.outcomes[line] = outcome{verdictKept, version, at}
-	r.history = append(r.history, known{version: version, at: at, deleted: r.lines[line].deleted, ref: int32(line)})
+	k := known{version: version, at: at, deleted: r.lines[line].deleted, ref: int32(line)}
+	r.history = append(r.history, k)
+	r.note(k)
 }

@@ -16,22 +16,44 @@ func (r *resolver) dropAlreadyStored(from, to, stored int) error {
 		if line.class == classUndated || r.outcomes[i].verdict != verdictOpen {
 			continue
 		}
-		for _, k := range r.history[:stored] {
-			if k.at.Milli != line.at.Milli {
-				continue
-			}
-			same, err := r.sameVersion(i, k)
-			if err != nil {
-				return err
-			}
-			if same {
-				r.outcomes[i].verdict = verdictSame
-				break
-			}
-			r.outcomes[i].verdict = verdictConflict
+		if err := r.compareWithStored(i, stored); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// compareWithStored judges a line by the stored versions of its date.
+func (r *resolver) compareWithStored(i, stored int) error {
+	milli := r.lines[i].at.Milli
+	for _, e := range r.dates.dated(milli) {
+		if done, err := r.compareWithOne(i, r.history[e.place]); done || err != nil {
+			return err
+		}
+	}
+	for _, k := range r.history[r.dates.covered:stored] {
+		if k.at.Milli != milli {
+			continue
+		}
+		if done, err := r.compareWithOne(i, k); done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareWithOne judges a line by a stored version of its date; done when it
+// is that version.
+func (r *resolver) compareWithOne(i int, k known) (done bool, err error) {
+	same, err := r.sameVersion(i, k)
+	if err != nil {
+		return false, err
+	}
+	r.outcomes[i].verdict = verdictConflict
+	if same {
+		r.outcomes[i].verdict = verdictSame
+	}
+	return same, nil
 }
 
 // sameVersion tells whether a dated line repeats a known version.
@@ -104,7 +126,10 @@ func (r *resolver) dropRepeatedVersions(order []int32) {
 // fits tells whether a version is free, and every positive version that is
 // later is higher and every earlier one is lower.
 func (r *resolver) fits(line *incoming, stored int) bool {
-	for _, k := range r.history[:stored] {
+	if r.dates.covered > 0 && !r.dates.fits(line) {
+		return false
+	}
+	for _, k := range r.history[r.dates.covered:stored] {
 		if k.version == line.version {
 			return false
 		}
@@ -128,7 +153,8 @@ func (r *resolver) resolveDated(from, to int) {
 	if ok {
 		newer = sort.Search(len(order), func(n int) bool { return r.lines[order[n]].at.Milli < current.at.Milli })
 	}
-	r.numberLate(order[newer:], len(r.history), r.lowestNegative())
+	r.coverHistory()
+	r.numberLate(order[newer:], len(r.history), r.lowest)
 	version := current.version
 	for n := newer - 1; n >= 0; n-- {
 		version++
@@ -155,24 +181,15 @@ func (r *resolver) numberLate(order []int32, knownBefore int, lowest int64) {
 
 // neighbours are the positive versions next above and below a date; 0: none.
 func (r *resolver) neighbours(milli int64, knownBefore int) (above, below int64) {
-	var aboveAt, belowAt int64
-	for _, k := range r.history[:knownBefore] {
+	up, down := r.dates.neighbours(r.history, milli)
+	for _, k := range r.history[r.dates.covered:knownBefore] {
 		switch {
 		case k.version <= 0:
-		case k.at.Milli > milli && (above == 0 || k.at.Milli < aboveAt):
-			above, aboveAt = k.version, k.at.Milli
-		case k.at.Milli < milli && (below == 0 || k.at.Milli > belowAt):
-			below, belowAt = k.version, k.at.Milli
+		case k.at.Milli > milli && (up.version == 0 || k.at.Milli < up.at.Milli):
+			up = k
+		case k.at.Milli < milli && (down.version == 0 || k.at.Milli > down.at.Milli):
+			down = k
 		}
 	}
-	return above, below
-}
-
-// lowestNegative is the lowest negative version, or 0.
-func (r *resolver) lowestNegative() int64 {
-	lowest := int64(0)
-	for _, k := range r.history {
-		lowest = min(lowest, k.version)
-	}
-	return lowest
+	return up.version, down.version
 }

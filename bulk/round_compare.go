@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"golang.org/x/sync/errgroup"
@@ -25,6 +26,7 @@ type window struct {
 	lines    []lineAt
 	versions []engine.KeyVersion
 	compares []comparison
+	dates    []int32 // of the key being added: its versions by date
 }
 
 // windowKey is one key; its slices are ends in the window's arenas.
@@ -84,22 +86,61 @@ func (w *window) add(m *merge, key []byte, versions []engine.KeyVersion) {
 
 // addComparisons lists what the resolver is likely to ask: the first undated
 // line against the current version, and dated lines against versions of their
-// date. What else it asks is read on the spot.
+// date. What else it asks is read on the spot. They are in the order of lines.
 func (w *window) addComparisons(m *merge, owner int32, versions []engine.KeyVersion) {
+	w.sortDates(versions)
 	undated := false
 	for i, at := range m.lines {
 		r := m.row(at)
-		if r.class == classUndated && (undated || r.deleted) {
-			undated = true
+		add := func(version int32) {
+			w.compares = append(w.compares, comparison{at: at, line: int32(i), version: version, owner: owner})
+		}
+		if r.class != classUndated {
+			for _, n := range w.dated(versions, r.milli) {
+				add(n)
+			}
 			continue
 		}
-		undated = undated || r.class == classUndated
-		for n, v := range versions {
-			if r.class == classUndated && v.Current || r.class != classUndated && v.LastUpdated.Milli == r.milli {
-				w.compares = append(w.compares, comparison{at: at, line: int32(i), version: int32(n), owner: owner})
+		for n := range versions {
+			if !undated && !r.deleted && versions[n].Current {
+				add(int32(n))
 			}
 		}
+		undated = true
 	}
+}
+
+// sortDates sorts a key's versions by date, for dated.
+func (w *window) sortDates(versions []engine.KeyVersion) {
+	w.dates = w.dates[:0]
+	for n := range versions {
+		w.dates = append(w.dates, int32(n))
+	}
+	slices.SortFunc(w.dates, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(versions[a].LastUpdated.Milli, versions[b].LastUpdated.Milli), cmp.Compare(a, b))
+	})
+}
+
+// dated lists the versions of a date, in their order.
+func (w *window) dated(versions []engine.KeyVersion, milli int64) []int32 {
+	first := sort.Search(len(w.dates), func(i int) bool { return versions[w.dates[i]].LastUpdated.Milli >= milli })
+	last := first
+	for last < len(w.dates) && versions[w.dates[last]].LastUpdated.Milli == milli {
+		last++
+	}
+	return w.dates[first:last]
+}
+
+// findComparison gives the comparison of a line with a stored version; nil when
+// it was not foreseen. compares are one key's.
+func findComparison(compares []comparison, line int, v known) *comparison {
+	first := sort.Search(len(compares), func(i int) bool { return int(compares[i].line) >= line })
+	for i := first; i < len(compares) && int(compares[i].line) == line; i++ {
+		if ^compares[i].version == v.ref {
+			return &compares[i]
+		}
+	}
+	return nil
 }
 
 // reset empties the window and keeps its memory.
@@ -123,10 +164,8 @@ func (m *merge) flushWindow(ctx context.Context) error {
 		lines, versions := spanOf(w.lines, k.lines), spanOf(w.versions, k.versions)
 		key := spanOf(w.arena, k.key)
 		same := func(line int, v known) (bool, error) {
-			for i := range compares {
-				if int(compares[i].line) == line && ^compares[i].version == v.ref {
-					return compares[i].same, nil
-				}
+			if c := findComparison(compares, line, v); c != nil {
+				return c.same, nil
 			}
 			return m.compareNow(key, lines, versions, line, v)
 		}
