@@ -228,7 +228,11 @@ func (j *importJob) advance(c *chunk) {
 	at := j.inputs[c.input].before + c.stored
 	for {
 		old := j.done.Load()
-		if at <= old || j.done.CompareAndSwap(old, at) {
+		if at <= old {
+			return
+		}
+		if j.done.CompareAndSwap(old, at) {
+			j.manager.counters.stored.Add(uint64(at - old))
 			return
 		}
 	}

@@ -64,6 +64,7 @@ type Manager struct {
 	// beforePublish is called when a round is resolved and sealed; tests write
 	// to the store there. nil: nothing.
 	beforePublish func()
+	counters      importCounters
 
 	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
 	closed  bool

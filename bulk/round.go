@@ -90,6 +90,8 @@ func (r *round) scanChunks(ctx context.Context, number int, w *lineScanner, queu
 	for item := range queue {
 		err := w.chunk(&item.chunk, item.info, item.number)
 		r.job.advance(&item.chunk)
+		r.job.manager.counters.lines.Add(uint64(item.info.lines))
+		r.job.manager.counters.scanned.Add(uint64(len(item.chunk.data)))
 		item.chunk.release()
 		if err != nil {
 			return err
@@ -176,7 +178,10 @@ func (j *importJob) runRound(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	defer r.abort()
-	if err := r.scan(ctx); err != nil {
+	scanned := j.manager.timed(stageScan)
+	err = r.scan(ctx)
+	scanned()
+	if err != nil {
 		return false, err
 	}
 	if len(r.chunks) > 0 {

@@ -25,6 +25,7 @@ type merge struct {
 	cursors    []*mergeCursor
 	superseded []*roaring.Bitmap // by worker; nil: none
 	live       []int             // by worker: rows that became versions
+	runs       int               // handed to the store
 	lines      []lineAt          // of the key at hand
 	window     window
 

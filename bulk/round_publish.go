@@ -17,6 +17,7 @@ import (
 // publish takes a scanned round into the store, whole, in this order: resolve,
 // seal the runs and write the refused lines, both durable, then one record.
 func (r *round) publish(ctx context.Context) (err error) {
+	resolved := r.job.manager.timed(stageResolve)
 	r.sortKeys()
 	ingest, err := r.job.store.BeginIngest(ctx)
 	if err != nil {
@@ -28,6 +29,7 @@ func (r *round) publish(ctx context.Context) (err error) {
 	if err := m.run(ctx); err != nil {
 		return err
 	}
+	resolved()
 	next := r.job.published.clone()
 	if err := r.sealAndWrite(ctx, m, &next); err != nil {
 		return err
@@ -35,6 +37,7 @@ func (r *round) publish(ctx context.Context) (err error) {
 	if hook := r.job.manager.beforePublish; hook != nil {
 		hook()
 	}
+	published := r.job.manager.timed(stagePublish)
 	resolve := func(conflicts []engine.Conflict) error { return m.resolveConflicts(conflicts, &next) }
 	err = ingest.Publish(ctx, uint64(r.job.id), resolve, func() []byte {
 		m.countLoaded(&next)
@@ -43,12 +46,15 @@ func (r *round) publish(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot publish: %w", err)
 	}
+	published()
+	r.job.manager.counters.countRound(r.chunks, &r.job.published, &next, m.runs)
 	r.job.setPublished(next)
 	return nil
 }
 
 // sealAndWrite seals all runs while the refused lines are written.
 func (r *round) sealAndWrite(ctx context.Context, m *merge, next *progress) error {
+	defer r.job.manager.timed(stageSeal)()
 	group, ctx := errgroup.WithContext(ctx)
 	metas := make([]*index.RunMeta, len(r.workers))
 	for i, w := range r.workers {
@@ -71,6 +77,7 @@ func (r *round) sealAndWrite(ctx context.Context, m *merge, next *progress) erro
 			superseded = roaring.New()
 		}
 		err = errors.Join(err, m.ingest.Add(*meta, superseded))
+		m.runs++
 	}
 	return err
 }

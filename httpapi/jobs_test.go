@@ -132,6 +132,15 @@ func TestImportTellsWhatWasLoadedAndRefused(t *testing.T) {
 	if !strings.Contains(a.body, `"type":null`) || !strings.HasPrefix(r.Error[0].URL, url+"/") || r.Error[0].Count != 2 {
 		t.Errorf("got %s", a.body)
 	}
+	metrics := s.do(t, "GET", "/metrics", "").body
+	for _, want := range []string{
+		"kiln_import_scanned_lines_total 5", "kiln_import_loaded_lines_total 3", "kiln_import_rounds_total 1",
+		`kiln_import_refused_lines_total{reason="duplicate"} 1`, `kiln_import_refused_lines_total{reason="not-a-resource"} 1`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
 	file := s.do(t, "GET", r.Error[0].URL, "")
 	lines := strings.Split(strings.TrimSuffix(file.body, "\n"), "\n")
 	if file.status != 200 || file.header.Get("Content-Type") != contentTypeNDJSON || len(lines) != 2 ||

@@ -12,6 +12,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/valyala/fasthttp"
 
+	"kiln/bulk"
 	"kiln/engine"
 )
 
@@ -84,6 +85,7 @@ func (x *exchange) metrics() error {
 	s := x.server
 	metrics.WriteGaugeUint64(out, `kiln_info{version=`+strconv.Quote(s.opts.Version)+`}`, 1)
 	writeStoreMetrics(out, s.opts.Store.Stats())
+	writeJobMetrics(out, s.opts.Jobs.Metrics())
 	s.metrics.writeDurations(out)
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
@@ -110,4 +112,28 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	counter(w, "kiln_store_commit_groups_total", st.CommitGroups)
 	metrics.WriteCounterFloat64(w, "kiln_store_fsync_seconds_total", float64(st.FsyncNanosTotal)/1e9)
 	counter(w, "kiln_store_stalls_total", st.Stalls)
+}
+
+func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
+	gauge, counter := metrics.WriteGaugeUint64, metrics.WriteCounterUint64
+	gauge(w, `kiln_jobs{kind="import",state="running"}`, uint64(jobs.ImportsRunning))
+	gauge(w, `kiln_jobs{kind="import",state="waiting"}`, uint64(jobs.ImportsWaiting))
+	gauge(w, `kiln_jobs{kind="export",state="running"}`, uint64(jobs.ExportsRunning))
+	gauge(w, `kiln_jobs{kind="export",state="waiting"}`, uint64(jobs.ExportsWaiting))
+	counter(w, "kiln_import_stored_bytes_total", jobs.StoredBytes)
+	counter(w, "kiln_import_scanned_bytes_total", jobs.ScannedBytes)
+	counter(w, "kiln_import_scanned_lines_total", jobs.Lines)
+	counter(w, "kiln_import_loaded_lines_total", jobs.Loaded)
+	for _, refused := range jobs.Refused {
+		counter(w, fmt.Sprintf("kiln_import_refused_lines_total{reason=%q}", refused.Reason), refused.Lines)
+	}
+	counter(w, "kiln_import_rounds_total", jobs.Rounds)
+	counter(w, "kiln_import_runs_total", jobs.Runs)
+	stage := func(name string, took time.Duration) {
+		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_import_stage_seconds_total{stage=%q}", name), took.Seconds())
+	}
+	stage("scan", jobs.Scan)
+	stage("resolve", jobs.Resolve)
+	stage("seal", jobs.Seal)
+	stage("publish", jobs.Publish)
 }

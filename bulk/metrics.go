@@ -1,0 +1,121 @@
+package bulk
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Metrics counts what the imports of this process did, stage by stage. What is
+// read and scanned counts when it happens, again when a job repeats a round;
+// what became of the lines counts when its round is published.
+type Metrics struct {
+	StoredBytes  uint64 // read from inputs, as stored
+	ScannedBytes uint64 // decompressed
+	Lines        uint64 // scanned, empty ones left out
+	Loaded       uint64
+	Refused      []RefusedLines // every reason there is
+	Rounds       uint64         // published
+	Runs         uint64         // published
+	// Time on the clock of a round's stages; scanning includes waiting for input.
+	Scan, Resolve, Seal, Publish time.Duration
+
+	ImportsRunning, ImportsWaiting int
+	ExportsRunning, ExportsWaiting int
+}
+
+// RefusedLines is how many lines were refused for a reason.
+type RefusedLines struct {
+	Reason string
+	Lines  uint64
+}
+
+// importStage is a part of a round's way into the store.
+type importStage uint8
+
+const (
+	stageScan importStage = iota
+	stageResolve
+	stageSeal
+	stagePublish
+	importStages // how many there are
+)
+
+// importCounters are what Metrics tells, since the manager was made.
+type importCounters struct {
+	stored, scanned, lines, loaded, rounds, runs atomic.Uint64
+	refused                                      [refusalKinds]atomic.Uint64
+	nanos                                        [importStages]atomic.Int64
+}
+
+// timed adds how long a stage takes: call the result at its end.
+func (m *Manager) timed(stage importStage) (end func()) {
+	begin := m.opts.Now()
+	return func() { m.counters.nanos[stage].Add(max(0, int64(m.opts.Now().Sub(begin)))) }
+}
+
+// countRound counts what became of a published round's lines.
+func (c *importCounters) countRound(chunks []*chunkInfo, before, after *progress, runs int) {
+	c.rounds.Add(1)
+	c.runs.Add(uint64(runs))
+	for i := range after.Inputs {
+		loaded := after.Inputs[i][progressLoaded]
+		if i < len(before.Inputs) {
+			loaded -= before.Inputs[i][progressLoaded]
+		}
+		c.loaded.Add(uint64(loaded))
+	}
+	for _, info := range chunks {
+		for i := range info.refusals {
+			c.refused[info.refusals[i].kind].Add(1)
+		}
+	}
+}
+
+// Metrics reads the counters, each by itself.
+func (m *Manager) Metrics() Metrics {
+	c := &m.counters
+	stage := func(s importStage) time.Duration { return time.Duration(c.nanos[s].Load()) }
+	out := Metrics{
+		StoredBytes: c.stored.Load(), ScannedBytes: c.scanned.Load(), Lines: c.lines.Load(), Loaded: c.loaded.Load(),
+		Rounds: c.rounds.Load(), Runs: c.runs.Load(),
+		Scan: stage(stageScan), Resolve: stage(stageResolve), Seal: stage(stageSeal), Publish: stage(stagePublish),
+	}
+	for kind := range refusalKinds {
+		out.Refused = append(out.Refused, RefusedLines{kind.reason(), c.refused[kind].Load()})
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out.ImportsRunning, out.ExportsRunning = len(m.importing), len(m.exporting)
+	out.ImportsWaiting = max(0, len(m.imports)-out.ImportsRunning)
+	out.ExportsWaiting = max(0, len(m.exports)-out.ExportsRunning)
+	return out
+}
+
+// reason is a kind's name in metrics.
+func (k refusalKind) reason() string {
+	switch k {
+	case refusedText:
+		return "not-a-resource"
+	case refusedID:
+		return "bad-id"
+	case refusedNoID:
+		return "no-id"
+	case refusedConditional:
+		return "conditional-reference"
+	case refusedInstant:
+		return "bad-last-updated"
+	case refusedFuture:
+		return "future-last-updated"
+	case refusedType:
+		return "other-type"
+	case refusedSearchParam:
+		return "search-parameter"
+	case refusedTooLong:
+		return "too-long"
+	case refusedDuplicate:
+		return "duplicate"
+	case refusedVersion:
+		return "version-conflict"
+	}
+	panic("BUG: a refusal of an unknown kind")
+}

@@ -1,0 +1,70 @@
+package bulk
+
+import (
+	"os"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+func TestMetricsCountEachStage(t *testing.T) {
+	s := newTestSite(t)
+	s.rounds = 1 // every unit is a round
+	s.close()
+	s.open()
+	first := s.file("p", patient("a", ""), patient("a", ""), "{bad", "", `{"resourceType":"Patient"}`, patient("b", ""))
+	file, err := os.Create(s.dir + "/q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := gzip.NewWriter(file)
+	text := patient("c", "") + "\n"
+	for range 1000 {
+		if _, err := packed.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := packed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(s.start(IncrementalLoad, 0, first, s.dir+"/q"))
+	plain, _ := os.Stat(first)
+	stored, _ := os.Stat(s.dir + "/q")
+	m := s.jobs.Metrics()
+	want := Metrics{
+		StoredBytes: uint64(plain.Size() + stored.Size()), ScannedBytes: uint64(plain.Size()) + uint64(1000*len(text)),
+		Lines: 1005, Loaded: 3, Rounds: 2, Runs: m.Runs,
+	}
+	if m.StoredBytes != want.StoredBytes || m.ScannedBytes != want.ScannedBytes || m.Lines != want.Lines || m.Loaded != want.Loaded || m.Rounds != want.Rounds {
+		t.Errorf("counted %+v, want %+v", m, want)
+	}
+	if m.Runs < 2 || m.Runs > 2*uint64(s.workers) {
+		t.Errorf("%d runs of 2 rounds by %d workers", m.Runs, s.workers)
+	}
+	if m.Scan <= 0 || m.Resolve <= 0 || m.Seal <= 0 || m.Publish <= 0 {
+		t.Errorf("a stage took no time: %+v", m)
+	}
+	refused := map[string]uint64{"duplicate": 1 + 999, "not-a-resource": 1, "no-id": 1}
+	for _, r := range m.Refused {
+		if r.Lines != refused[r.Reason] {
+			t.Errorf("%s: %d lines refused, want %d", r.Reason, r.Lines, refused[r.Reason])
+		}
+		delete(refused, r.Reason)
+	}
+	if len(refused) > 0 || m.ImportsRunning != 0 || m.ImportsWaiting != 0 {
+		t.Errorf("not told: %v; running %d, waiting %d", refused, m.ImportsRunning, m.ImportsWaiting)
+	}
+}
+
+func TestMetricsTellWhatRuns(t *testing.T) {
+	s := newTestSite(t)
+	var during Metrics
+	s.jobs.beforePublish = func() { during = s.jobs.Metrics() }
+	s.wait(s.start(IncrementalLoad, 0, s.file("p", patient("a", ""))))
+	if during.ImportsRunning != 1 || during.ImportsWaiting != 0 || during.Rounds != 0 || during.Lines != 1 {
+		t.Errorf("in mid-round: %+v", during)
+	}
+}
