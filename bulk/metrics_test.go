@@ -9,9 +9,6 @@ import (
 
 func TestMetricsCountEachStage(t *testing.T) {
 	s := newTestSite(t)
-	s.rounds = 1 // every unit is a round
-	s.close()
-	s.open()
 	first := s.file("p", patient("a", ""), patient("a", ""), "{bad", "", `{"resourceType":"Patient"}`, patient("b", ""))
 	file, err := os.Create(s.dir + "/q")
 	if err != nil {
@@ -36,13 +33,14 @@ func TestMetricsCountEachStage(t *testing.T) {
 	m := s.jobs.Metrics()
 	want := Metrics{
 		StoredBytes: uint64(plain.Size() + stored.Size()), ScannedBytes: uint64(plain.Size()) + uint64(1000*len(text)),
-		Lines: 1005, Loaded: 3, Rounds: 2, Runs: m.Runs,
+		Lines: 1005, Loaded: 3,
 	}
-	if m.StoredBytes != want.StoredBytes || m.ScannedBytes != want.ScannedBytes || m.Lines != want.Lines || m.Loaded != want.Loaded || m.Rounds != want.Rounds {
+	if m.StoredBytes != want.StoredBytes || m.ScannedBytes != want.ScannedBytes || m.Lines != want.Lines || m.Loaded != want.Loaded {
 		t.Errorf("counted %+v, want %+v", m, want)
 	}
-	if m.Runs < 2 || m.Runs > 2*uint64(s.workers) {
-		t.Errorf("%d runs of 2 rounds by %d workers", m.Runs, s.workers)
+	// A round may take up the second input before the first one fills it.
+	if m.Rounds < 1 || m.Rounds > 2 || m.Runs < m.Rounds || m.Runs > m.Rounds*uint64(s.workers) {
+		t.Errorf("%d runs of %d rounds by %d workers", m.Runs, m.Rounds, s.workers)
 	}
 	if m.Scan <= 0 || m.Resolve <= 0 || m.Seal <= 0 || m.Publish <= 0 {
 		t.Errorf("a stage took no time: %+v", m)
