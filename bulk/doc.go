@@ -20,6 +20,7 @@
 // (where bytes come from) · splitter, feed (chunks in order) · line, refusal,
 // error_file (what lines are refused) · resolve, resolve_dated,
 // resolve_history (pure: versions of one key) · round, round_merge, round_compare, round_publish · progress,
-// registration, import_job, manager, metrics · export_request, export_job, export_sink ·
+// registration, import_job, manager, metrics · export_request, export_job, export_sink,
+// export_sweep ·
 // download.
 package bulk

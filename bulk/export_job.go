@@ -108,13 +108,15 @@ func (m *Manager) getExport(id int64) (*exportRecord, error) {
 }
 
 // loadExports lists the exports that did not come to an end: they run again,
-// from a new snapshot.
+// from a new snapshot. What deleted exports left is removed.
 func (m *Manager) loadExports() (running []*exportRecord, err error) {
+	recorded := make(map[int64]bool)
 	err = m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
 		r := new(exportRecord)
 		if err := json.Unmarshal(value, r); err != nil {
 			return fmt.Errorf("cannot read an export's record: %w", err)
 		}
+		recorded[r.ID] = true
 		if r.State == Running {
 			running = append(running, r)
 		}
@@ -123,6 +125,7 @@ func (m *Manager) loadExports() (running []*exportRecord, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the exports: %w", err)
 	}
+	m.sweepExports(recorded)
 	return running, nil
 }
 
@@ -275,7 +278,8 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 	return s, nil
 }
 
-// DeleteExport stops an export and removes its files; it is unknown from then on.
+// DeleteExport stops an export and removes its files; it is unknown from then
+// on. What a crash in between leaves, the next start removes.
 func (m *Manager) DeleteExport(id int64) error {
 	m.mu.Lock()
 	j, err := m.forgetExport(id)
