@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -254,4 +257,70 @@ func readAll(fsys vfs.FS) (text string, err error) {
 		fmt.Fprintf(&b, "get %s %v\n", v.AppendJSON(nil), v.Deleted)
 	}
 	return b.String(), nil
+}
+
+// Whoever made an empty data directory may not have synced it: a power cut
+// would take it with the store in it.
+func TestNewStoreSyncsWhatItIsIn(t *testing.T) {
+	fsys, synced := newSyncWatch(t, "/srv/data")
+	mustClose(t, mustOpen(t, dirOptions(fsys)))
+	if !synced("/srv") || !synced("/srv/data") {
+		t.Error("the data directory may be lost")
+	}
+}
+
+func dirOptions(fsys vfs.FS) Options {
+	opts := testOptions(fsys, 1)
+	opts.Dir = "/srv/data/"
+	return opts
+}
+
+// newSyncWatch is a file system with directories; synced tells which were
+// synced since.
+func newSyncWatch(t *testing.T, dirs ...string) (fsys *vfs.Mem, synced func(dir string) bool) {
+	t.Helper()
+	fsys = vfs.NewMem(1)
+	for _, dir := range dirs {
+		if err := fsys.MkdirAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fsys, watchSyncs(fsys)
+}
+
+func watchSyncs(fsys *vfs.Mem) (synced func(dir string) bool) {
+	var names []string
+	fsys.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSyncDir {
+			names = append(names, path.Clean(op.Name))
+		}
+		return nil
+	})
+	return func(dir string) bool { return slices.Contains(names, dir) }
+}
+
+// A parent that may not be opened is not in the way, nor is one that fails
+// passed over.
+func TestParentOfNewStoreThatCannotBeSynced(t *testing.T) {
+	f := func(failure error, ok bool) {
+		t.Helper()
+		fsys := vfs.NewMem(1)
+		fsys.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSyncDir && op.Name == "/" {
+				return failure
+			}
+			return nil
+		})
+		opts := testOptions(fsys, 1)
+		opts.Logger = slog.New(slog.DiscardHandler)
+		s, err := Open(context.Background(), opts)
+		if (err == nil) != ok {
+			t.Errorf("%v: open says %v", failure, err)
+		}
+		if err == nil {
+			mustClose(t, s)
+		}
+	}
+	f(fs.ErrPermission, true)
+	f(io.ErrUnexpectedEOF, false)
 }

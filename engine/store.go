@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -94,10 +95,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := inspectDir(opts.FS, opts.Dir); err != nil {
+	_, fresh, err := inspectDir(opts.FS, opts.Dir)
+	if err != nil {
 		return nil, err
 	}
-	if err := opts.FS.MkdirAll(opts.Dir); err != nil {
+	if err := makeDir(opts, fresh); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory %q: %w", opts.Dir, err)
 	}
 	lock, err := lockDir(opts.FS, opts.Dir)
@@ -113,6 +115,23 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s.start()
 	return s, nil
+}
+
+// makeDir makes the data directory. A fresh one may exist already, made a moment
+// ago by somebody who did not sync it: a power cut would take it with all that
+// was acknowledged in it, so its parent is synced in any case.
+func makeDir(opts Options, fresh bool) error {
+	if err := opts.FS.MkdirAll(opts.Dir); err != nil || !fresh {
+		return err
+	}
+	parent := path.Dir(path.Clean(opts.Dir))
+	err := opts.FS.SyncDir(parent)
+	if errors.Is(err, fs.ErrPermission) {
+		// Who may not open the parent did not make the directory in it.
+		opts.Logger.Warn("cannot sync the parent of a new data directory", "dir", parent, "error", err)
+		return nil
+	}
+	return err
 }
 
 func lockDir(fsys vfs.FS, dir string) (io.Closer, error) {
