@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -103,6 +104,10 @@ func TestLoadNeedsNoServer(t *testing.T) {
 	done := mustKiln(t, 0, "load", "--data-dir", dir, "--mode", "initial", "--json", good)
 	if loaded, refused := loadedAndRefused(t, done.out); loaded != 300 || refused != 0 {
 		t.Errorf("%d loaded, %d refused", loaded, refused)
+	}
+	// As a server writes it.
+	if !regexp.MustCompile(`"transactionTime":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"`).MatchString(done.out) {
+		t.Errorf("transactionTime in %s", done.out)
 	}
 	again := mustKiln(t, exitRefused, "load", "--data-dir", dir, "--mode", "initial", "--json", good)
 	if loaded, refused := loadedAndRefused(t, again.out); loaded != 0 || refused != 300 {

@@ -148,7 +148,8 @@ func (in *instance) watchLoad(ctx context.Context, id int64, bar *progress) {
 // result is the object that a server would give for the job; error files are
 // named by path.
 func (c *loadCmd) result(status *bulk.ImportStatus) *importResult {
-	result := &importResult{TransactionTime: status.TransactionTime, Request: status.Request, Output: []inputCount{}, Error: []inputErrors{}}
+	at := status.TransactionTime.UTC().Format(instantLayout)
+	result := &importResult{TransactionTime: at, Request: status.Request, Output: []inputCount{}, Error: []inputErrors{}}
 	for _, in := range status.Inputs {
 		var kind *string
 		if in.Type != "" {

@@ -8,11 +8,14 @@ import (
 
 // importResult is the final object of an $import.
 type importResult struct {
-	TransactionTime time.Time     `json:"transactionTime"`
+	TransactionTime string        `json:"transactionTime"`
 	Request         string        `json:"request"`
 	Output          []inputCount  `json:"output"`
 	Error           []inputErrors `json:"error"`
 }
+
+// instantLayout writes instants as the server does in its results.
+const instantLayout = "2006-01-02T15:04:05.000-07:00"
 
 // inputCount tells the loaded lines of one input; Type is null when the
 // request named none.
