@@ -34,10 +34,11 @@ type importJob struct {
 	pending    chunk // taken from the feed, for the next round
 	hasPending bool
 
-	mu        sync.Mutex // guards prepared, published and total; the job itself reads them without
+	mu        sync.Mutex // guards prepared, published, total and probed; the job itself reads them without
 	prepared  bool       // published is what the store has
 	published progress
 	total     int64
+	probed    bool         // total is known, if it can be
 	done      atomic.Int64 // stored bytes read
 
 	cancel  context.CancelFunc
@@ -136,7 +137,7 @@ func (j *importJob) probe(ctx context.Context) error {
 		total = 0
 	}
 	j.mu.Lock()
-	j.total = total
+	j.total, j.probed = total, true
 	j.mu.Unlock()
 	return nil
 }
@@ -250,6 +251,7 @@ func (j *importJob) status(s *ImportStatus) (p progress, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.BytesDone, s.BytesTotal = j.done.Load(), j.total
+	s.Waiting, s.Starting = !j.prepared, j.prepared && !j.probed
 	if s.BytesTotal > 0 {
 		s.BytesDone = min(s.BytesDone, s.BytesTotal)
 	}

@@ -44,6 +44,8 @@ type ImportStatus struct {
 	Inputs          []InputResult
 	BytesDone       int64 // of BytesTotal (0: unknown), as stored (compressed) bytes
 	BytesTotal      int64
+	Waiting         bool          // for its turn
+	Starting        bool          // for what is learned about the inputs before one is read
 	Error           *RequestError // for Failed
 }
 

@@ -105,7 +105,12 @@ func (x *exchange) running(progress string) {
 
 // importProgress is a text of less than 100 characters.
 func importProgress(status *bulk.ImportStatus) string {
-	if status.BytesTotal <= 0 {
+	switch {
+	case status.Waiting:
+		return "starting: waiting for its turn"
+	case status.Starting:
+		return fmt.Sprintf("starting: asking for %d inputs", len(status.Inputs))
+	case status.BytesTotal <= 0:
 		return fmt.Sprintf("%d bytes read", status.BytesDone)
 	}
 	percent := float64(status.BytesDone) / float64(status.BytesTotal) * 100

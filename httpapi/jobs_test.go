@@ -366,3 +366,17 @@ func TestImportTakesAPlainJSONManifest(t *testing.T) {
 		t.Errorf("got %d %s %q", a.status, code, text)
 	}
 }
+
+func TestImportProgressTellsWhatGoesOn(t *testing.T) {
+	f := func(want string, status bulk.ImportStatus) {
+		t.Helper()
+		if got := importProgress(&status); got != want {
+			t.Errorf("%+v is %q, want %q", status, got, want)
+		}
+	}
+	inputs := make([]bulk.InputResult, 3)
+	f("starting: waiting for its turn", bulk.ImportStatus{Waiting: true, Inputs: inputs})
+	f("starting: asking for 3 inputs", bulk.ImportStatus{Starting: true, Inputs: inputs})
+	f("0 bytes read", bulk.ImportStatus{Inputs: inputs})
+	f("25.0% (1 of 4 bytes)", bulk.ImportStatus{BytesDone: 1, BytesTotal: 4})
+}
