@@ -28,7 +28,7 @@ type serveCmd struct {
 	Listen            string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
 	ImportRoot        []string `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
 	ImportOrigin      []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable."`
-	ExportDir         string   `type:"path" placeholder:"DIR" help:"Where export files are kept (default: in the data directory)."`
+	ExportDir         string   `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
 	InitialImportMode bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	BaseURL           string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
 	InsecureNoAuth    bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
