@@ -9,11 +9,12 @@ import (
 	"kiln/internal/vfs"
 )
 
-// addresses says which inputs may be read: files below the roots and HTTP
-// addresses of the origins, nothing else.
+// addresses says which inputs may be read: files below the roots, HTTP
+// addresses of the origins, and blobs of the account, nothing else.
 type addresses struct {
 	roots   []string        // absolute, symbolic links resolved
 	origins map[string]bool // scheme://host:port, lower case, port explicit
+	account *azureAccount   // nil: none
 }
 
 // newAddresses resolves the configured roots and origins.
@@ -46,7 +47,7 @@ func newAddresses(fsys vfs.FS, roots, origins []string) (*addresses, error) {
 	return a, nil
 }
 
-func (a *addresses) empty() bool { return len(a.roots) == 0 && len(a.origins) == 0 }
+func (a *addresses) empty() bool { return len(a.roots) == 0 && len(a.origins) == 0 && a.account == nil }
 
 // check is the input.url part of step 9; errors are *RequestError.
 func (a *addresses) check(address string) error {
@@ -55,6 +56,8 @@ func (a *addresses) check(address string) error {
 		return invalidParameter("input.url")
 	}
 	switch {
+	case a.account.holds(u):
+		return a.account.check(address, u)
 	case isHTTP(u):
 		if !a.allows(u) {
 			return badRequest(textForeignOrigin)

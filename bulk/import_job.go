@@ -47,7 +47,7 @@ type importJob struct {
 
 // inputFile is what was learned about an input before anything was read.
 type inputFile struct {
-	source source // kept for HTTP inputs, which hold nothing open
+	source source // kept for remote inputs, which hold nothing open
 	bytes  int64  // stored; -1: not told
 	before int64  // stored bytes of the inputs before
 	etag   string
@@ -152,7 +152,7 @@ func (j *importJob) probeInput(ctx context.Context, i int) error {
 		return errors.Join(etagError(in.URL), src.Close())
 	}
 	j.inputs[i] = inputFile{bytes: src.bytes(), etag: src.etag()}
-	if _, remote := src.(*httpSource); remote {
+	if _, local := src.(*fileSource); !local {
 		j.inputs[i].source = src
 		return nil
 	}

@@ -29,6 +29,7 @@ type testSite struct {
 	workers int
 	rounds  int64
 	origins []string
+	azure   AzureOptions
 	freeMin int64 // bytes that must stay free; 0: no bound
 	// lineBytes: longer lines are refused, and chunks are half of it; 0: as usual.
 	lineBytes int
@@ -69,7 +70,7 @@ func (s *testSite) open() {
 
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
-		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Workers: s.workers, RoundBytes: s.rounds,
+		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds,
 		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond,
 	}
 }

@@ -98,6 +98,9 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if allowed.account, err = newAzureAccount(opts.Azure, opts.RetryWait); err != nil {
+		return nil, err
+	}
 	paths, err := fhir.NewPaths(index.PathRules())
 	if err != nil {
 		return nil, fmt.Errorf("cannot compile the paths of search terms: %w", err)
@@ -147,6 +150,7 @@ func (m *Manager) Close() error {
 	m.stop()
 	m.running.Wait()
 	m.client.client.HTTPClient.CloseIdleConnections()
+	m.addresses.account.closeIdle()
 	return nil
 }
 

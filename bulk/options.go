@@ -15,9 +15,10 @@ type Options struct {
 	Now               func() time.Time
 	NewID             func() uint64
 	Logger            *slog.Logger
-	ImportRoots       []string // absolute directories; file:// inputs only below them
-	ImportOrigins     []string // scheme://host[:port]; http(s):// inputs only from them
-	ExportDir         string   // "": exports/ in the data directory
+	ImportRoots       []string     // absolute directories; file:// inputs only below them
+	ImportOrigins     []string     // scheme://host[:port]; http(s):// inputs only from them
+	Azure             AzureOptions // blobs of this account
+	ExportDir         string       // "": exports/ in the data directory
 	InitialImportMode bool
 	Workers           int    // 0: runtime.GOMAXPROCS
 	InputFS           vfs.FS // file:// inputs are read from it; nil: vfs.OS()

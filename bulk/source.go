@@ -35,6 +35,9 @@ func (m *Manager) openSource(ctx context.Context, address string) (source, error
 	if err != nil {
 		return nil, invalidParameter("input.url")
 	}
+	if m.addresses.account.holds(u) {
+		return m.addresses.account.open(ctx, address)
+	}
 	if isHTTP(u) {
 		return m.client.open(ctx, address)
 	}

@@ -47,18 +47,8 @@ func newHTTPClient(allowed *addresses, wait time.Duration) *httpClient {
 	if wait == 0 {
 		wait = retryWait
 	}
-	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: headerTimeout}).DialContext,
-		TLSHandshakeTimeout:   headerTimeout,
-		ResponseHeaderTimeout: headerTimeout,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   probesMax,
-		DisableCompression:    true, // the bytes as stored, so that ranges mean what they say
-		ForceAttemptHTTP2:     true,
-	}
 	c := &httpClient{client: retryablehttp.NewClient(), allowed: allowed, wait: wait}
-	c.client.HTTPClient = &http.Client{Transport: transport, CheckRedirect: c.checkRedirect}
+	c.client.HTTPClient = &http.Client{Transport: newTransport(), CheckRedirect: c.checkRedirect}
 	c.client.Logger = nil
 	c.client.RetryMax = attemptsMax - 1
 	c.client.RetryWaitMin = wait
@@ -68,6 +58,20 @@ func newHTTPClient(allowed *addresses, wait time.Duration) *httpClient {
 	}
 	c.client.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c
+}
+
+// newTransport has a deadline for everything but bodies.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: headerTimeout}).DialContext,
+		TLSHandshakeTimeout:   headerTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		IdleConnTimeout:       90 * time.Second,
+		MaxIdleConnsPerHost:   probesMax,
+		DisableCompression:    true, // the bytes as stored, so that ranges mean what they say
+		ForceAttemptHTTP2:     true,
+	}
 }
 
 var errForeignRedirect = errors.New("the server redirects to an address that imports may not read")

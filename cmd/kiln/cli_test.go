@@ -42,7 +42,8 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 			}
 		}
 	}
-	f("serve", "data-dir", "listen", "import-root", "import-origin", "export-dir", "initial-import-mode", "base-url")
+	f("serve", "data-dir", "listen", "import-root", "import-origin", "azure-connection-string", "azure-account-url", "azure-account-key", "azure-sas",
+		"export-dir", "initial-import-mode", "base-url")
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "json")
 	f("export", "server", "out", "level", "type", "since", "type-filter", "json")

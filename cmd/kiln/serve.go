@@ -24,14 +24,18 @@ const shutdownWait = 20 * time.Second
 const failureLookInterval = time.Second
 
 type serveCmd struct {
-	DataDir           string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
-	Listen            string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
-	ImportRoot        []string `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
-	ImportOrigin      []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable."`
-	ExportDir         string   `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
-	InitialImportMode bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
-	BaseURL           string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
-	InsecureNoAuth    bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
+	DataDir               string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
+	Listen                string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
+	ImportRoot            []string `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
+	ImportOrigin          []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable."`
+	AzureConnectionString string   `placeholder:"TEXT" help:"Storage account whose blobs $$import may read, as the portal shows it. Better set by environment, where other users do not see it."`
+	AzureAccountURL       string   `name:"azure-account-url" placeholder:"URL" help:"https://ACCOUNT.blob.core.windows.net whose blobs $$import may read; without a key or SAS: by managed identity or another default credential."`
+	AzureAccountKey       string   `placeholder:"KEY" help:"Shared key of --azure-account-url."`
+	AzureSAS              string   `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
+	ExportDir             string   `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
+	InitialImportMode     bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
+	BaseURL               string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
+	InsecureNoAuth        bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 }
 
 // Run serves until the context ends.
@@ -41,8 +45,12 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, nil))
 	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{
-		ImportRoots:       c.ImportRoot,
-		ImportOrigins:     c.ImportOrigin,
+		ImportRoots:   c.ImportRoot,
+		ImportOrigins: c.ImportOrigin,
+		Azure: bulk.AzureOptions{
+			ConnectionString: c.AzureConnectionString, AccountURL: c.AzureAccountURL,
+			AccountKey: c.AzureAccountKey, SAS: c.AzureSAS,
+		},
 		ExportDir:         c.ExportDir,
 		InitialImportMode: c.InitialImportMode,
 	})
