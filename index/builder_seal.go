@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/internal/vfs"
 )
 
 // Seal writes key table, columns, terms and footer, fsyncs, renames and syncs
@@ -104,8 +106,7 @@ func (b *Builder) writeSections(ctx context.Context, f *footer, live []uint32, d
 }
 
 func (b *Builder) section(kind blockKind, payload []byte) (section, error) {
-	offset, length, err := b.out.block(kind, payload)
-	return section{offset: offset, bytes: int64(length)}, err
+	return b.out.section(kind, payload)
 }
 
 // writeKeys writes the key table, its index and the filter. The index has the
@@ -134,16 +135,21 @@ func (b *Builder) writeKeys(f *footer) error {
 		return err
 	}
 	f.keys, b.hashes = uint64(len(hashes)), hashes
-	payload := binary.AppendUvarint(nil, uint64(len(t.first)))
-	payload = append(payload, t.first...)
-	payload = binary.AppendUvarint(payload, uint64(len(t.last)))
-	payload = append(payload, t.last...)
 	var err error
-	if f.sections[sectionKeys], err = b.section(blockKeyIndex, t.index.append(payload, indexTable)); err != nil {
+	if f.sections[sectionKeys], err = b.section(blockKeyIndex, t.keyIndex()); err != nil {
 		return err
 	}
 	f.sections[sectionFilter], err = b.section(blockFilter, appendFilter(nil, &b.filters, hashes))
 	return err
+}
+
+// keyIndex is the payload of the key table's index.
+func (t *tableWriter) keyIndex() []byte {
+	payload := binary.AppendUvarint(nil, uint64(len(t.first)))
+	payload = append(payload, t.first...)
+	payload = binary.AppendUvarint(payload, uint64(len(t.last)))
+	payload = append(payload, t.last...)
+	return t.index.append(payload, indexTable)
 }
 
 // addVersions writes a key's versions, highest first.
@@ -209,26 +215,23 @@ func (b *Builder) appendColumns(columns *[columnCount][]int64, o uint32) {
 	}
 }
 
-func (b *Builder) writeFooter(f *footer) error {
-	if err := b.out.flush(); err != nil {
-		return err
-	}
-	f.meta.Bytes = b.out.offset() + footerBytes
-	unhashed := f.appendUnhashed(nil)
-	_, _ = b.out.hash.Write(unhashed)
-	f.meta.Hash = b.out.hash.Sum64()
-	b.out.buf = append(b.out.buf, f.appendRest(unhashed)...)
-	return b.out.flush()
-}
+func (b *Builder) writeFooter(f *footer) error { return b.out.footer(f) }
 
 // publish makes the file durable under its name.
-func (b *Builder) publish() error {
-	if err := b.file.Sync(); err != nil {
-		return err
+func (b *Builder) publish() (err error) {
+	b.name, err = publishFile(b.fs, b.file, b.dir, b.id)
+	return err
+}
+
+// publishFile makes a written run durable under its final name. name is what it
+// has afterwards, also when there was an error.
+func publishFile(fsys vfs.FS, file vfs.File, dir string, id RunID) (name string, err error) {
+	temp, final := tempPath(dir, id), runPath(dir, id)
+	if err := file.Sync(); err != nil {
+		return temp, err
 	}
-	if err := b.fs.Rename(b.name, runPath(b.dir, b.id)); err != nil {
-		return err
+	if err := fsys.Rename(temp, final); err != nil {
+		return temp, err
 	}
-	b.name = runPath(b.dir, b.id)
-	return b.fs.SyncDir(b.dir)
+	return final, fsys.SyncDir(dir)
 }

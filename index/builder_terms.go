@@ -37,12 +37,28 @@ func (w *termWriter) add(key []byte, ordinals []uint32) error {
 	return err
 }
 
+// addAll is add for more than postingInlineMax ordinals as a bitmap, which it may
+// change.
+func (w *termWriter) addAll(key []byte, ordinals *roaring.Bitmap) error {
+	if err := w.table.add(key); err != nil {
+		return err
+	}
+	place, err := w.place(ordinals)
+	w.table.block.buf = appendPlace(w.table.block.buf, place)
+	return err
+}
+
 func (w *termWriter) addBitmap(ordinals []uint32) (postingPlace, error) {
 	w.bitmap.Clear()
 	w.bitmap.AddMany(ordinals)
-	w.bitmap.RunOptimize()
-	place := postingPlace{count: uint64(len(ordinals)), block: uint64(w.index.count()), offset: uint64(w.postings.Len())}
-	n, err := w.bitmap.WriteTo(&w.postings)
+	return w.place(w.bitmap)
+}
+
+// place appends a bitmap to the open posting block.
+func (w *termWriter) place(bitmap *roaring.Bitmap) (postingPlace, error) {
+	bitmap.RunOptimize()
+	place := postingPlace{count: bitmap.GetCardinality(), block: uint64(w.index.count()), offset: uint64(w.postings.Len())}
+	n, err := bitmap.WriteTo(&w.postings)
 	if err != nil {
 		return place, err
 	}

@@ -16,9 +16,10 @@
 // File map: limits and names (limits.go, filenames.go); what callers speak in
 // (row.go, key.go, term.go, reference.go); the parts of the file, one each:
 // header.go, block.go, body_block.go, table_block.go, posting.go,
-// posting_block.go, column_block.go, block_index.go, filter.go, footer.go;
+// posting_block.go, column_block.go, block_index.go, filter.go, bloom_filter.go, footer.go;
 // writing (builder.go, builder_keys.go, builder_seal.go, builder_terms.go,
-// builder_memory.go, term_set.go, radix.go, file_writer.go, extractor.go); reading (run.go,
+// builder_memory.go, term_set.go, radix.go, file_writer.go, extractor.go); merging runs into one (merge.go,
+// merge_table.go, merge_columns.go); reading (run.go,
 // run_keys.go, run_rows.go, run_scan.go, run_terms.go, cache.go, codec.go);
 // checking and showing whole files (verify.go, dump.go).
 package index

@@ -48,6 +48,32 @@ func (w *fileWriter) block(kind blockKind, payload []byte) (offset int64, length
 	return w.end(start, kind, codecNone, len(payload))
 }
 
+// section is block for one of the footer's sections.
+func (w *fileWriter) section(kind blockKind, payload []byte) (section, error) {
+	offset, length, err := w.block(kind, payload)
+	return section{offset: offset, bytes: int64(length)}, err
+}
+
+// copied writes a block of another run as it was compressed there.
+func (w *fileWriter) copied(kind blockKind, b checkedBlock) (offset int64, length int, err error) {
+	start := w.begin()
+	w.buf = append(w.buf, b.payload...)
+	return w.end(start, kind, b.codec, b.rawBytes)
+}
+
+// footer ends the file: its length and hash go into f.
+func (w *fileWriter) footer(f *footer) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	f.meta.Bytes = w.offset() + footerBytes
+	unhashed := f.appendUnhashed(nil)
+	_, _ = w.hash.Write(unhashed)
+	f.meta.Hash = w.hash.Sum64()
+	w.buf = append(w.buf, f.appendRest(unhashed)...)
+	return w.flush()
+}
+
 // compressed writes one block with zstd, or plain when that is no smaller.
 func (w *fileWriter) compressed(kind blockKind, enc *zstd.Encoder, raw []byte) (offset int64, length int, err error) {
 	start := w.begin()

@@ -12,15 +12,19 @@ import (
 //	+---------+-----------+---------------+---------------+--------------
 //	| kind u8 | seed u64  | segment u32   | segments u32  | fingerprints
 //	+---------+-----------+---------------+---------------+--------------
-//	kind      0: no filter, nothing follows; 1: binary fuse, 8 bits
+//	| kind u8 | blocks of 32 bytes
+//	+---------+--------------------
+//	kind      0: no filter, nothing follows; 1: binary fuse, 8 bits; 2: Bloom, in blocks
 //	segment   length of a segment, a power of two
 //	segments  number of segments but two; (segments+2) × segment fingerprints
+//	blocks    bloom_filter.go
 //
 // Little endian. A binary fuse filter takes 9 bits a key and answers wrongly
 // yes for one key in 256.
 const (
 	filterNone  = 0
 	filterFuse8 = 1
+	filterBloom = 2
 
 	filterHeadBytes  = 17
 	filterSegmentMax = 1 << 18
@@ -28,7 +32,8 @@ const (
 
 // filter tells which keys are surely absent; nil knows nothing.
 type filter struct {
-	fuse xorfilter.BinaryFuse8
+	fuse  xorfilter.BinaryFuse8
+	bloom bloomFilter // not empty: it is what counts
 }
 
 // appendFilter appends the payload for the distinct hashes, which it reorders,
@@ -57,6 +62,9 @@ func parseFilter(payload []byte) (f *filter, ok bool) {
 	case filterNone:
 		return nil, !r.bad && len(r.b) == 0
 	case filterFuse8:
+	case filterBloom:
+		f = &filter{bloom: bloomFilter(r.b)}
+		return f, !r.bad && f.bloom.valid()
 	default:
 		return nil, false
 	}
@@ -76,5 +84,11 @@ func parseFilter(payload []byte) (f *filter, ok bool) {
 }
 
 func (f *filter) mayContain(hash uint64) bool {
-	return f == nil || f.fuse.Contains(hash)
+	switch {
+	case f == nil:
+		return true
+	case len(f.bloom) > 0:
+		return f.bloom.contains(hash)
+	}
+	return f.fuse.Contains(hash)
 }

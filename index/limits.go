@@ -48,6 +48,24 @@ const (
 	// keeps ordinals, block counts and arena offsets inside 32 bits.
 	RowsMax = 1 << 30
 
+	// MergeRowsMax is how many rows a merge should make at most: 16 such runs
+	// hold 1e9 rows, whose filters a lookup asks in about a microsecond, and
+	// what an open run keeps in memory (filter, indexes, dropped rows) stays
+	// about 200 MB.
+	MergeRowsMax = 64 << 20
+
+	// mergeFuseKeysMax: above so many keys a merge makes a Bloom filter, which
+	// is built in its own memory; a binary fuse filter takes 40 bytes a key
+	// while it is built, 80 MB here.
+	mergeFuseKeysMax = 2 << 20
+
+	// mergeStepBytes lie between two calls of MergeOptions.Pace: a few
+	// milliseconds of work.
+	mergeStepBytes = 1 << 20
+
+	// mergeSyncBytes lie between two syncs of the file that a merge writes.
+	mergeSyncBytes = 16 << 20
+
 	// arenaBytesMax bounds each arena of a Builder, whose offsets are uint32.
 	arenaBytesMax = 2 << 30
 

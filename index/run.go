@@ -181,7 +181,7 @@ func (r *Run) MemoryBytes() int64 {
 		total += x.memoryBytes()
 	}
 	if r.filter != nil {
-		total += int64(len(r.filter.fuse.Fingerprints))
+		total += int64(len(r.filter.fuse.Fingerprints) + len(r.filter.bloom))
 	}
 	return total + int64(r.live.GetSizeInBytes())
 }
