@@ -20,7 +20,7 @@
 //
 // Files: server.go (configuration, life), limits.go, body_budget.go, route.go (addresses),
 // interactions.go (the table), exchange.go (one request and its answer),
-// headers.go, query.go, errors.go, outcome.go, read.go, write.go, history.go,
+// headers.go, query.go, errors.go, outcome.go, read.go, write.go, patch.go, history.go,
 // paging_token.go, import.go, export.go, download.go, capability.go, health.go,
 // metrics.go, compress.go.
 package httpapi

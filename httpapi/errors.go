@@ -10,6 +10,7 @@ import (
 	"kiln/bulk"
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/fhir/patch"
 	"kiln/internal/vfs"
 )
 
@@ -50,6 +51,9 @@ var errorRows = [...]errorRow{
 	{engine.ErrClosed, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping."},
 	{context.DeadlineExceeded, fasthttp.StatusServiceUnavailable, codeTimeout, "The request took too long. A write may have been kept nevertheless."},
 	{context.Canceled, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping. A write may have been kept nevertheless."},
+	{patch.ErrMalformed, fasthttp.StatusBadRequest, codeInvalid, ""},
+	{patch.ErrNotApplicable, fasthttp.StatusUnprocessableEntity, codeProcessing, ""},
+	{patch.ErrTooLarge, fasthttp.StatusRequestEntityTooLarge, codeTooLong, ""},
 	{fhir.ErrSyntax, fasthttp.StatusBadRequest, codeStructure, ""},
 	{fhir.ErrDuplicateKey, fasthttp.StatusBadRequest, codeStructure, ""},
 	{fhir.ErrTooDeep, fasthttp.StatusBadRequest, codeStructure, ""},
@@ -67,18 +71,31 @@ func asProblem(err error) (p problem, known bool) {
 	if errors.As(err, &refused) {
 		return problem{refused.Status, refused.Code, refused.Text}, true
 	}
+	var patched *patch.Error
+	if errors.As(err, &patched) {
+		row := rowOf(patched.Kind)
+		return problem{row.status, row.code, patched.Text}, true
+	}
 	var damage *vfs.CorruptError
 	if errors.As(err, &damage) {
 		return problem{fasthttp.StatusInternalServerError, codeException, "The stored data needed for this answer is damaged; the server's log says where. Run kiln fsck."}, false
 	}
-	for _, row := range errorRows {
-		if errors.Is(err, row.is) {
-			text := row.text
-			if text == "" {
-				text = "The request body is refused: " + err.Error() + "."
-			}
-			return problem{row.status, row.code, text}, true
+	if row := rowOf(err); row != nil {
+		text := row.text
+		if text == "" {
+			text = "The request body is refused: " + err.Error() + "."
 		}
+		return problem{row.status, row.code, text}, true
 	}
 	return problem{fasthttp.StatusInternalServerError, codeException, "The server failed on this request; its log says more."}, false
+}
+
+// rowOf is the first row that matches; nil: none.
+func rowOf(err error) *errorRow {
+	for i := range errorRows {
+		if errors.Is(err, errorRows[i].is) {
+			return &errorRows[i]
+		}
+	}
+	return nil
 }

@@ -27,6 +27,19 @@ type exchange struct {
 	pretty bool
 	id     string // X-Request-Id, made when first needed
 	base   string // FHIR base as the client sees it, made when first needed
+	// scanner is taken when first needed and given back by release.
+	scanner *fhir.Scanner
+	// computed: the change's precondition is the version it was made from, and
+	// the client asked for none.
+	computed bool
+}
+
+// release gives back what the exchange took.
+func (x *exchange) release() {
+	if x.scanner != nil {
+		x.server.scanners.Put(x.scanner)
+		x.scanner = nil
+	}
 }
 
 // serve checks what holds for every interaction, and runs the one asked for.

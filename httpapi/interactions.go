@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"kiln/engine"
 )
 
 // method is an HTTP method that some address knows.
@@ -46,6 +48,9 @@ type interaction struct {
 	method method // HEAD follows GET when safe is set
 	name   string // in metrics and logs
 	run    func(*exchange) error
+	// prepare makes the change of a write; what it holds lasts as long as the
+	// exchange and the request.
+	prepare func(*exchange) (engine.Change, error)
 	// safe: GET reads only, so HEAD is served too.
 	safe bool
 	// json: the answer is FHIR JSON, so Accept and _format must allow it.
@@ -81,9 +86,10 @@ func interactions() []interaction {
 
 		{place: placeInstance, method: get, name: "read", run: (*exchange).read, safe: true, json: true, level: levelType, code: "read"},
 		{place: placeVersion, method: get, name: "vread", run: (*exchange).vread, safe: true, json: true, level: levelType, code: "vread"},
-		{place: placeType, method: post, name: "create", run: (*exchange).create, json: true, level: levelType, code: "create"},
-		{place: placeInstance, method: put, name: "update", run: (*exchange).update, json: true, level: levelType, code: "update"},
-		{place: placeInstance, method: del, name: "delete", run: (*exchange).delete, level: levelType, code: "delete"},
+		{place: placeType, method: post, name: "create", run: (*exchange).write, prepare: (*exchange).create, json: true, level: levelType, code: "create"},
+		{place: placeInstance, method: put, name: "update", run: (*exchange).write, prepare: (*exchange).update, json: true, level: levelType, code: "update"},
+		{place: placeInstance, method: del, name: "delete", run: (*exchange).write, prepare: (*exchange).delete, level: levelType, code: "delete"},
+		{place: placeInstance, method: methodPatch, name: "patch", run: (*exchange).write, prepare: (*exchange).patch, json: true, level: levelType, code: "patch"},
 
 		{place: placeImport, method: post, name: "import", run: (*exchange).importStart, level: levelSystem, code: "import", operation: definitionImport},
 		{place: placeImportJob, method: get, name: "import-status", run: (*exchange).importStatus, safe: true, params: []string{"_details"}},
@@ -100,7 +106,6 @@ func interactions() []interaction {
 		later(placeTypeSearch, post, "search-type", "Searching"),
 		later(placeCompartment, get, "search-compartment", "Searching a compartment"),
 		later(placeBase, post, "batch", "A batch or transaction Bundle"),
-		later(placeInstance, methodPatch, "patch", "PATCH"),
 		later(placeType, put, "conditional-update", "Conditional update"),
 		later(placeType, methodPatch, "conditional-patch", "Conditional PATCH"),
 		later(placeType, del, "conditional-delete", "Conditional delete"),

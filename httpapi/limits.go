@@ -46,6 +46,11 @@ const (
 	// disk, a history that reads many blocks.
 	operationTimeout = time.Minute
 
+	// computedAttemptsMax bounds how often a patch is computed anew because the
+	// resource changed meanwhile; each attempt that loses means that another
+	// write succeeded.
+	computedAttemptsMax = 20
+
 	// drainBytesMax and drainTime bound what is read of a request that is too
 	// large or not HTTP, so that the client can finish sending and see the refusal; it is
 	// taken to have finished when nothing came for drainIdleTime.

@@ -54,8 +54,7 @@ func (x *exchange) vread() error {
 // version answers with a version that was found: 200, 304, or 410.
 func (x *exchange) version(v *engine.Version) error {
 	if v.Deleted {
-		x.versionHeaders(v.VersionID, v.LastUpdated)
-		return &problem{fasthttp.StatusGone, codeDeleted, fmt.Sprintf("Resource type '%s' with id '%s' is deleted.", x.addr.typeName, x.addr.id)}
+		return x.gone(v)
 	}
 	if x.isNotModified(v) {
 		x.versionHeaders(v.VersionID, v.LastUpdated)
@@ -64,6 +63,12 @@ func (x *exchange) version(v *engine.Version) error {
 	}
 	x.resource(fasthttp.StatusOK, v)
 	return nil
+}
+
+// gone is the answer for a deleted version.
+func (x *exchange) gone(v *engine.Version) error {
+	x.versionHeaders(v.VersionID, v.LastUpdated)
+	return &problem{fasthttp.StatusGone, codeDeleted, fmt.Sprintf("Resource type '%s' with id '%s' is deleted.", x.addr.typeName, x.addr.id)}
 }
 
 // isNotModified evaluates If-None-Match or, without one, If-Modified-Since

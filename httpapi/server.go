@@ -158,6 +158,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if err := x.serve(); err != nil {
 		x.fail(err)
 	}
+	x.release()
 	x.compress()
 }
 

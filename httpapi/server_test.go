@@ -187,7 +187,7 @@ func TestRefusalsAreOperationOutcomes(t *testing.T) {
 	f("POST", "/fhir/Patient/_search", "", 501, "not-supported", "Searching")
 	f("GET", "/fhir/Patient/1/Observation", "", 501, "not-supported", "compartment")
 	f("POST", "/fhir", "{}", 501, "not-supported", "Bundle", typeHeader)
-	f("PATCH", "/fhir/Patient/1", "[]", 501, "not-supported", "PATCH")
+	f("PATCH", "/fhir/Patient/1", "[]", 415, "not-supported", "application/json-patch+json, application/merge-patch+json, application/fhir+json")
 	f("PUT", "/fhir/Patient?identifier=1", "{}", 501, "not-supported", "Conditional update", typeHeader)
 	f("DELETE", "/fhir/Patient?identifier=1", "", 501, "not-supported", "Conditional delete")
 	f("GET", "/fhir/$nonsense", "", 404, "not-supported", "'$nonsense'")
@@ -342,7 +342,7 @@ func TestMetadataSaysWhatTheTableServes(t *testing.T) {
 	for _, i := range c.Rest[0].Resource[0].Interaction {
 		codes += " " + i.Code
 	}
-	if codes != " history-type history-instance read vread create update delete" {
+	if codes != " history-type history-instance read vread create update delete patch" {
 		t.Errorf("types have%s", codes)
 	}
 	if len(c.Rest[0].Interaction) != 1 || len(c.Rest[0].Operation) != 2 {

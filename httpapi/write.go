@@ -12,79 +12,103 @@ import (
 	"kiln/fhir"
 )
 
-// create answers POST {type}: the server gives the id.
-func (x *exchange) create() error {
+// write answers an interaction that makes a version. A change that was computed
+// from a version is made again when somebody else was faster.
+func (x *exchange) write() error {
+	prepare := x.server.table.rows[x.row].prepare
+	for attempt := 1; ; attempt++ {
+		change, err := prepare(x)
+		if err != nil {
+			return err
+		}
+		done, err := x.commit(&change)
+		var conflict *engine.ConflictError
+		switch {
+		case errors.As(err, &conflict) && x.computed && attempt < computedAttemptsMax:
+			continue
+		case errors.As(err, &conflict):
+			return x.refused(&change, conflict)
+		case err != nil:
+			return err
+		}
+		x.answerWrite(&change, &done)
+		return nil
+	}
+}
+
+// create prepares POST {type}: the server gives the id.
+func (x *exchange) create() (engine.Change, error) {
 	if err := x.checkWrite(); err != nil {
-		return err
+		return engine.Change{}, err
 	}
 	for _, name := range [...]string{"If-Match", "If-None-Match"} {
 		if len(x.ctx.Request.Header.Peek(name)) > 0 {
-			return notSupported(fasthttp.StatusBadRequest, "The header %s is not supported on create.", name)
+			return engine.Change{}, notSupported(fasthttp.StatusBadRequest, "The header %s is not supported on create.", name)
 		}
 	}
-	return x.withBody(func(r *fhir.Resource) error {
-		id := []byte(x.server.opts.NewID())
-		body, idAt, splice := fhir.AppendBodyWithID(nil, r, id)
-		x.addr.id = id
-		return x.put(engine.Change{
-			Type: x.addr.typ, ID: id, IDAt: idAt, Body: body, Splice: splice,
-			If: engine.Precondition{Absent: true},
-		})
-	})
+	r, err := x.scanned(x.ctx.PostBody())
+	if err != nil {
+		return engine.Change{}, err
+	}
+	if len(x.addr.id) == 0 {
+		x.addr.id = []byte(x.server.opts.NewID())
+	}
+	body, idAt, splice := fhir.AppendBodyWithID(nil, r, x.addr.id)
+	return engine.Change{
+		Type: x.addr.typ, ID: x.addr.id, IDAt: idAt, Body: body, Splice: splice,
+		If: engine.Precondition{Absent: true},
+	}, nil
 }
 
-// update answers PUT {type}/{id}, which creates what is not there.
-func (x *exchange) update() error {
+// update prepares PUT {type}/{id}, which creates what is not there.
+func (x *exchange) update() (engine.Change, error) {
 	if err := x.checkWrite(); err != nil {
-		return err
+		return engine.Change{}, err
 	}
 	if !fhir.ValidID(x.addr.id) {
-		return invalidID(x.addr.id)
+		return engine.Change{}, invalidID(x.addr.id)
 	}
 	condition, err := x.precondition()
 	if err != nil {
-		return err
+		return engine.Change{}, err
 	}
-	return x.withBody(func(r *fhir.Resource) error {
-		switch {
-		case len(r.ID) == 0:
-			return badRequest("The resource has no id; it must be the id of the address, '%s'.", x.addr.id)
-		case string(r.ID) != string(x.addr.id):
-			return badRequest("The resource's id '%s' is not the id of the address, '%s'.", r.ID, x.addr.id)
-		}
-		return x.put(engine.Change{
-			Type: x.addr.typ, ID: x.addr.id, IDAt: r.IDAt, Body: r.Body, Splice: r.Splice, If: condition,
-		})
-	})
+	r, err := x.scanned(x.ctx.PostBody())
+	if err != nil {
+		return engine.Change{}, err
+	}
+	switch {
+	case len(r.ID) == 0:
+		return engine.Change{}, badRequest("The resource has no id; it must be the id of the address, '%s'.", x.addr.id)
+	case string(r.ID) != string(x.addr.id):
+		return engine.Change{}, badRequest("The resource's id '%s' is not the id of the address, '%s'.", r.ID, x.addr.id)
+	}
+	return engine.Change{
+		Type: x.addr.typ, ID: x.addr.id, IDAt: r.IDAt, Body: r.Body, Splice: r.Splice, If: condition,
+	}, nil
 }
 
-// delete answers DELETE {type}/{id}. Deleting what is not there is no error.
-func (x *exchange) delete() error {
+// delete prepares DELETE {type}/{id}. Deleting what is not there is no error.
+func (x *exchange) delete() (engine.Change, error) {
 	if !fhir.ValidID(x.addr.id) {
-		return invalidID(x.addr.id)
+		return engine.Change{}, invalidID(x.addr.id)
 	}
 	condition, err := x.precondition()
 	if err != nil {
-		return err
+		return engine.Change{}, err
 	}
 	if condition.Absent {
-		return notSupported(fasthttp.StatusBadRequest, "The header If-None-Match is not supported on delete.")
+		return engine.Change{}, notSupported(fasthttp.StatusBadRequest, "The header If-None-Match is not supported on delete.")
 	}
-	done, err := x.commit(engine.Change{Type: x.addr.typ, ID: x.addr.id, Delete: true, If: condition})
-	if err != nil {
-		return err
+	if err := x.checkReturn(); err != nil {
+		return engine.Change{}, err
 	}
-	if done.VersionID != 0 {
-		x.ctx.Response.Header.SetBytesV("ETag", appendETag(nil, done.VersionID))
-	}
-	x.empty(fasthttp.StatusNoContent)
-	return nil
+	return engine.Change{Type: x.addr.typ, ID: x.addr.id, Delete: true, If: condition}, nil
 }
 
 // checkWrite checks the headers of create and update.
 func (x *exchange) checkWrite() error {
-	if x.prefer.badReturn != "" {
-		return badRequest("The value '%s' of the preference 'return' is not supported.", x.prefer.badReturn)
+	if err := x.checkReturn(); err != nil {
+		return err
 	}
 	if len(x.ctx.Request.Header.Peek("If-None-Exist")) > 0 {
 		return notSupported(fasthttp.StatusNotImplemented, "Conditional create is not supported by this server.")
@@ -95,6 +119,13 @@ func (x *exchange) checkWrite() error {
 	contentType := x.ctx.Request.Header.ContentType()
 	if !parseMediaType(contentType).isJSON() {
 		return notSupported(fasthttp.StatusUnsupportedMediaType, "The Content-Type '%s' is not supported; use %s.", contentType, contentTypeFHIR)
+	}
+	return nil
+}
+
+func (x *exchange) checkReturn() error {
+	if x.prefer.badReturn != "" {
+		return badRequest("The value '%s' of the preference 'return' is not supported.", x.prefer.badReturn)
 	}
 	return nil
 }
@@ -128,65 +159,93 @@ func (x *exchange) precondition() (engine.Precondition, error) {
 	return p, nil
 }
 
-// withBody scans the request body, checks that it is a resource of the
-// address's type, and hands it to fn. The resource holds until fn returns.
-func (x *exchange) withBody(fn func(*fhir.Resource) error) error {
-	body := x.ctx.PostBody()
+// scanned scans a resource for the address and checks that it may be stored. The
+// result holds until the next call and the end of the exchange.
+func (x *exchange) scanned(body []byte) (*fhir.Resource, error) {
 	if len(body) == 0 {
-		return badRequest("The request has no body.")
+		return nil, badRequest("The request has no body.")
 	}
-	scanner := x.server.scanners.Get().(*fhir.Scanner)
-	defer x.server.scanners.Put(scanner)
-	r, err := scanner.Scan(body, nil)
+	if x.scanner == nil {
+		x.scanner = x.server.scanners.Get().(*fhir.Scanner)
+	}
+	r, err := x.scanner.Scan(body, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	switch {
 	case r.Type == 0:
-		return notSupported(fasthttp.StatusBadRequest, "Resource type '%s' is not supported.", r.TypeName)
+		return nil, &wrongTypeError{notSupported(fasthttp.StatusBadRequest, "Resource type '%s' is not supported.", r.TypeName)}
 	case r.Type != x.addr.typ:
-		return badRequest("The body is a resource of type '%s', and the address is for type '%s'.", r.TypeName, x.addr.typeName)
+		return nil, &wrongTypeError{badRequest("The body is a resource of type '%s', and the address is for type '%s'.", r.TypeName, x.addr.typeName)}
 	case r.Deleted:
 		// The mark would not be kept, so it must not be accepted.
-		return badRequest("The extension %s is for $import only.", fhir.DeletedStateURL)
+		return nil, badRequest("The extension %s is for $import only.", fhir.DeletedStateURL)
 	}
-	return fn(r)
+	return r, nil
 }
 
-// put commits a create or update and answers.
-func (x *exchange) put(change engine.Change) error {
-	done, err := x.commit(change)
-	if err != nil {
-		return err
+// wrongTypeError is a resource that is not of the address's type.
+type wrongTypeError struct{ error }
+
+func (e *wrongTypeError) Unwrap() error { return e.error }
+
+// answerWrite answers a change that was committed.
+func (x *exchange) answerWrite(change *engine.Change, done *engine.Committed) {
+	if x.prefer.returns != returnDefault {
+		x.ctx.Response.Header.Set("Preference-Applied", "return="+returnNames[x.prefer.returns])
+	}
+	if change.Delete {
+		x.answerDelete(done)
+		return
 	}
 	status := fasthttp.StatusOK
 	if done.Created {
 		status = fasthttp.StatusCreated
-		location := fmt.Sprintf("%s/%s/%s/_history/%d", x.baseURL(), x.addr.typeName, change.ID, done.VersionID)
-		x.ctx.Response.Header.Set("Location", location)
-	}
-	v := engine.Version{
-		Type: change.Type, ID: change.ID, VersionID: done.VersionID, LastUpdated: done.LastUpdated,
-		LSN: done.LSN, Body: change.Body, Splice: change.Splice,
-	}
-	if x.prefer.returns != returnDefault {
-		x.ctx.Response.Header.Set("Preference-Applied", "return="+returnNames[x.prefer.returns])
+		x.ctx.Response.Header.Set("Location", x.versionURL(change, done))
 	}
 	switch x.prefer.returns {
 	case returnMinimal:
-		x.versionHeaders(v.VersionID, v.LastUpdated)
+		x.versionHeaders(done.VersionID, done.LastUpdated)
 		x.empty(status)
 	case returnOutcome:
-		x.versionHeaders(v.VersionID, v.LastUpdated)
-		x.outcome(status, issue{"information", codeInformational, written(&done)})
+		x.versionHeaders(done.VersionID, done.LastUpdated)
+		x.outcome(status, issue{"information", codeInformational, written(change, done)})
 	default:
-		x.resource(status, &v)
+		x.resource(status, versionOf(change, done))
 	}
-	return nil
 }
 
-func written(done *engine.Committed) string {
+func (x *exchange) answerDelete(done *engine.Committed) {
+	if done.VersionID != 0 {
+		x.ctx.Response.Header.SetBytesV("ETag", appendETag(nil, done.VersionID))
+	}
+	if x.prefer.returns != returnOutcome {
+		x.ctx.Response.Header.Del("Preference-Applied")
+		x.empty(fasthttp.StatusNoContent)
+		return
+	}
+	x.outcome(fasthttp.StatusOK, issue{"information", codeInformational, written(&engine.Change{Delete: true}, done)})
+}
+
+// versionURL is the address of the version that a change made.
+func (x *exchange) versionURL(change *engine.Change, done *engine.Committed) string {
+	return fmt.Sprintf("%s/%s/%s/_history/%d", x.baseURL(), change.Type, change.ID, done.VersionID)
+}
+
+// versionOf is the version that a change made.
+func versionOf(change *engine.Change, done *engine.Committed) *engine.Version {
+	return &engine.Version{
+		Type: change.Type, ID: change.ID, VersionID: done.VersionID, LastUpdated: done.LastUpdated,
+		LSN: done.LSN, Body: change.Body, Splice: change.Splice,
+	}
+}
+
+func written(change *engine.Change, done *engine.Committed) string {
 	switch {
+	case change.Delete && done.Unchanged:
+		return "There was nothing to delete."
+	case change.Delete:
+		return "The resource was deleted as version " + strconv.FormatInt(done.VersionID, 10) + "."
 	case done.Unchanged:
 		return "The content is the same as before; no new version was made."
 	case done.Created:
@@ -196,33 +255,37 @@ func written(done *engine.Committed) string {
 	}
 }
 
-// commit writes one change and words a failed precondition.
-func (x *exchange) commit(change engine.Change) (engine.Committed, error) {
+// commit writes one change.
+func (x *exchange) commit(change *engine.Change) (engine.Committed, error) {
 	ctx, cancel := x.workContext()
 	defer cancel()
-	done, err := x.server.opts.Store.Commit(ctx, []engine.Change{change})
-	var conflict *engine.ConflictError
-	switch {
-	case errors.As(err, &conflict):
-		return engine.Committed{}, x.refused(change.If, conflict)
-	case err != nil:
+	done, err := x.server.opts.Store.Commit(ctx, []engine.Change{*change})
+	if err != nil {
 		return engine.Committed{}, err
 	}
 	return done[0], nil
 }
 
-func (x *exchange) refused(condition engine.Precondition, conflict *engine.ConflictError) error {
-	switch {
+// refused words a precondition that does not hold.
+func (x *exchange) refused(change *engine.Change, conflict *engine.ConflictError) error {
+	switch condition := change.If; {
+	case x.computed:
+		return &problem{fasthttp.StatusConflict, codeConflict, fmt.Sprintf("The resource was changed by others in each of %d attempts; try again, or use If-Match.", computedAttemptsMax)}
 	case condition.HasVersion && conflict.CurrentVersion == 0:
 		return x.missing()
 	case condition.HasVersion:
-		tag := bytes.TrimSpace(x.ctx.Request.Header.Peek("If-Match")) // W/"version"
-		return &problem{fasthttp.StatusPreconditionFailed, codeConflict, fmt.Sprintf("The supplied version '%s' did not match.", tag[3:len(tag)-1])}
+		return x.mismatch()
 	case condition.Present:
 		return &problem{fasthttp.StatusPreconditionFailed, codeConflict, "The resource does not exist."}
 	default:
 		return &problem{fasthttp.StatusPreconditionFailed, codeConflict, "The resource exists already."}
 	}
+}
+
+// mismatch is the answer to an If-Match that names another version.
+func (x *exchange) mismatch() error {
+	tag := bytes.TrimSpace(x.ctx.Request.Header.Peek("If-Match")) // W/"version"
+	return &problem{fasthttp.StatusPreconditionFailed, codeConflict, fmt.Sprintf("The supplied version '%s' did not match.", tag[3:len(tag)-1])}
 }
 
 func invalidID(id []byte) error {
