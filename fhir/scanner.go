@@ -232,7 +232,7 @@ func (s *Scanner) key(i int) ([]byte, int) {
 // nothing was escaped, s.text otherwise. end is just past the quote, or -1.
 func (s *Scanner) string(i int) (text []byte, end int) {
 	start := i + 1
-	end = plainEnd(s.src, start)
+	end = PlainEnd(s.src, start)
 	if end < len(s.src) && s.src[end] == '"' {
 		return s.src[start:end:end], end + 1
 	}
@@ -242,7 +242,7 @@ func (s *Scanner) string(i int) (text []byte, end int) {
 	}
 	text = s.src[start : end-1 : end-1]
 	if s.escaped {
-		s.text = appendUnescaped(s.text[:0], text)
+		s.text = AppendUnescaped(s.text[:0], text)
 		text = s.text
 	}
 	return text, end

@@ -16,14 +16,14 @@ const (
 	bytesPerWord = 8
 )
 
-// plainEnd returns the offset of the first byte at or after i that is not plain
+// PlainEnd returns the offset of the first byte at or after i that is not plain
 // text of a string: a quote, a backslash, a control character or a byte of a
 // character outside ASCII; len(src) when there is none.
 //
 // Eight bytes are looked at together. A subtraction sets the high bit of a byte
 // that was zero (or below a blank); borrows spoil only the bytes after a true
 // hit, and only the first hit is used.
-func plainEnd(src []byte, i int) int {
+func PlainEnd(src []byte, i int) int {
 	for i+bytesPerWord <= len(src) {
 		word := binary.LittleEndian.Uint64(src[i:])
 		hits := (word | (word ^ eachQuote - eachByte) | (word ^ eachEscape - eachByte) | (word - eachBlank)) & eachHighBit
@@ -59,7 +59,7 @@ func (s *Scanner) stringTail(i int) int {
 			}
 			i += n
 		default:
-			i = plainEnd(src, i)
+			i = PlainEnd(src, i)
 		}
 	}
 	return s.failEnd()
@@ -110,8 +110,8 @@ func hexUnit(src []byte, i int) (unit rune, ok bool) {
 	return unit, true
 }
 
-// appendUnescaped appends the characters that a checked string's text stands for.
-func appendUnescaped(dst, text []byte) []byte {
+// AppendUnescaped appends the characters that a checked string's text stands for.
+func AppendUnescaped(dst, text []byte) []byte {
 	for i := 0; i < len(text); {
 		if text[i] != '\\' {
 			start := i

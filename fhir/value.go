@@ -25,5 +25,5 @@ func Minify(src []byte) ([]byte, error) {
 // AppendText appends the characters that a JSON string stands for. quoted is a
 // string of a text that was checked, with its quotes.
 func AppendText(dst, quoted []byte) []byte {
-	return appendUnescaped(dst, quoted[1:len(quoted)-1])
+	return AppendUnescaped(dst, quoted[1:len(quoted)-1])
 }

@@ -157,7 +157,7 @@ value:
 	}
 	c = src[i]
 	if c == '"' {
-		if i = plainEnd(src, i+1); i < len(src) && src[i] == '"' {
+		if i = PlainEnd(src, i+1); i < len(src) && src[i] == '"' {
 			i++
 		} else if i = s.stringTail(i); i < 0 {
 			return -1
@@ -225,7 +225,7 @@ func (s *Scanner) skipKey(i int) int {
 	src := s.src
 	if i < len(src) && src[i] == '"' {
 		start := i + 1
-		end := plainEnd(src, start)
+		end := PlainEnd(src, start)
 		if end+1 < len(src) && src[end] == '"' && src[end+1] == ':' {
 			i = end + 2
 			if i < len(src) && src[i] <= ' ' {

@@ -30,11 +30,14 @@ var layers = map[string][]string{
 	"fhir/search":   {"fhir"},
 	"index":         {"fhir/search", "fhir", "internal/vfs"},
 	"engine":        {"index", "wal", "fhir", "internal/vfs"},
-	"bulk":          {"engine", "index", "fhir", "internal/vfs"},
-	"httpapi":       {"bulk", "engine", "fhir", "fhir/patch", "internal/vfs"},
+	"bulk":          {"engine", "index", "fhir/structure", "fhir", "internal/vfs"},
+	"httpapi":       {"bulk", "engine", "fhir/structure", "fhir", "fhir/patch", "internal/vfs"},
 	"bench/synth":   {},
 	"bench":         {"bench/synth", "httpapi", "bulk", "engine", "fhir", "internal/vfs"},
 	"cmd/kiln":      {"bench/synth", "httpapi", "bulk", "engine", "wal", "index", "fhir", "internal/vfs"},
+
+	"fhir/structure":          {"fhir"},
+	"fhir/structure/generate": {"fhir"},
 }
 
 // bannedImports names the replacement for each.
@@ -63,6 +66,8 @@ var bannedIn = map[string]map[string]string{
 	"fhir/search": {"os": "nothing: the tables are embedded", "encoding/json": "package fhir", "reflect": "plain code"},
 	"bulk":        {"os": "internal/vfs", "reflect": "plain code"},
 	"httpapi":     {"os": "internal/vfs", "net/http": "github.com/valyala/fasthttp", "reflect": "plain code"},
+
+	"fhir/structure": {"os": "nothing: the checker sees bytes only", "encoding/json": "the bytes", "reflect": "plain code"},
 }
 
 // bannedCalls are package.Function calls banned in the product code of some packages.
@@ -72,6 +77,8 @@ var bannedCalls = map[string]map[string]string{
 	"index":  {"time.Now": "the caller's clock", "time.Since": "the caller's clock", "strconv.ParseFloat": "the number's text"},
 	"fhir":   {"time.Now": "the caller's clock", "time.Since": "the caller's clock", "strconv.ParseFloat": "the number's text"},
 	"bulk":   {"time.Now": "Options.Now", "time.Since": "Options.Now", "time.Until": "Options.Now", "strconv.ParseFloat": "the number's text"},
+
+	"fhir/structure": {"time.Now": "the caller's clock", "time.Since": "the caller's clock", "strconv.ParseFloat": "the number's text"},
 }
 
 // bannedNames are file and package names that say nothing.
