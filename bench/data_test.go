@@ -75,6 +75,38 @@ func TestUnpackedSetIsTheSame(t *testing.T) {
 	}
 }
 
+func TestCopyHasTheSameLinesUnderOtherIDs(t *testing.T) {
+	set, err := openDataSet(writeMixedSet(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	paths, err := set.copies(2, dir)
+	if err != nil || len(paths) != 2 {
+		t.Fatalf("copies: %q, %v", paths, err)
+	}
+	copies, err := openDataSet(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const idBytes = len("00000000-0000-4000-8000-000000000000") - len("a")
+	if copies.resources != 2*set.resources || copies.bytes != 2*(set.bytes+set.resources*int64(idBytes)) {
+		t.Errorf("%d lines of %d bytes from %d of %d", copies.resources, copies.bytes, set.resources, set.bytes)
+	}
+	drawn, err := copies.sample(10, 1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]int{}
+	for _, s := range drawn {
+		ids[s.path]++
+	}
+	// The set has one id, four times.
+	if len(ids) != 2 || ids["Patient/a"] != 0 {
+		t.Errorf("ids of two copies: %v", ids)
+	}
+}
+
 func TestDirectoryWithoutDataIsRefused(t *testing.T) {
 	if _, err := openDataSet(t.TempDir()); err == nil {
 		t.Error("no error for an empty directory")

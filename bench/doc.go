@@ -20,6 +20,8 @@
 //	read.go      bench read
 //	write.go     bench write
 //	history.go   bench history
+//	mixed.go     bench mixed: clients without and beside an import
+//	copies.go    a data set once more, under other ids
 //	load.go      the load generator: clients, latencies
 //	sample.go    draws resources of the data set
 //	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster

@@ -24,8 +24,8 @@ type loadSettings struct {
 type client struct {
 	next func(r *rand.Rand, request *fasthttp.Request)
 	want []int
-	// answered, when set, is called with every right answer.
-	answered func(response *fasthttp.Response)
+	// answered, when set, is called with every right answer and how long it took.
+	answered func(response *fasthttp.Response, took time.Duration)
 }
 
 // loadResult is what all clients saw together.
@@ -86,13 +86,13 @@ func (c client) run(ctx context.Context, door *fasthttp.HostClient, end time.Tim
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
-	for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
+	for now := time.Now(); now.Before(end) && ctx.Err() == nil; now = time.Now() {
 		request.Reset()
 		response.Reset()
 		c.next(r, request)
+		sent := time.Now()
 		err := door.DoTimeout(request, response, requestTimeout)
-		took := time.Since(now)
-		now = now.Add(took)
+		took := time.Since(sent)
 		if err != nil || !slices.Contains(c.want, response.StatusCode()) {
 			result.wrong++
 			result.example = fmt.Errorf("%s %s: status %d: %.500s: %w", request.Header.Method(), request.RequestURI(), response.StatusCode(), response.Body(), errors.Join(err))
@@ -101,20 +101,24 @@ func (c client) run(ctx context.Context, door *fasthttp.HostClient, end time.Tim
 		result.latencies = append(result.latencies, took)
 		result.bytes += int64(len(response.Body()))
 		if c.answered != nil {
-			c.answered(response)
+			c.answered(response, took)
 		}
 	}
 	return result
 }
 
 // percentile p of 100.
-func (r *loadResult) percentile(p float64) time.Duration {
-	return r.latencies[min(len(r.latencies)-1, int(float64(len(r.latencies))*p/100))]
+func (r *loadResult) percentile(p float64) time.Duration { return percentile(r.latencies, p) }
+
+// percentile p of 100 of ascending latencies, at least one.
+func percentile(latencies []time.Duration, p float64) time.Duration {
+	return latencies[min(len(latencies)-1, int(float64(len(latencies))*p/100))]
 }
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func (r *loadResult) figures(s loadSettings) []figure {
 	seconds := r.took.Seconds()
-	millis := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 	return []figure{
 		{"clients", float64(s.Concurrency), ""},
 		{"time", seconds, "s"},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
@@ -103,7 +104,7 @@ func (w *writer) creating() client {
 			w.body = withID(w.body[:0], w.bodies[at].body, oldID, id)
 			put(request, w.base, w.pending.path, w.body)
 		},
-		answered: func(*fasthttp.Response) { w.made = append(w.made, w.pending) },
+		answered: func(*fasthttp.Response, time.Duration) { w.made = append(w.made, w.pending) },
 	}
 }
 
