@@ -26,5 +26,6 @@
 //	sample.go    draws resources of the data set
 //	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster
 //	report.go    figures, as text and JSON
+//	processor.go who took the processors meanwhile
 //	machine.go   what the figures were measured on (machine_linux.go asks the system)
 package main

@@ -117,16 +117,18 @@ func (c *mixedCommand) prepare(ctx context.Context, b *bench) (*mixed, error) {
 
 // mixedResult is one phase.
 type mixedResult struct {
-	all  *loadResult
-	took [operations][]time.Duration // ascending
+	all    *loadResult
+	took   [operations][]time.Duration // ascending
+	others figure
 }
 
 func (m *mixed) phase(ctx context.Context, seed uint64, long time.Duration) (*mixedResult, error) {
+	before := m.server.readCPU()
 	all, err := load(ctx, m.server.base, loadSettings{m.Concurrency, long}, seed, func(i int) client { return m.clients[i].client() })
 	if all == nil {
 		return nil, err
 	}
-	result := &mixedResult{all: all}
+	result := &mixedResult{all: all, others: m.server.readCPU().others(before, all.took)}
 	for _, c := range m.clients {
 		for op := range c.took {
 			result.took[op] = append(result.took[op], c.took[op]...)
@@ -181,16 +183,16 @@ func (m *mixed) reportImport(took time.Duration, before, after map[string]float6
 	stage := func(name string) figure {
 		return figure{name + ", on the clock", moved(`kiln_import_stage_seconds_total{stage="` + name + `"}`), "s"}
 	}
-	loaded := moved("kiln_import_loaded_lines_total")
 	m.bench.report.add("kiln: $import IncrementalLoad beside the clients",
 		figure{"time", took.Seconds(), "s"},
-		figure{"loaded", loaded, ""},
-		figure{"resources per second", loaded / took.Seconds(), "1/s"},
+		figure{"scanned per second", moved("kiln_import_scanned_lines_total") / took.Seconds(), "1/s"},
+		figure{"published", moved("kiln_import_loaded_lines_total"), ""},
 		figure{"rounds", moved("kiln_import_rounds_total"), ""},
 		stage("scan"), stage("resolve"), stage("seal"), stage("publish"))
 }
 
 func (m *mixed) report(name string, r *mixedResult) error {
+	m.bench.report.add("kiln: the clients "+name, figure{"time", r.all.took.Seconds(), "s"}, r.others)
 	for op, latencies := range r.took {
 		if len(latencies) == 0 {
 			continue

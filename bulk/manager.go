@@ -67,6 +67,7 @@ type Manager struct {
 	// to the store there. nil: nothing.
 	beforePublish func()
 	counters      importCounters
+	turns         turns
 
 	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
 	closed  bool
@@ -111,6 +112,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
 		unrecorded: make(map[string][]byte),
+		turns:      turns{most: opts.Workers, now: opts.Now},
 	}
 	if m.logger == nil {
 		m.logger = slog.Default()
@@ -141,6 +143,10 @@ func (m *Manager) resume() error {
 	}
 	return nil
 }
+
+// MakeWay tells when a client asked for something: for a moment after, the
+// imports leave it a core, if there are two.
+func (m *Manager) MakeWay(at time.Time) { m.turns.makeWay(at) }
 
 // Close stops running jobs where they can go on later, and waits.
 func (m *Manager) Close() error {

@@ -87,8 +87,14 @@ func (r *round) scan(ctx context.Context) error {
 
 // scanChunks is one worker.
 func (r *round) scanChunks(ctx context.Context, number int, w *lineScanner, queue <-chan work) error {
+	turns := &r.job.manager.turns
 	for item := range queue {
+		if err := turns.take(ctx); err != nil {
+			item.chunk.release()
+			return err
+		}
 		err := w.chunk(&item.chunk, item.info, item.number)
+		turns.give()
 		r.job.advance(&item.chunk)
 		r.job.manager.counters.lines.Add(uint64(item.info.lines))
 		r.job.manager.counters.scanned.Add(uint64(len(item.chunk.data)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -186,10 +187,20 @@ func (m *merge) compareAll(ctx context.Context) error {
 		byWorker[worker] = append(byWorker[worker], int32(i))
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	turns := &m.round.job.manager.turns
+	turns.give() // this goroutine's, which only waits
 	for _, list := range byWorker {
-		group.Go(func() error { return m.compareSome(ctx, list) })
+		group.Go(func() error {
+			if err := turns.take(ctx); err != nil {
+				return err
+			}
+			defer turns.give()
+			return m.compareSome(ctx, list)
+		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	// run gives it back, after an error too.
+	return errors.Join(err, turns.take(context.WithoutCancel(ctx)))
 }
 
 // placedComparison is a comparison by where its stored version lies.

@@ -62,19 +62,29 @@ func (r *round) newMerge(ingest *engine.Ingest) *merge {
 }
 
 // sortKeys sorts each run's keys, all at once.
-func (r *round) sortKeys() {
-	var group errgroup.Group
+func (r *round) sortKeys(ctx context.Context) error {
+	turns := &r.job.manager.turns
+	group, ctx := errgroup.WithContext(ctx)
 	for _, w := range r.workers {
 		group.Go(func() error {
+			if err := turns.take(ctx); err != nil {
+				return err
+			}
+			defer turns.give()
 			w.builder.SortKeys()
 			return nil
 		})
 	}
-	_ = group.Wait() // nothing can fail
+	return group.Wait()
 }
 
 // run walks all keys in order.
 func (m *merge) run(ctx context.Context) error {
+	turns := &m.round.job.manager.turns
+	if err := turns.take(ctx); err != nil {
+		return err
+	}
+	defer turns.give()
 	for _, w := range m.round.workers {
 		c := &mergeCursor{cursor: w.builder.KeyCursor()}
 		c.next()

@@ -18,7 +18,9 @@ import (
 // seal the runs and write the refused lines, both durable, then one record.
 func (r *round) publish(ctx context.Context) (err error) {
 	resolved := r.job.manager.timed(stageResolve)
-	r.sortKeys()
+	if err := r.sortKeys(ctx); err != nil {
+		return err
+	}
 	ingest, err := r.job.store.BeginIngest(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot begin to publish: %w", err)
@@ -59,6 +61,10 @@ func (r *round) sealAndWrite(ctx context.Context, m *merge, next *progress) erro
 	metas := make([]*index.RunMeta, len(r.workers))
 	for i, w := range r.workers {
 		group.Go(func() (err error) {
+			if err = r.job.manager.turns.take(ctx); err != nil {
+				return err
+			}
+			defer r.job.manager.turns.give()
 			metas[i], err = m.seal(ctx, i, w)
 			return err
 		})

@@ -72,6 +72,9 @@ func (x *exchange) serve() error {
 		x.ctx.Response.Header.Set("Allow", x.server.table.allowed(x.addr.place))
 		return notSupported(fasthttp.StatusMethodNotAllowed, "The method is not allowed here.")
 	}
+	if p := x.addr.place; p >= placeType || p == placeSystemHistory || p == placeSystemSearch {
+		x.server.opts.Jobs.MakeWay(x.server.opts.Now())
+	}
 	row := &x.server.table.rows[x.row]
 	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
 	if err := x.checkQuery(row); err != nil {

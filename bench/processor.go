@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// processorTicks are what the kernel counts in /proc: 100 a second (USER_HZ)
+// on every architecture that Go runs on.
+const processorTicks = 100
+
+// cpuClock tells how much processor time passed and whose it was. Where there is
+// no /proc it counts nothing.
+type cpuClock struct {
+	machine, own time.Duration
+}
+
+// readCPU reads the clock for this process and the server.
+func (s *server) readCPU() cpuClock {
+	ticks := func(n int64) time.Duration { return time.Duration(n) * time.Second / processorTicks }
+	c := cpuClock{}
+	if stat, err := os.ReadFile("/proc/stat"); err == nil {
+		line, _, _ := strings.Cut(string(stat), "\n")
+		// user, nice, system, then idle and waiting, then interrupts.
+		for i, field := range strings.Fields(line) {
+			if n, err := strconv.ParseInt(field, 10, 64); err == nil && i >= 1 && i <= 7 && i != 4 && i != 5 {
+				c.machine += ticks(n)
+			}
+		}
+	}
+	for _, pid := range []int{os.Getpid(), s.cmd.Process.Pid} {
+		stat, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which may hold anything
+		fields := strings.Fields(rest)
+		for i := 11; i <= 12 && i < len(fields); i++ { // utime, stime
+			if n, err := strconv.ParseInt(fields[i], 10, 64); err == nil {
+				c.own += ticks(n)
+			}
+		}
+	}
+	return c
+}
+
+// others is the share of the time since an earlier reading that other programs
+// took, in cores: figures beside much of it tell little.
+func (c cpuClock) others(earlier cpuClock, took time.Duration) figure {
+	busy := (c.machine - earlier.machine) - (c.own - earlier.own)
+	return figure{"cores taken by other programs", max(0, busy.Seconds()/took.Seconds()), ""}
+}
