@@ -18,7 +18,7 @@
 // Files: options, limits · parameters, manifest, import_request, import_address
 // (what a request may say) · source, source_file, source_http, readahead, decompress
 // (where bytes come from) · splitter, feed (chunks in order) · line, refusal,
-// error_file (what lines are refused) · resolve, resolve_dated,
+// error_file, error_blob (what lines are refused) · resolve, resolve_dated,
 // resolve_history (pure: versions of one key) · round, round_merge, round_compare, round_publish · progress,
 // registration, import_job, manager, metrics · export_request, export_job, export_sink,
 // export_sweep ·

@@ -41,8 +41,11 @@ type importJob struct {
 	probed    bool         // total is known, if it can be
 	done      atomic.Int64 // stored bytes read
 
-	cancel  context.CancelFunc
-	stopped chan struct{} // closed when the job runs no longer
+	storing atomic.Bool // error files in the blob account
+
+	cancel  context.CancelFunc // ends reading and loading
+	abandon context.CancelFunc // ends that and what follows it
+	stopped chan struct{}      // closed when the job runs no longer
 }
 
 // inputFile is what was learned about an input before anything was read.
@@ -251,7 +254,8 @@ func (j *importJob) status(s *ImportStatus) (p progress, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.BytesDone, s.BytesTotal = j.done.Load(), j.total
-	s.Waiting, s.Starting = !j.prepared, j.prepared && !j.probed
+	s.Waiting, s.Storing = !j.prepared, j.storing.Load()
+	s.Starting = j.prepared && !j.probed && !s.Storing
 	if s.BytesTotal > 0 {
 		s.BytesDone = min(s.BytesDone, s.BytesTotal)
 	}
@@ -264,7 +268,8 @@ const (
 	textContainerName   = "Error container name contains invalid characters. Only lowercase letters, numbers, and hyphens are allowed. The name must begin and end with a letter or a number. The name can't contain two consecutive hyphens."
 )
 
-// checkContainer applies the naming rules; the name has no other effect.
+// checkContainer applies the naming rules. They hold for jobs that store nothing
+// in a container, too.
 func checkContainer(name string) error {
 	if name == "" {
 		return nil

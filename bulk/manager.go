@@ -33,6 +33,7 @@ type InputResult struct {
 	Loaded    int64
 	Refused   int64
 	ErrorFile string // base name of its NDJSON error file; "" when none
+	ErrorBlob string // its address in the blob account; "" when it is here only
 }
 
 // ImportStatus is what the status address tells.
@@ -46,6 +47,7 @@ type ImportStatus struct {
 	BytesTotal      int64
 	Waiting         bool          // for its turn
 	Starting        bool          // for what is learned about the inputs before one is read
+	Storing         bool          // its error files in the blob account
 	Error           *RequestError // for Failed
 }
 
@@ -205,7 +207,7 @@ func (m *Manager) restartImport(id int64) error {
 	if record.State != Failed && record.State != Cancelled {
 		return nil
 	}
-	record.State, record.Error = Running, nil
+	record.State, record.Error, record.ErrorBlobs, record.Storing = Running, nil, nil, false
 	if err := m.putImport(record); err != nil {
 		return err
 	}
@@ -216,18 +218,20 @@ func (m *Manager) restartImport(id int64) error {
 // job that is still ending is waited for first.
 func (m *Manager) launchImport(record *importRecord) error {
 	before := m.imports[record.ID]
-	ctx, cancel := context.WithCancel(m.ctx)
-	j := &importJob{id: record.ID, request: &record.Request, cancel: cancel, stopped: make(chan struct{})}
+	ending, abandon := context.WithCancel(m.ctx)
+	ctx, cancel := context.WithCancel(ending)
+	j := &importJob{id: record.ID, request: &record.Request, cancel: cancel, abandon: abandon, stopped: make(chan struct{})}
 	m.imports[record.ID] = j
 	m.running.Add(1)
 	go func() {
 		defer m.running.Done()
-		defer cancel()
+		defer abandon()
 		defer close(j.stopped)
 		if before != nil {
+			before.abandon() // its error files will be stored by this one
 			<-before.stopped
 		}
-		m.finishImport(j, m.runImport(ctx, j, record))
+		m.finishImport(ending, j, record, m.runImport(ctx, j, record))
 	}()
 	return nil
 }
@@ -240,22 +244,27 @@ func (m *Manager) runImport(ctx context.Context, j *importJob, record *importRec
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := m.prepareImport(j, record); err != nil {
+	if err := m.prepareImport(j, record); err != nil || record.State == Cancelled {
 		return err
 	}
 	return j.run(ctx)
 }
 
-// finishImport records how a job ended. One that was stopped by Close stays
-// running in the catalog.
-func (m *Manager) finishImport(j *importJob, err error) {
-	if m.recordImportEnd(j, err) {
+// finishImport stores the error files of blobs and records how a job ended. One
+// that was stopped by Close stays running in the catalog. ctx outlives the
+// job's own, which ends with a cancel.
+func (m *Manager) finishImport(ctx context.Context, j *importJob, record *importRecord, err error) {
+	blobs, stopped := m.storeErrors(ctx, j, record)
+	if stopped != nil {
+		err = stopped // the next start has files to store
+	}
+	if m.recordImportEnd(j, err, blobs) {
 		m.endProgress(j.id)
 	}
 }
 
 // recordImportEnd tells whether the job is completed.
-func (m *Manager) recordImportEnd(j *importJob, err error) bool {
+func (m *Manager) recordImportEnd(j *importJob, err error, blobs map[int]string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.imports[j.id] != j {
@@ -275,6 +284,7 @@ func (m *Manager) recordImportEnd(j *importJob, err error) bool {
 	if j.prepared {
 		record.Result = j.published
 	}
+	record.ErrorBlobs, record.Storing = blobs, false
 	switch {
 	case record.State == Cancelled:
 	case err == nil:
@@ -328,7 +338,7 @@ func (m *Manager) ImportStatus(id int64) (*ImportStatus, error) {
 			entry.Loaded, entry.Refused = result.Inputs[i][progressLoaded], result.Inputs[i][progressRefused]
 		}
 		if entry.Refused > 0 {
-			entry.ErrorFile = errorFileName(id, i, in.Type)
+			entry.ErrorFile, entry.ErrorBlob = errorFileName(id, i, in.Type), record.ErrorBlobs[i]
 		}
 		s.Inputs = append(s.Inputs, entry)
 	}
@@ -351,6 +361,7 @@ func (m *Manager) CancelImport(id int64) error {
 	}
 	record.State = Cancelled
 	j := m.imports[id]
+	record.Storing = j != nil && m.addresses.account != nil
 	if j != nil {
 		if p, ok := j.status(new(ImportStatus)); ok {
 			record.Result = p

@@ -16,6 +16,9 @@ type Metrics struct {
 	Refused      []RefusedLines // every reason there is
 	Rounds       uint64         // published
 	Runs         uint64         // published
+	// Error files of blob inputs: copied to the account, or refused by it and
+	// kept here only.
+	ErrorFilesStored, ErrorFilesKept uint64
 	// Time on the clock of a round's stages; scanning includes waiting for input.
 	Scan, Resolve, Seal, Publish time.Duration
 
@@ -44,6 +47,7 @@ const (
 type importCounters struct {
 	stored, scanned, lines, loaded, rounds, runs atomic.Uint64
 	refused                                      [refusalKinds]atomic.Uint64
+	errorFilesStored, errorFilesKept             atomic.Uint64
 	nanos                                        [importStages]atomic.Int64
 }
 
@@ -78,6 +82,7 @@ func (m *Manager) Metrics() Metrics {
 	out := Metrics{
 		StoredBytes: c.stored.Load(), ScannedBytes: c.scanned.Load(), Lines: c.lines.Load(), Loaded: c.loaded.Load(),
 		Rounds: c.rounds.Load(), Runs: c.runs.Load(),
+		ErrorFilesStored: c.errorFilesStored.Load(), ErrorFilesKept: c.errorFilesKept.Load(),
 		Scan: stage(stageScan), Resolve: stage(stageResolve), Seal: stage(stageSeal), Publish: stage(stagePublish),
 	}
 	for kind := range refusalKinds {

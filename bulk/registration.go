@@ -33,6 +33,10 @@ type importRecord struct {
 	Request ImportRequest `json:"request"`
 	Error   *RequestError `json:"error,omitempty"`
 	Result  progress      `json:"result"` // when it is not running
+	// ErrorBlobs are the addresses of error files in the blob account, by input
+	// number. Storing marks a cancelled job whose files are not there yet.
+	ErrorBlobs map[int]string `json:"errorBlobs,omitempty"`
+	Storing    bool           `json:"storing,omitempty"`
 }
 
 // importHash identifies equal requests: everything that decides what an
@@ -176,8 +180,9 @@ func (m *Manager) repairImportHash(r *importRecord) error {
 	return err
 }
 
-// loadImports lists the imports that a former process left running, and puts
-// in order what a crash left half done.
+// loadImports lists the imports that a former process left running, or left
+// cancelled with error files to store, and puts in order what a crash left half
+// done.
 func (m *Manager) loadImports() (running []*importRecord, err error) {
 	var ended []int64
 	err = m.opts.Store.CatalogList(keyImport, func(key string, value []byte) error {
@@ -189,7 +194,7 @@ func (m *Manager) loadImports() (running []*importRecord, err error) {
 			return err
 		}
 		switch {
-		case r.State == Running:
+		case r.State == Running, r.State == Cancelled && r.Storing:
 			running = append(running, r)
 		case r.State == Completed && m.opts.Store.Progress(uint64(r.ID)) != nil:
 			ended = append(ended, r.ID)

@@ -38,7 +38,7 @@ func (s *azureSource) stream(ctx context.Context, from int64) (io.ReadCloser, er
 func (s *azureSource) probe(ctx context.Context) error {
 	properties, err := s.client.GetProperties(ctx, nil)
 	if err != nil {
-		return s.failed(err, probeError)
+		return storageError(s.address, err, probeError)
 	}
 	if properties.ContentLength == nil || properties.ETag == nil || *properties.ETag == "" {
 		return &RequestError{Status: 500, Code: "exception", Text: s.address + ": the storage tells no length or no ETag"}
@@ -94,7 +94,7 @@ func (s *azureSource) unread(ctx context.Context, err error) error {
 			err = gone
 		}
 	}
-	return s.failed(err, readError)
+	return storageError(s.address, err, readError)
 }
 
 // storageBusy is an answer after which a request is worth trying again.
@@ -105,16 +105,26 @@ type storageBusy struct {
 
 func (b *storageBusy) Error() string { return b.refused.Error() }
 
+// attempts reads: see azureAccount.attempts.
+func (s *azureSource) attempts(ctx context.Context, try func(context.Context) error) error {
+	err := s.account.attempts(ctx, try)
+	var refused *RequestError
+	if err == nil || ctx.Err() != nil || errors.As(err, &refused) {
+		return err
+	}
+	return fmt.Errorf("cannot read input %q: %w", s.address, err)
+}
+
 // attempts tries until it works, is refused for good, or has been tried often
 // enough; pauses double, and a server's Retry-After is heeded within reason.
-func (s *azureSource) attempts(ctx context.Context, try func(context.Context) error) error {
+func (a *azureAccount) attempts(ctx context.Context, try func(context.Context) error) error {
 	var err error
 	for attempt := range attemptsMax {
 		var busy *storageBusy
 		if errors.As(err, &busy) && busy.after > 0 {
-			err = pause(ctx, min(busy.after, retryAfterMax*s.account.wait), 1)
+			err = pause(ctx, min(busy.after, retryAfterMax*a.wait), 1)
 		} else {
-			err = pause(ctx, s.account.wait, attempt)
+			err = pause(ctx, a.wait, attempt)
 		}
 		if err != nil {
 			return err
@@ -129,12 +139,12 @@ func (s *azureSource) attempts(ctx context.Context, try func(context.Context) er
 	if errors.As(err, &busy) {
 		return busy.refused
 	}
-	return fmt.Errorf("cannot read input %q: %w", s.address, err)
+	return err
 }
 
-// failed words a failed request. What another attempt may mend is a
+// storageError words a failed request. What another attempt may mend is a
 // *storageBusy or an error of the connection, the rest is *RequestError.
-func (s *azureSource) failed(err error, word func(address string, status int) error) error {
+func storageError(address string, err error, word func(address string, status int) error) error {
 	var response *azcore.ResponseError
 	// Both kinds of the SDK's sign-in errors have this method, and so do its
 	// refusals to send a token.
@@ -147,11 +157,11 @@ func (s *azureSource) failed(err error, word func(address string, status int) er
 	}
 	switch status := response.StatusCode; {
 	case status == http.StatusPreconditionFailed, status == http.StatusRequestedRangeNotSatisfiable:
-		return etagError(s.address)
+		return etagError(address)
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= 500:
-		return &storageBusy{refused: word(s.address, status), after: retryAfter(response.RawResponse)}
+		return &storageBusy{refused: word(address, status), after: retryAfter(response.RawResponse)}
 	default:
-		return word(s.address, status)
+		return word(address, status)
 	}
 }
 

@@ -46,6 +46,10 @@ func TestAzureBlobStorage(t *testing.T) {
 	t.Run("changes in mid-job", func(t *testing.T) { testAzureChanges(t, a) })
 	t.Run("bad connections", func(t *testing.T) { testAzureBadConnections(t, a) })
 	t.Run("resume", func(t *testing.T) { testAzureResume(t, a) })
+	t.Run("error files", func(t *testing.T) { testErrorBlobs(t, a) })
+	t.Run("error files of a job that is cancelled", func(t *testing.T) { testErrorBlobsOfACancelledJob(t, a) })
+	t.Run("error files after a restart", func(t *testing.T) { testErrorBlobsAfterARestart(t, a) })
+	t.Run("error files that are not taken", func(t *testing.T) { testErrorBlobsRefused(t, a) })
 }
 
 func testAzureSignIn(t *testing.T, a *azurite) {

@@ -110,6 +110,8 @@ func importProgress(status *bulk.ImportStatus) string {
 		return "starting: waiting for its turn"
 	case status.Starting:
 		return fmt.Sprintf("starting: asking for %d inputs", len(status.Inputs))
+	case status.Storing:
+		return "ending: storing error files"
 	case status.BytesTotal <= 0:
 		return fmt.Sprintf("%d bytes read", status.BytesDone)
 	}
@@ -165,10 +167,19 @@ func (x *exchange) appendImportResult(dst []byte, status *bulk.ImportStatus) []b
 		first = false
 		dst = appendInput(dst, input, input.Refused)
 		dst = append(dst, `,"url":`...)
-		dst = appendString(dst, x.jobURL("import", status.ID)+"/"+input.ErrorFile)
+		dst = appendString(dst, x.errorFileURL(status.ID, input))
 		dst = append(dst, '}')
 	}
 	return append(dst, "]}"...)
+}
+
+// errorFileURL is where the refused lines of an input are explained: a blob when
+// the input is one, otherwise this server.
+func (x *exchange) errorFileURL(id int64, input *bulk.InputResult) string {
+	if input.ErrorBlob != "" {
+		return input.ErrorBlob
+	}
+	return x.jobURL("import", id) + "/" + input.ErrorFile
 }
 
 // appendInput appends an entry without its closing brace.

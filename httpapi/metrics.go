@@ -129,6 +129,8 @@ func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
 	}
 	counter(w, "kiln_import_rounds_total", jobs.Rounds)
 	counter(w, "kiln_import_runs_total", jobs.Runs)
+	counter(w, "kiln_import_error_files_stored_total", jobs.ErrorFilesStored)
+	counter(w, "kiln_import_error_files_kept_total", jobs.ErrorFilesKept)
 	stage := func(name string, took time.Duration) {
 		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_import_stage_seconds_total{stage=%q}", name), took.Seconds())
 	}
