@@ -90,6 +90,7 @@ func (x *exchange) metrics() error {
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
 	metrics.WriteProcessMetrics(out)
+	metrics.WriteFDMetrics(out)
 	x.body(fasthttp.StatusOK, contentTypeText, out.Bytes())
 	return nil
 }

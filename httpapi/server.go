@@ -181,6 +181,7 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 // the connection afterwards.
 func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 	x := &exchange{server: s, ctx: ctx, row: rowNone}
+	ctx.SetConnectionClose() // the library closes; the client should know
 	var head *fasthttp.ErrSmallBuffer
 	var network net.Error
 	isTimeout := errors.As(err, &network) && network.Timeout()
