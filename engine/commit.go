@@ -10,6 +10,9 @@ import (
 	"kiln/wal"
 )
 
+// CommitBytesMax bounds the bodies of one Commit, and what is written around them.
+const CommitBytesMax = wal.PayloadBytesMax
+
 // Change is one write of a Commit. Body, IDAt and Splice come from a scan.
 type Change struct {
 	Type   fhir.TypeCode

@@ -35,3 +35,22 @@ func TestAppendTextGivesCharacters(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestPartsOfAValueAreFound(t *testing.T) {
+	text := []byte(`{"a":1.0,"b\u0063":["x\"]",{"y":[]},null],"d":"\\"}`)
+	var got []string
+	Members(text, 0, func(key []byte, at, end int) bool {
+		got = append(got, string(key)+"="+string(text[at:end]))
+		if text[at] == '[' {
+			Elements(text, at, func(at, end int) bool {
+				got = append(got, string(text[at:end]))
+				return true
+			})
+		}
+		return true
+	})
+	want := `a=1.0 bc=["x\"]",{"y":[]},null] "x\"]" {"y":[]} null d="\\"`
+	if strings.Join(got, " ") != want {
+		t.Errorf("got %s", got)
+	}
+}

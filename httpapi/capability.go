@@ -98,6 +98,9 @@ func (t *table) capabilities(base string) capabilityRest {
 			ofType = append(ofType, codeOf{row.code})
 		case row.level == levelSystem:
 			rest.Interaction = append(rest.Interaction, codeOf{row.code})
+			if row.also != "" {
+				rest.Interaction = append(rest.Interaction, codeOf{row.also})
+			}
 		}
 	}
 	for code := fhir.TypeCode(1); code <= fhir.TypeMax; code++ {

@@ -27,6 +27,10 @@ type exchange struct {
 	pretty bool
 	id     string // X-Request-Id, made when first needed
 	base   string // FHIR base as the client sees it, made when first needed
+	// snap is what reads show; nil: the newest. Whoever sets it releases it.
+	snap *engine.Snapshot
+	// isOutcome: the answer is an OperationOutcome.
+	isOutcome bool
 	// scanner is taken when first needed and given back by release.
 	scanner *fhir.Scanner
 	// computed: the change's precondition is the version it was made from, and
@@ -64,6 +68,16 @@ func (x *exchange) serve() error {
 	if x.addr.place == placeNone {
 		return &problem{fasthttp.StatusNotFound, codeNotFound, "This server has nothing at that address."}
 	}
+	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
+	if err := x.route(m); err != nil {
+		return err
+	}
+	return x.run()
+}
+
+// route finds the row of the table for the exchange's address, and checks what
+// holds for all rows.
+func (x *exchange) route(m method) error {
 	if len(x.addr.typeName) > 0 && x.addr.typ == 0 {
 		return notSupported(fasthttp.StatusNotFound, "Resource type '%s' is not supported.", x.addr.typeName)
 	}
@@ -76,14 +90,25 @@ func (x *exchange) serve() error {
 		x.server.opts.Jobs.MakeWay(x.server.opts.Now())
 	}
 	row := &x.server.table.rows[x.row]
-	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
 	if err := x.checkQuery(row); err != nil {
 		return err
 	}
-	if err := x.checkAccept(row); err != nil {
-		return err
+	return x.checkAccept(row)
+}
+
+// run serves the row that was found.
+func (x *exchange) run() error { return x.server.table.rows[x.row].run(x) }
+
+// snapshot is what a read shows, and what to call when it is done.
+func (x *exchange) snapshot() (*engine.Snapshot, func(), error) {
+	if x.snap != nil {
+		return x.snap, func() {}, nil
 	}
-	return row.run(x)
+	snap, err := x.server.opts.Store.Snapshot()
+	if err != nil {
+		return nil, nil, err
+	}
+	return snap, snap.Release, nil
 }
 
 // checkFraming refuses a request with both lengths: servers and proxies
@@ -210,6 +235,7 @@ func (x *exchange) fail(err error) {
 
 // outcome answers with an OperationOutcome.
 func (x *exchange) outcome(status int, issues ...issue) {
+	x.isOutcome = true
 	x.body(status, contentTypeAnswer, appendOutcome(x.buffer(), x.requestID(), x.now(), issues...))
 }
 

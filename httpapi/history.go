@@ -29,11 +29,11 @@ func (x *exchange) history() error {
 	if err != nil {
 		return err
 	}
-	snap, err := x.server.opts.Store.Snapshot()
+	snap, done, err := x.snapshot()
 	if err != nil {
 		return err
 	}
-	defer snap.Release()
+	defer done()
 	switch {
 	case page.query.LSN > snap.LSN():
 		return badRequest("The value of the parameter 'ct' is not a paging token of this server.")

@@ -61,6 +61,7 @@ type interaction struct {
 	// level and code go into the CapabilityStatement.
 	level     level
 	code      string
+	also      string // a second code
 	operation string // the definition's address, for operations
 }
 
@@ -91,6 +92,8 @@ func interactions() []interaction {
 		{place: placeInstance, method: del, name: "delete", run: (*exchange).write, prepare: (*exchange).delete, level: levelType, code: "delete"},
 		{place: placeInstance, method: methodPatch, name: "patch", run: (*exchange).write, prepare: (*exchange).patch, json: true, level: levelType, code: "patch"},
 
+		{place: placeBase, method: post, name: "bundle", run: (*exchange).bundle, json: true, level: levelSystem, code: "transaction", also: "batch"},
+
 		{place: placeImport, method: post, name: "import", run: (*exchange).importStart, level: levelSystem, code: "import", operation: definitionImport},
 		{place: placeImportJob, method: get, name: "import-status", run: (*exchange).importStatus, safe: true, params: []string{"_details"}},
 		{place: placeImportJob, method: del, name: "import-cancel", run: (*exchange).importCancel},
@@ -105,7 +108,6 @@ func interactions() []interaction {
 		later(placeType, get, "search-type", "Searching"),
 		later(placeTypeSearch, post, "search-type", "Searching"),
 		later(placeCompartment, get, "search-compartment", "Searching a compartment"),
-		later(placeBase, post, "batch", "A batch or transaction Bundle"),
 		later(placeType, put, "conditional-update", "Conditional update"),
 		later(placeType, methodPatch, "conditional-patch", "Conditional PATCH"),
 		later(placeType, del, "conditional-delete", "Conditional delete"),

@@ -46,6 +46,18 @@ const (
 	// disk, a history that reads many blocks.
 	operationTimeout = time.Minute
 
+	// bundleEntriesMax bounds the entries of a batch or transaction: the planning
+	// of one takes about a kilobyte.
+	bundleEntriesMax = 20_000
+
+	// bundleAnswerBytesMax ends the reads of a Bundle, of which each could answer
+	// historyPageBytesMax.
+	bundleAnswerBytesMax = 64 << 20
+
+	// bundleTimeout ends a batch or transaction: 20,000 writes of a batch, each
+	// with its own fsync, take longer and belong into a transaction.
+	bundleTimeout = 2 * time.Minute
+
 	// computedAttemptsMax bounds how often a patch is computed anew because the
 	// resource changed meanwhile; each attempt that loses means that another
 	// write succeeded.

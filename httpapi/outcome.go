@@ -21,6 +21,7 @@ const (
 	codeStructure     = "structure"
 	codeThrottled     = "throttled"
 	codeTimeout       = "timeout"
+	codeTooCostly     = "too-costly"
 	codeTooLong       = "too-long"
 	codeTransient     = "transient"
 )

@@ -76,11 +76,11 @@ func (x *exchange) patchable(condition engine.Precondition) (*engine.Version, er
 	if !fhir.ValidID(x.addr.id) {
 		return nil, x.missing()
 	}
-	snap, err := x.server.opts.Store.Snapshot()
+	snap, done, err := x.snapshot()
 	if err != nil {
 		return nil, err
 	}
-	defer snap.Release()
+	defer done()
 	v, err := snap.Get(x.addr.typ, x.addr.id)
 	switch {
 	case errors.Is(err, engine.ErrNotFound):

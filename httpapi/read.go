@@ -15,11 +15,11 @@ func (x *exchange) read() error {
 	if !fhir.ValidID(x.addr.id) {
 		return x.missing()
 	}
-	snap, err := x.server.opts.Store.Snapshot()
+	snap, done, err := x.snapshot()
 	if err != nil {
 		return err
 	}
-	defer snap.Release()
+	defer done()
 	v, err := snap.Get(x.addr.typ, x.addr.id)
 	if errors.Is(err, engine.ErrNotFound) {
 		return x.missing()
@@ -36,11 +36,11 @@ func (x *exchange) vread() error {
 	if !fhir.ValidID(x.addr.id) || number == noVersion {
 		return x.missingVersion()
 	}
-	snap, err := x.server.opts.Store.Snapshot()
+	snap, done, err := x.snapshot()
 	if err != nil {
 		return err
 	}
-	defer snap.Release()
+	defer done()
 	v, err := snap.Vread(x.addr.typ, x.addr.id, number)
 	if errors.Is(err, engine.ErrNotFound) {
 		return x.missingVersion()

@@ -47,6 +47,9 @@ type Server struct {
 	gzips    *gzipPool
 	bodies   *bodyBudget
 	stopping atomic.Bool
+	// search finds ids of a type by a query, at most so many; nil: there is no
+	// search.
+	search func(typ fhir.TypeCode, query string, limit int) ([][]byte, error)
 	// work is cancelled when Shutdown gives up on requests in flight.
 	work       context.Context
 	cancelWork context.CancelFunc

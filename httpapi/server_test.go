@@ -186,7 +186,7 @@ func TestRefusalsAreOperationOutcomes(t *testing.T) {
 	f("GET", "/fhir/Patient?name=x", "", 501, "not-supported", "Searching is not supported")
 	f("POST", "/fhir/Patient/_search", "", 501, "not-supported", "Searching")
 	f("GET", "/fhir/Patient/1/Observation", "", 501, "not-supported", "compartment")
-	f("POST", "/fhir", "{}", 501, "not-supported", "Bundle", typeHeader)
+	f("POST", "/fhir", "{}", 400, "invalid", "a Bundle is expected", typeHeader)
 	f("PATCH", "/fhir/Patient/1", "[]", 415, "not-supported", "application/json-patch+json, application/merge-patch+json, application/fhir+json")
 	f("PUT", "/fhir/Patient?identifier=1", "{}", 501, "not-supported", "Conditional update", typeHeader)
 	f("DELETE", "/fhir/Patient?identifier=1", "", 501, "not-supported", "Conditional delete")
@@ -215,7 +215,7 @@ func TestWritesAreCheckedBeforeTheStore(t *testing.T) {
 	f("POST", "/fhir/Patient", good, 415, "not-supported", "Content-Type")
 	f("POST", "/fhir/Patient", good, 415, "not-supported", "Content-Type", "Content-Type: application/fhir+xml")
 	f("POST", "/fhir/Patient", good, 415, "not-supported", "Content-Encoding", typeHeader, "Content-Encoding: gzip")
-	f("POST", "/fhir/Patient", good, 501, "not-supported", "Conditional create", typeHeader, "If-None-Exist: identifier=1")
+	f("POST", "/fhir/Patient", good, 501, "not-supported", "A condition by search, 'Patient?identifier=1'", typeHeader, "If-None-Exist: identifier=1")
 	f("POST", "/fhir/Patient", good, 400, "not-supported", "If-Match", typeHeader, `If-Match: W/"1"`)
 	f("POST", "/fhir/Patient", good, 400, "invalid", "'all'", typeHeader, "Prefer: return=all")
 	f("POST", "/fhir/Patient", "", 400, "invalid", "no body", typeHeader)
@@ -345,7 +345,7 @@ func TestMetadataSaysWhatTheTableServes(t *testing.T) {
 	if codes != " history-type history-instance read vread create update delete patch" {
 		t.Errorf("types have%s", codes)
 	}
-	if len(c.Rest[0].Interaction) != 1 || len(c.Rest[0].Operation) != 2 {
+	if len(c.Rest[0].Interaction) != 3 || len(c.Rest[0].Operation) != 2 {
 		t.Errorf("got system interactions %v, operations %v", c.Rest[0].Interaction, c.Rest[0].Operation)
 	}
 	pretty := s.do(t, "GET", "/fhir/metadata?_pretty=true&_format=json", "")

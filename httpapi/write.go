@@ -18,6 +18,10 @@ func (x *exchange) write() error {
 	prepare := x.server.table.rows[x.row].prepare
 	for attempt := 1; ; attempt++ {
 		change, err := prepare(x)
+		var exists *existsError
+		if errors.As(err, &exists) {
+			return x.answerExisting(exists.id)
+		}
 		if err != nil {
 			return err
 		}
@@ -50,6 +54,9 @@ func (x *exchange) create() (engine.Change, error) {
 	if err != nil {
 		return engine.Change{}, err
 	}
+	if err := x.checkNoneExists(); err != nil {
+		return engine.Change{}, err
+	}
 	if len(x.addr.id) == 0 {
 		x.addr.id = []byte(x.server.opts.NewID())
 	}
@@ -67,6 +74,9 @@ func (x *exchange) update() (engine.Change, error) {
 	}
 	if !fhir.ValidID(x.addr.id) {
 		return engine.Change{}, invalidID(x.addr.id)
+	}
+	if len(x.ctx.Request.Header.Peek("If-None-Exist")) > 0 {
+		return engine.Change{}, notSupported(fasthttp.StatusBadRequest, "The header If-None-Exist is for creates.")
 	}
 	condition, err := x.precondition()
 	if err != nil {
@@ -109,9 +119,6 @@ func (x *exchange) delete() (engine.Change, error) {
 func (x *exchange) checkWrite() error {
 	if err := x.checkReturn(); err != nil {
 		return err
-	}
-	if len(x.ctx.Request.Header.Peek("If-None-Exist")) > 0 {
-		return notSupported(fasthttp.StatusNotImplemented, "Conditional create is not supported by this server.")
 	}
 	if len(x.ctx.Request.Header.ContentEncoding()) > 0 {
 		return notSupported(fasthttp.StatusUnsupportedMediaType, "A Content-Encoding of requests is not supported.")

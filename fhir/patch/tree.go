@@ -1,7 +1,6 @@
 package patch
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -62,61 +61,22 @@ func (n *node) split() {
 	if !n.isObject() && !n.isArray() {
 		return
 	}
-	for i := 1; i < len(n.text)-1; {
-		var m member
-		if n.text[i] == ',' {
-			i++
-		}
-		if n.isObject() {
-			end := stringEnd(n.text, i)
-			m.quoted = n.text[i:end:end]
-			m.key = string(fhir.AppendText(nil, m.quoted))
-			i = end + 1
-		}
-		end := valueEnd(n.text, i)
-		m.value = newNode(n.text[i:end:end])
-		n.members = append(n.members, m)
-		i = end
+	if n.isArray() {
+		fhir.Elements(n.text, 0, func(at, end int) bool {
+			n.members = append(n.members, member{value: newNode(n.text[at:end:end])})
+			return true
+		})
+		return
 	}
-}
-
-// stringEnd is the offset past the string at i of a checked text.
-func stringEnd(text []byte, i int) int {
-	for i++; ; i++ {
-		i += bytes.IndexAny(text[i:], `"\`)
-		if text[i] == '"' {
-			return i + 1
+	keyAt := 1
+	fhir.Members(n.text, 0, func(key []byte, at, end int) bool {
+		if n.text[keyAt] == ',' {
+			keyAt++
 		}
-		i++
-	}
-}
-
-// valueEnd is the offset past the value at i of a checked, minified text.
-func valueEnd(text []byte, i int) int {
-	depth := 0
-	for {
-		switch text[i] {
-		case '"':
-			i = stringEnd(text, i)
-		case '{', '[':
-			depth++
-			i++
-			continue
-		case '}', ']':
-			depth--
-			i++
-		case ',', ':':
-			i++
-			continue
-		default:
-			for i < len(text) && strings.IndexByte(",:]}", text[i]) < 0 {
-				i++
-			}
-		}
-		if depth == 0 {
-			return i
-		}
-	}
+		n.members = append(n.members, member{quoted: n.text[keyAt : at-1 : at-1], key: string(key), value: newNode(n.text[at:end:end])})
+		keyAt = end
+		return true
+	})
 }
 
 // find returns the place of a key, or -1. A key that is there twice is refused,

@@ -31,7 +31,7 @@ var layers = map[string][]string{
 	"index":         {"fhir/search", "fhir", "internal/vfs"},
 	"engine":        {"index", "wal", "fhir", "internal/vfs"},
 	"bulk":          {"engine", "index", "fhir/structure", "fhir", "internal/vfs"},
-	"httpapi":       {"bulk", "engine", "fhir/structure", "fhir", "fhir/patch", "internal/vfs"},
+	"httpapi":       {"bulk", "engine", "fhir/structure", "fhir", "fhir/elements", "fhir/patch", "internal/vfs"},
 	"bench/synth":   {},
 	"bench":         {"bench/synth", "httpapi", "bulk", "engine", "fhir", "internal/vfs"},
 	"cmd/kiln":      {"bench/synth", "httpapi", "bulk", "engine", "wal", "index", "fhir", "internal/vfs"},
