@@ -95,6 +95,12 @@ func runChecks(t *testing.T, file *checkFile, ran *tally) {
 	for i, flag := range file.flags {
 		flags[i], _ = known.fill(flag, false)
 	}
+	if !slices.ContainsFunc(file.checks, func(c check) bool { return c.needs == "" }) {
+		for _, c := range file.checks {
+			ran.add(c.needs)
+		}
+		t.Skip("pending: all of it")
+	}
 	s := serve(t, t.TempDir(), flags...)
 	known["base"], known["host"] = s.base, strings.TrimPrefix(s.root, "http://")
 	for _, c := range file.checks {
