@@ -86,7 +86,7 @@ func (s *Store) capture() *checkpointFile {
 	}
 	for _, r := range v.runs {
 		c.runs = append(c.runs, checkpointRun{
-			meta: r.run.Meta(), publishLSN: r.publishLSN, kind: r.kind,
+			meta: r.run.Meta(), publishLSN: r.publishLSN, kind: r.kind, rank: r.rank,
 			superseded: r.superseded(s.visible), void: r.void,
 		})
 	}

@@ -28,12 +28,17 @@ import (
 //	| count  | count    | + bitmaps, by id       | 8+4+n each by job |       |
 //	+--------+----------+------------------------+-------------------+-------+
 //
-// A run is its RunMeta, the LSN that published it, its kind, zero, the
+// A run is its RunMeta (whose last 8 bytes are here the run's rank, 0 for its own
+// id), the LSN that published it, its kind, zero, the
 // lengths of two portable roaring bitmaps (superseded and void), and those.
 // The hash covers everything before it.
 const (
-	checkpointMagic       = "KILNCKPT"
-	checkpointVersion     = 1
+	checkpointMagic = "KILNCKPT"
+	// checkpointVersion is written when there are merged runs; a store without
+	// them stays readable by Kilns that know none, with the version before.
+	checkpointVersion       = 2
+	checkpointVersionSimple = 1
+
 	checkpointHeaderBytes = 64
 	// checkpointBytesMax bounds what is read at open: 1e9 rows with every other
 	// one superseded are 125 MB of bitmaps.
@@ -44,6 +49,7 @@ type checkpointRun struct {
 	meta       index.RunMeta
 	publishLSN uint64
 	kind       ingestKind
+	rank       index.RunID
 	superseded *roaring.Bitmap
 	void       *roaring.Bitmap
 }
@@ -61,7 +67,7 @@ type checkpointFile struct {
 func (c *checkpointFile) marshal() ([]byte, error) {
 	le := binary.LittleEndian
 	dst := append(make([]byte, 0, 4096), checkpointMagic...)
-	dst = le.AppendUint32(dst, checkpointVersion)
+	dst = le.AppendUint32(dst, c.version())
 	dst = le.AppendUint32(dst, 0)
 	for _, n := range []uint64{c.storeID, c.lsn, c.flushed, uint64(c.clock), c.nextRun} {
 		dst = le.AppendUint64(dst, n)
@@ -87,9 +93,21 @@ func (c *checkpointFile) marshal() ([]byte, error) {
 	return le.AppendUint64(dst, xxhash.Sum64(dst)), nil
 }
 
+func (c *checkpointFile) version() uint32 {
+	for i := range c.runs {
+		if r := &c.runs[i]; r.kind == ingestMerged || r.rank != r.meta.ID {
+			return checkpointVersion
+		}
+	}
+	return checkpointVersionSimple
+}
+
 func (r *checkpointRun) appendTo(dst []byte) ([]byte, error) {
 	le := binary.LittleEndian
 	dst = appendRunMeta(dst, r.meta)
+	if r.rank != r.meta.ID {
+		le.PutUint64(dst[len(dst)-8:], uint64(r.rank))
+	}
 	dst = le.AppendUint64(dst, r.publishLSN)
 	dst = le.AppendUint32(dst, uint32(r.kind))
 	dst = le.AppendUint32(dst, 0)
@@ -151,6 +169,9 @@ func (p *payloadReader) checkpointRun() checkpointRun {
 	var r checkpointRun
 	if b := p.take(runMetaBytes); b != nil {
 		r.meta = parseRunMeta(b)
+		if r.rank = index.RunID(binary.LittleEndian.Uint64(b[runMetaBytes-8:])); r.rank == 0 {
+			r.rank = r.meta.ID
+		}
 	}
 	r.publishLSN = p.u64()
 	r.kind = ingestKind(p.u32())
@@ -158,7 +179,7 @@ func (p *payloadReader) checkpointRun() checkpointRun {
 	supersededBytes, voidBytes := p.u32(), p.u32()
 	r.superseded = p.bitmap(supersededBytes, r.meta.Rows)
 	r.void = p.bitmap(voidBytes, r.meta.Rows)
-	if p.err == nil && r.kind != ingestImport && r.kind != ingestFlush {
+	if p.err == nil && r.kind != ingestImport && r.kind != ingestFlush && r.kind != ingestMerged {
 		p.err = errCheckpoint
 	}
 	return r

@@ -14,11 +14,12 @@ import (
 	"kiln/internal/vfs"
 )
 
-// TestConcurrentWritersReadersImportsAndFlushes is for the race detector, and
+// TestConcurrentWritersReadersImportsFlushesAndMerges is for the race detector, and
 // counts: every acknowledged version is there exactly once at the end.
-func TestConcurrentWritersReadersImportsAndFlushes(t *testing.T) {
+func TestConcurrentWritersReadersImportsFlushesAndMerges(t *testing.T) {
 	opts := testOptions(vfs.NewMem(1), 1)
 	opts.PrepareInline, opts.HeadBytes, opts.Now = false, 24<<10, time.Now
+	opts.MergeFanIn = 2
 	var mu sync.Mutex
 	rng := rand.New(rand.NewPCG(1, 2))
 	opts.NewID = func() uint64 { mu.Lock(); defer mu.Unlock(); return rng.Uint64() }
@@ -73,7 +74,13 @@ func TestConcurrentWritersReadersImportsAndFlushes(t *testing.T) {
 		}
 	}
 	n.Release()
+	if st := s.Stats(); st.Merges == 0 || st.MergeFailures > 0 {
+		t.Errorf("there were %d merges, %d failed", st.Merges, st.MergeFailures)
+	}
 	mustClose(t, s)
+	if problems := fsckAll(t, opts.FS); len(problems) > 0 {
+		t.Errorf("Fsck: %+v", problems)
+	}
 }
 
 // readSomething reads a resource back: at least the version just acknowledged.

@@ -26,13 +26,17 @@
 //     checkpoint is durable before the log below it is trimmed, and the
 //     trimming goes only below the older of the two checkpoints that are kept
 //     and below every live snapshot's head.
+//   - A merge takes neighbours in the order of compareRuns and shifts ordinals
+//     by a constant; a REPLACE record puts its run in their place. A run that a
+//     synced REPLACE took out is removed with the last view that has it: replay
+//     opens runs only at its end and never misses it.
 //   - Nothing is deleted at open before the whole replay succeeded.
 //
 // Files: options.go, errors.go; store.go (open, close), format_file.go,
 // filenames.go, checkpoint.go, checkpoint_file.go, recovery.go,
 // recovery_apply.go; record_version.go, record_commit.go, record_ingest.go,
-// record_checkpoint.go; committer.go (the slot), commit.go (the caller),
+// record_replace.go, record_checkpoint.go; committer.go (the slot), commit.go (the caller),
 // commit_group.go (group commit); head.go, head_dir.go, head_filter.go;
 // run_state.go, view.go, snapshot.go, lookup.go; history*.go, scan.go, bodies.go;
-// flush.go; ingest.go, conflict.go, publish.go; catalog.go, fsck.go, stats.go.
+// flush.go; merge.go, merge_choice.go; ingest.go, conflict.go, publish.go; catalog.go, fsck.go, stats.go.
 package engine

@@ -77,6 +77,12 @@ func (f *fsck) check(ctx context.Context, format formatFile) error {
 			f.report(problemOf(err))
 		}
 	}
+	if whole {
+		if err := r.openRuns(); err != nil {
+			whole = false
+			f.report(problemOf(err))
+		}
+	}
 	sound, err := f.checkRuns(ctx, r)
 	if err != nil || !whole || !sound {
 		return err

@@ -30,10 +30,13 @@ type HistoryCursor struct {
 
 // The order of a history is (lastUpdated, LSN) descending. Versions that agree
 // in both, a group, were written by one record; among them those in the head
-// come first, by falling number in the record, then runs by falling id, and in
-// a run falling ordinals. A flush keeps that order: its run has the highest id
-// so far, and its ordinals rise with LSN and number. So (milli, LSN, skip) names
-// the same place before and after a flush or a restart.
+// come first, by falling number in the record, then runs from the youngest to
+// the oldest (compareRuns), and in a run falling ordinals. A flush keeps that
+// order: its runs are younger than all of imports, and its ordinals rise with
+// LSN and number. A merge keeps it: it takes runs that follow each other, the
+// older one's rows first, and its run has their place in the order. So
+// (milli, LSN, skip) names the same place before and after a flush, a merge or
+// a restart.
 
 // History calls fn for each version. next is where the following page starts;
 // more is false at the end. ErrNotFound for an ID that never was.
@@ -146,7 +149,7 @@ func (n *Snapshot) historySources(q *HistoryQuery) ([]*historySource, error) {
 	}
 	skip := q.After.Skip
 	sources := []*historySource{listSource(n.headItems(q, &skip))}
-	for _, r := range slices.Backward(n.view.runs) {
+	for _, r := range slices.Backward(n.view.byAge) {
 		walk, err := n.openRunHistory(r, q, &skip)
 		if err != nil {
 			return nil, err
@@ -182,15 +185,20 @@ func compareItems(a, b historyItem) int {
 	if c := cmp.Or(cmp.Compare(b.milli, a.milli), cmp.Compare(b.lsn, a.lsn)); c != 0 {
 		return c
 	}
-	return cmp.Or(cmp.Compare(b.found.rank(), a.found.rank()), cmp.Compare(b.found.within(), a.found.within()))
+	return cmp.Or(compareAges(&b.found, &a.found), cmp.Compare(b.found.within(), a.found.within()))
 }
 
-// rank orders places inside a group: the head above all runs.
-func (f *found) rank() uint64 {
-	if f.run == nil {
-		return 1<<64 - 1
+// compareAges orders places inside a group: the head is younger than all runs.
+func compareAges(a, b *found) int {
+	switch {
+	case a.run == nil && b.run == nil:
+		return 0
+	case a.run == nil:
+		return 1
+	case b.run == nil:
+		return -1
 	}
-	return uint64(f.run.run.Meta().ID)
+	return compareRuns(a.run, b.run)
 }
 
 // within orders versions of one group in one place.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"sort"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -10,7 +11,7 @@ import (
 
 // runHistory walks a run's rows by falling lastUpdated, and inside one date by
 // falling ordinal. That is falling LSN too: all rows of an import have the LSN
-// of its record, and a flush writes its rows in LSN order.
+// of its record, a flush writes its rows in LSN order, and a merge takes runs in it.
 type runHistory struct {
 	r     *runState
 	terms *index.TermCursor // over lastUpdated
@@ -117,7 +118,7 @@ func (w *runHistory) next() (historyItem, bool, error) {
 	}
 	o := index.Ordinal(w.ordinals.Next())
 	lsn := w.r.publishLSN
-	if w.r.kind == ingestFlush {
+	if w.r.kind != ingestImport {
 		row, err := w.r.row(o)
 		if err != nil {
 			return historyItem{}, false, err
@@ -127,7 +128,8 @@ func (w *runHistory) next() (historyItem, bool, error) {
 	return historyItem{milli: w.date, lsn: lsn, found: found{run: w.r, ordinal: o}}, true, nil
 }
 
-// boundary is the first ordinal whose LSN is above lsn (the row count when none is).
+// boundary is an ordinal that no row with an LSN up to lsn reaches and every row
+// above has a greater LSN (the row count when none is).
 func (r *runState) boundary(lsn uint64) (uint32, error) {
 	rows := r.run.Meta().Rows
 	if r.kind == ingestImport {
@@ -136,16 +138,26 @@ func (r *runState) boundary(lsn uint64) (uint32, error) {
 		}
 		return rows, nil
 	}
-	var rowErr error
-	n := sort.Search(int(rows), func(i int) bool {
-		row, err := r.row(index.Ordinal(i))
-		if err != nil {
-			rowErr = err
-			return true
-		}
-		return row.LSN > lsn
+	if r.publishLSN <= lsn {
+		return rows, nil
+	}
+	live := r.run.Live() // dropped rows have no LSN
+	var failure error
+	ordinal := func(i int) uint32 {
+		o, err := live.Select(uint32(i))
+		failure = errors.Join(failure, err)
+		return o
+	}
+	count := int(live.GetCardinality())
+	n := sort.Search(count, func(i int) bool {
+		row, err := r.row(index.Ordinal(ordinal(i)))
+		failure = errors.Join(failure, err)
+		return err != nil || row.LSN > lsn
 	})
-	return uint32(n), rowErr
+	if n == count || failure != nil {
+		return rows, failure
+	}
+	return ordinal(n), failure
 }
 
 // historyCandidates is the rows of the query's type and LSN, whatever their date.
@@ -162,7 +174,7 @@ func (n *Snapshot) historyCandidates(r *runState, q *HistoryQuery) (*roaring.Bit
 		}
 		rows = roaring.And(rows, types)
 	}
-	if r.kind == ingestFlush && limit < r.publishLSN {
+	if limit < r.publishLSN {
 		newer, err := r.boundary(limit)
 		if err != nil {
 			return nil, err

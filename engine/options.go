@@ -15,11 +15,15 @@ type Options struct {
 	Now   func() time.Time
 	NewID func() uint64 // random numbers for ids; seeded in tests
 	// Logger gets the background loops' failures; nil is slog.Default().
-	Logger        *slog.Logger
-	SegmentBytes  int64 // of the log; 0: default 64 MiB
-	HeadBytes     int64 // of log before the head is flushed; 0: default 64 MiB
-	CacheBytes    int64 // decoded blocks; 0: default 128 MiB
-	FreeBytesMin  int64 // writes are refused below; 0: default 256 MiB, negative: never
+	Logger       *slog.Logger
+	SegmentBytes int64 // of the log; 0: default 64 MiB
+	HeadBytes    int64 // of log before the head is flushed; 0: default 64 MiB
+	CacheBytes   int64 // decoded blocks; 0: default 128 MiB
+	FreeBytesMin int64 // writes are refused below; 0: default 256 MiB, negative: never
+	// MergeFanIn is how many runs are merged at once; 0 and negative: runs are
+	// never merged.
+	MergeFanIn    int
+	MergeBytesMax int64 // of a merged run; 0: default 16 GiB
 	PrepareInline bool  // deterministic background work, for simulations
 	CatalogInMem  bool  // the job catalog is not kept, for simulations
 }
@@ -47,6 +51,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = cacheBytesDefault
+	}
+	if o.MergeFanIn == 0 {
+		o.MergeFanIn = -1
+	}
+	if o.MergeBytesMax == 0 {
+		o.MergeBytesMax = mergeBytesMaxDefault
 	}
 	if o.FreeBytesMin == 0 {
 		o.FreeBytesMin = freeBytesMinDefault

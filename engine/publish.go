@@ -141,12 +141,16 @@ func setBit(b *roaring.Bitmap, ordinal uint32, on bool) {
 }
 
 // finalMarks is what the record supersedes outside its own runs: what the round
-// said, but for the conflicting keys, where the resolution decides. Places in
-// the head follow their version if a flush made it a row.
+// said, but for the conflicting keys, where the resolution decides. Places
+// follow their version if a flush made it a row or a merge moved it.
 func (g *Ingest) finalMarks(res *resolution) (map[index.RunID]*roaring.Bitmap, []*headEntry) {
 	marks := map[index.RunID]*roaring.Bitmap{}
 	for id, rows := range g.rows {
-		marks[id] = rows.Clone()
+		at := g.s.follow(Place{Run: id})
+		if marks[at.Run] == nil {
+			marks[at.Run] = roaring.New()
+		}
+		marks[at.Run].Or(roaring.AddOffset(rows, uint32(at.Ordinal)))
 	}
 	heads := map[*headEntry]bool{}
 	set := func(p Place, on bool) {
@@ -202,18 +206,18 @@ func sortedHeads(heads map[*headEntry]bool) []*headEntry {
 	return sorted
 }
 
-// locate finds a place of the head where it is now: still there, or in the run
-// that a flush made. Slot only.
+// locate finds a place where it is now: in the head, in the run that a flush
+// made, or where a merge moved it. Slot only.
 func (s *Store) locate(p Place) (Place, *headEntry) {
 	if p.Run != 0 {
-		return p, nil
+		return s.follow(p), nil
 	}
 	if e := s.view.entry(uint32(p.Ordinal)); e != nil {
 		return Place{}, e
 	}
 	for _, f := range s.flushes {
 		if i := uint32(p.Ordinal) - uint32(f.base); uint64(i) < f.count {
-			return Place{Run: f.run.run.Meta().ID, Ordinal: index.Ordinal(i)}, nil
+			return s.follow(Place{Run: f.run.run.Meta().ID, Ordinal: index.Ordinal(i)}), nil
 		}
 	}
 	panic(fmt.Sprintf("BUG: version %d of the head is nowhere", p.Ordinal))
@@ -269,9 +273,10 @@ func (g *Ingest) apply(rec *ingestRecord, lsn uint64) {
 	}
 	var states []*runState
 	for i, r := range g.runs {
-		states = append(states, newRunState(r.run, lsn, ingestImport, rec.runs[i].superseded, rec.runs[i].void))
+		states = append(states, newRunState(r.run, lsn, ingestImport, r.run.Meta().ID, rec.runs[i].superseded, rec.runs[i].void))
 	}
 	s.install(s.view.with(states, s.view.gens), lsn)
+	s.kickMerges()
 	s.ingestsSinceCheckpoint++
 	if s.ingestsSinceCheckpoint >= checkpointIngestsMax {
 		kick(s.checkpointKick)

@@ -43,6 +43,9 @@ type ingestKind uint8
 const (
 	ingestImport ingestKind = 1
 	ingestFlush  ingestKind = 2
+	// ingestMerged is the kind of a run that a merge made of imports' runs; no
+	// INGEST has it. What a merge makes of flushes is a flush's run still.
+	ingestMerged ingestKind = 3
 )
 
 type ingestRun struct {

@@ -40,11 +40,25 @@ func sampleCheckpoint() *checkpointFile {
 	return &checkpointFile{
 		storeID: 0xabcdef, lsn: 12, flushed: 3, clock: 1767225600001, nextRun: 9,
 		runs: []checkpointRun{{
-			meta: index.RunMeta{ID: 8, Bytes: 4096, Hash: 1, Rows: 10, Live: 10}, publishLSN: 4, kind: ingestFlush,
+			meta: index.RunMeta{ID: 8, Bytes: 4096, Hash: 1, Rows: 10, Live: 10}, publishLSN: 4, kind: ingestFlush, rank: 8,
 			superseded: roaring.BitmapOf(0), void: roaring.New(),
 		}},
 		progress: map[uint64][]byte{5: []byte("half")},
 	}
+}
+
+func sampleReplace() *replaceRecord {
+	return &replaceRecord{
+		meta:   index.RunMeta{ID: 9, Bytes: 8192, Hash: 0x1122334455667788, Rows: 20, Live: 19, MilliMin: 1, MilliMax: 2, BodyBytesRaw: 700},
+		inputs: []index.RunID{8, 3},
+	}
+}
+
+// sampleMergedCheckpoint has a run that was merged of imports' runs.
+func sampleMergedCheckpoint() *checkpointFile {
+	c := sampleCheckpoint()
+	c.runs[0].kind, c.runs[0].rank = ingestMerged, 6
+	return c
 }
 
 // TestLayoutsAreOnDisk holds the bytes of format version 1: a change here makes
@@ -69,6 +83,12 @@ func TestLayoutsAreOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	f("checkpoint file", checkpoint, goldenCheckpoint)
+	merged, err := sampleMergedCheckpoint().marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f("checkpoint file with a merged run", merged, goldenMergedCheckpoint)
+	f("REPLACE", sampleReplace().marshal(), goldenReplace)
 	f("FORMAT", formatFile{storeID: 0xabcdef}.marshal(), goldenFormat)
 }
 
@@ -103,16 +123,22 @@ func TestRecordsComeBack(t *testing.T) {
 	if again, err := got.marshal(); err != nil || !bytes.Equal(again, ingest) {
 		t.Errorf("INGEST comes back as %+v, %v", got, err)
 	}
-	checkpoint, err := sampleCheckpoint().marshal()
-	if err != nil {
-		t.Fatal(err)
+	for _, sample := range []*checkpointFile{sampleCheckpoint(), sampleMergedCheckpoint()} {
+		checkpoint, err := sample.marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := decodeCheckpoint(checkpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := c.marshal(); err != nil || !bytes.Equal(again, checkpoint) || c.runs[0].rank != sample.runs[0].rank {
+			t.Errorf("the checkpoint comes back as %+v, %v", c, err)
+		}
 	}
-	c, err := decodeCheckpoint(checkpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := c.marshal(); err != nil || !bytes.Equal(again, checkpoint) {
-		t.Errorf("the checkpoint comes back as %+v, %v", c, err)
+	var replace replaceRecord
+	if err := replace.unmarshal(sampleReplace().marshal()); err != nil || !reflect.DeepEqual(&replace, sampleReplace()) {
+		t.Errorf("REPLACE comes back as %+v, %v", replace, err)
 	}
 }
 
@@ -123,6 +149,15 @@ func TestShortPayloadsAreRefused(t *testing.T) {
 		if err := decodeCommit(commit[:n], func(uint32, *versionRecord, int) error { return nil }); err == nil {
 			t.Fatalf("a COMMIT of %d of %d bytes is accepted", n, len(commit))
 		}
+	}
+	replace := sampleReplace().marshal()
+	for n := range replace {
+		if err := new(replaceRecord).unmarshal(replace[:n]); err == nil {
+			t.Fatalf("a REPLACE of %d of %d bytes is accepted", n, len(replace))
+		}
+	}
+	if err := new(replaceRecord).unmarshal(append(replace, 0)); err == nil {
+		t.Fatal("a REPLACE with a byte too many is accepted")
 	}
 	checkpoint, err := sampleCheckpoint().marshal()
 	if err != nil {
@@ -177,6 +212,16 @@ func FuzzIngest(f *testing.F) {
 	})
 }
 
+func FuzzReplace(f *testing.F) {
+	f.Add(sampleReplace().marshal())
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var r replaceRecord
+		if err := r.unmarshal(payload); err == nil && len(r.marshal()) != len(payload) {
+			t.Errorf("%d bytes are accepted as a record of %d", len(payload), len(r.marshal()))
+		}
+	})
+}
+
 func FuzzCheckpoint(f *testing.F) {
 	data, err := sampleCheckpoint().marshal()
 	if err != nil {
@@ -224,6 +269,15 @@ const (
 		000000000000000000000000000000000000000000000000000000000000000004000000000000000200000000000000
 		12000000000000003a300000010000000000000010000000000005000000000000000400000068616c66b1147e387cc5
 		5114`
+	goldenMergedCheckpoint = `
+		4b494c4e434b50540200000000000000efcdab00000000000c00000000000000030000000000000001a8da769b010000
+		090000000000000001000000010000000800000000000000001000000000000001000000000000000a0000000a000000
+		000000000000000000000000000000000000000000000000060000000000000004000000000000000300000000000000
+		12000000000000003a300000010000000000000010000000000005000000000000000400000068616c66a7b1d7e55438
+		03e6`
+	goldenReplace = `
+		020000000000000009000000000000000020000000000000887766554433221114000000130000000100000000000000
+		0200000000000000bc02000000000000000000000000000008000000000000000300000000000000`
 	goldenFormat = `
 		6b696c6e2d6461746120310a303030303030303030306162636465660a64383039363965310a`
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sort"
@@ -28,7 +29,7 @@ import (
 type recovery struct {
 	fs    vfs.FS
 	dir   string
-	cache *index.Cache // nil: runs are not opened (fsck)
+	cache *index.Cache
 
 	checkpoint checkpointFile
 	// checkpoints are the files that exist, oldest first, the one in use last.
@@ -110,27 +111,35 @@ func (r *recovery) begin() error {
 	}
 	for i := range c.runs {
 		run := &c.runs[i]
-		if err := r.addRun(run.meta, run.publishLSN, run.kind, run); err != nil {
+		if err := r.addRun(run.meta, run); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *recovery) addRun(meta index.RunMeta, lsn uint64, kind ingestKind, bits *checkpointRun) error {
+// addRun enters a run; openRuns opens it, unless a later record replaces it.
+func (r *recovery) addRun(meta index.RunMeta, run *checkpointRun) error {
 	if _, ok := r.metas[meta.ID]; ok {
 		return fmt.Errorf("run %016x is published twice", uint64(meta.ID))
 	}
-	var run *index.Run
-	if r.cache != nil {
-		var err error
-		if run, err = index.OpenRun(r.fs, path.Join(r.dir, runsDir), meta, 0, r.cache); err != nil {
-			return r.missing(meta, err)
-		}
-	}
 	r.metas[meta.ID] = meta
-	r.runs[meta.ID] = newRunState(run, lsn, kind, bits.superseded, bits.void)
+	r.runs[meta.ID] = newRunState(nil, run.publishLSN, run.kind, run.rank, run.superseded, run.void)
 	r.nextRun = max(r.nextRun, uint64(meta.ID)+1)
+	return nil
+}
+
+// openRuns opens the runs that are left when the whole log was replayed. A run
+// that a REPLACE took out may have no file any more, whether the checkpoint or
+// a record named it.
+func (r *recovery) openRuns() error {
+	for _, id := range slices.Sorted(maps.Keys(r.metas)) {
+		run, err := index.OpenRun(r.fs, path.Join(r.dir, runsDir), r.metas[id], 0, r.cache)
+		if err != nil {
+			return r.missing(r.metas[id], err)
+		}
+		r.runs[id].run = run
+	}
 	return nil
 }
 
@@ -172,12 +181,7 @@ func (r *recovery) view(headBytes int64) (*view, error) {
 		}
 		rest = rest[n:]
 	}
-	v := &view{gens: []*headGen{gen}}
-	for _, run := range r.runs {
-		v.runs = append(v.runs, run)
-	}
-	slices.SortFunc(v.runs, func(a, b *runState) int { return compareRunIDs(a.run.Meta().ID, b.run.Meta().ID) })
-	return v, nil
+	return newView(slices.Collect(maps.Values(r.runs)), []*headGen{gen}), nil
 }
 
 // replayBatchEntries go into the head's directory at once.
@@ -216,14 +220,4 @@ func (r *recovery) replay(ctx context.Context, rec wal.Record) error {
 	}
 	r.lastLSN = max(r.lastLSN, uint64(rec.LSN))
 	return nil
-}
-
-func compareRunIDs(a, b index.RunID) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

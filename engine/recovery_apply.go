@@ -20,8 +20,10 @@ func (r *recovery) apply(rec wal.Record) error {
 	case wal.TypeCheckpoint:
 		var c checkpointRecord
 		return c.unmarshal(rec.Payload)
-	case wal.TypeReplace, wal.TypePurge:
-		return fmt.Errorf("%w: record type %d (REPLACE 3, PURGE 4) is not known to this Kiln", ErrNewerFormat, rec.Type)
+	case wal.TypeReplace:
+		return r.applyReplace(rec)
+	case wal.TypePurge:
+		return fmt.Errorf("%w: record type %d (PURGE) is not known to this Kiln", ErrNewerFormat, rec.Type)
 	}
 	return fmt.Errorf("%w: record type %d is not known to this Kiln", ErrNewerFormat, rec.Type)
 }
@@ -114,8 +116,8 @@ func (r *recovery) dropFlushed(upto uint64) {
 func (r *recovery) applyRuns(lsn uint64, in *ingestRecord) error {
 	for i := range in.runs {
 		run := &in.runs[i]
-		bits := checkpointRun{superseded: run.superseded, void: run.void}
-		if err := r.addRun(run.meta, lsn, in.kind, &bits); err != nil {
+		state := checkpointRun{publishLSN: lsn, kind: in.kind, rank: run.meta.ID, superseded: run.superseded, void: run.void}
+		if err := r.addRun(run.meta, &state); err != nil {
 			return err
 		}
 	}
@@ -138,4 +140,43 @@ func (r *recovery) applyProgress(in *ingestRecord) {
 	} else {
 		delete(r.progress, in.job)
 	}
+}
+
+// applyReplace puts a merged run in the place of its inputs.
+func (r *recovery) applyReplace(rec wal.Record) error {
+	var in replaceRecord
+	if err := in.unmarshal(rec.Payload); err != nil {
+		return err
+	}
+	if r.included(uint64(rec.LSN)) {
+		return nil
+	}
+	var inputs []*runState
+	var rows []uint32
+	total := uint64(0)
+	for i, id := range in.inputs {
+		run := r.runs[id]
+		if run == nil {
+			return fmt.Errorf("it replaces run %016x, which is not there", uint64(id))
+		}
+		if i > 0 && (run.fromFlush() != inputs[0].fromFlush() || compareRuns(inputs[i-1], run) >= 0) {
+			return fmt.Errorf("it replaces runs that do not follow each other")
+		}
+		inputs, rows = append(inputs, run), append(rows, r.metas[id].Rows)
+		total += uint64(r.metas[id].Rows)
+	}
+	if total != uint64(in.meta.Rows) {
+		return fmt.Errorf("it replaces %d rows by %d", total, in.meta.Rows)
+	}
+	if _, ok := r.metas[in.meta.ID]; ok {
+		return fmt.Errorf("run %016x is published twice", uint64(in.meta.ID))
+	}
+	for _, id := range in.inputs {
+		delete(r.runs, id)
+		delete(r.metas, id)
+	}
+	r.metas[in.meta.ID], r.runs[in.meta.ID] = in.meta, mergedState(inputs, rows, nil)
+	r.nextRun = max(r.nextRun, uint64(in.meta.ID)+1)
+	r.viewLSN = uint64(rec.LSN)
+	return nil
 }

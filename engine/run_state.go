@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"math"
 	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -12,15 +14,21 @@ import (
 // are superseded, and since when.
 type runState struct {
 	run *index.Run
-	// publishLSN is the LSN of every row of an import. The rows of a flush have
-	// their own, in rising order by ordinal.
+	// publishLSN is the LSN of every row of an import. The rows of a flush, and
+	// of runs that were merged, have their own, in rising order by ordinal;
+	// none is above publishLSN. A merged run has that of its last input.
 	publishLSN uint64
 	kind       ingestKind
+	// rank is the run's own id, or that of the last run that went into it.
+	rank index.RunID
 	// void rows were taken out by a write that raced with the import; they are
 	// invisible everywhere, for ever. Immutable; nil when there are none.
 	void *roaring.Bitmap
-	// refs counts the views that hold the run. Guarded by Store.mu.
-	refs int
+	// refs counts the views that hold the run; replaced says that a merged run
+	// has taken its place, so that its file goes with the last view; merging
+	// that a merge is reading it; unmergeable that one failed at it. All guarded by Store.mu.
+	refs                           int
+	replaced, merging, unmergeable bool
 
 	// mu guards what follows. Leaf lock: nothing is locked under it.
 	mu sync.Mutex
@@ -43,14 +51,49 @@ type bulkMark struct {
 	ordinals *roaring.Bitmap // never changed
 }
 
-func newRunState(run *index.Run, publishLSN uint64, kind ingestKind, superseded, void *roaring.Bitmap) *runState {
+func newRunState(run *index.Run, publishLSN uint64, kind ingestKind, rank index.RunID, superseded, void *roaring.Bitmap) *runState {
 	if superseded == nil {
 		superseded = roaring.New()
 	}
 	if void != nil && void.IsEmpty() {
 		void = nil
 	}
-	return &runState{run: run, publishLSN: publishLSN, kind: kind, void: void, base: superseded}
+	return &runState{run: run, publishLSN: publishLSN, kind: kind, rank: rank, void: void, base: superseded}
+}
+
+// mergedState is the state of a run that takes the place of inputs, which have
+// so many rows each: what is superseded in them is superseded in it. Slot and
+// recovery only.
+func mergedState(inputs []*runState, rows []uint32, run *index.Run) *runState {
+	superseded, base := roaring.New(), uint32(0)
+	for i, in := range inputs {
+		superseded.Or(roaring.AddOffset(in.superseded(math.MaxUint64), base))
+		base += rows[i]
+	}
+	superseded.RunOptimize()
+	last, kind := inputs[len(inputs)-1], ingestMerged
+	if last.fromFlush() {
+		kind = ingestFlush
+	}
+	return newRunState(run, last.publishLSN, kind, last.rank, superseded, nil)
+}
+
+// fromFlush tells whether the rows were written one by one, through the head,
+// and not by imports.
+func (r *runState) fromFlush() bool { return r.kind == ingestFlush }
+
+// compareRuns orders runs by age: first those of imports, then those of
+// flushes, each by the record that published them and then by id. Runs are only
+// merged with their neighbours in this order; so LSNs rise with the ordinals of
+// a merged run, and versions of one record stay in the order they had.
+func compareRuns(a, b *runState) int {
+	switch {
+	case a.fromFlush() && !b.fromFlush():
+		return 1
+	case !a.fromFlush() && b.fromFlush():
+		return -1
+	}
+	return cmp.Or(cmp.Compare(a.publishLSN, b.publishLSN), cmp.Compare(a.rank, b.rank))
 }
 
 // supersede records that a row is not current from lsn on. Only the committer

@@ -87,14 +87,21 @@ type sim struct {
 	// of requests can be there up to any of them.
 	maybe []*simModel
 	held  []heldSnapshot
-	now   time.Time
-	late  int64 // the last negative version id that was given
-	job   uint64
+	// merges are built and not published.
+	merges []simMerge
+	now    time.Time
+	late   int64 // the last negative version id that was given
+	job    uint64
 }
 
 type heldSnapshot struct {
 	n     *Snapshot
 	model *simModel
+}
+
+type simMerge struct {
+	m    *merge
+	meta index.RunMeta
 }
 
 // errRestart says that the process has to end: the power went, or the log is poisoned.
@@ -142,7 +149,8 @@ func (m *sim) options() Options {
 		FS: m.fs, Dir: "/data", NewID: m.rng.Uint64, PrepareInline: true, CatalogInMem: true, FreeBytesMin: -1,
 		SegmentBytes: pick(m.rng, int64(8<<10), 16<<10, 64<<10), HeadBytes: pick(m.rng, int64(2<<10), 6<<10, 1<<20),
 		CacheBytes: pick(m.rng, int64(4<<10), 1<<20),
-		Logger:     discardLogger(),
+		MergeFanIn: pick(m.rng, 2, 2, 3, 4, 8), MergeBytesMax: pick(m.rng, int64(6<<10), 16<<10, 1<<30),
+		Logger: discardLogger(),
 		Now: func() time.Time {
 			// Sometimes the clock stands still, sometimes it goes back.
 			m.now = m.now.Add(time.Duration(m.rng.IntN(8)-2) * time.Millisecond)
@@ -156,6 +164,10 @@ func (m *sim) stop() {
 		h.n.Release()
 	}
 	m.held = nil
+	for _, g := range m.merges {
+		m.s.endMerge(g.m)
+	}
+	m.merges = nil
 	if m.s != nil {
 		_ = m.s.Close() // the disk may be gone
 		m.s = nil
@@ -225,6 +237,23 @@ func (m *sim) settle() error {
 	if err := m.model.checkDoors(n, st, 1+m.rng.IntN(6)); err != nil {
 		return fmt.Errorf("after a restart: %w", err)
 	}
+	return m.checkFiles(n)
+}
+
+// checkFiles: after a restart the runs' files are those of the store, no more.
+func (m *sim) checkFiles(n *Snapshot) error {
+	names, err := m.fs.List(m.opts.Dir + "/" + runsDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if id, ok := parseHexName(name, runSuffix); !ok || n.view.run(index.RunID(id)) == nil {
+			return fmt.Errorf("after a restart: %q is left behind", name)
+		}
+	}
+	if len(names) != len(n.view.runs) {
+		return fmt.Errorf("after a restart: %d files of %d runs", len(names), len(n.view.runs))
+	}
 	return nil
 }
 
@@ -248,8 +277,10 @@ func (m *sim) progressDiffers(model *simModel) string {
 // step does one random thing. errRestart asks for a restart.
 func (m *sim) step() error {
 	switch p := m.rng.IntN(100); {
-	case p < 35:
+	case p < 30:
 		return m.commit()
+	case p < 35:
+		return m.merge()
 	case p < 45:
 		return m.group()
 	case p < 60:
@@ -262,7 +293,7 @@ func (m *sim) step() error {
 		return m.hold()
 	case p < 84:
 		return m.checkHeld()
-	case p < 87:
+	case p < 86:
 		return m.restartClean()
 	case p < 88:
 		return m.pageAcross()
@@ -571,11 +602,13 @@ func (m *sim) expect(model *simModel, changes []Change) (with *simModel, want []
 func (m *sim) meanwhile(count int) error {
 	for range count {
 		var err error
-		switch m.rng.IntN(5) {
+		switch m.rng.IntN(7) {
 		case 0:
 			err = m.flush()
 		case 1:
 			err = m.ingest(1)
+		case 2, 3:
+			err = m.merge()
 		default:
 			err = m.commit()
 		}
@@ -583,6 +616,41 @@ func (m *sim) meanwhile(count int) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// merge takes a step of some merge: the whole of one, its beginning, or the end
+// or the giving up of one that began before, with anything in between.
+func (m *sim) merge() error {
+	if len(m.merges) > 0 && m.rng.IntN(3) != 0 {
+		g := m.merges[0]
+		m.merges = m.merges[1:]
+		var err error
+		if m.rng.IntN(8) == 0 {
+			err = m.s.removeRun(g.meta.ID)
+		} else {
+			err = m.s.finishMerge(context.Background(), g.m, g.meta)
+			m.log("merge finished %v", err)
+		}
+		m.s.endMerge(g.m)
+		return m.outcome(err, m.model)
+	}
+	if m.rng.IntN(2) == 0 {
+		more, err := m.s.mergeOnce(context.Background(), mergeSmall)
+		m.log("merge whole %v %v", more, err)
+		return m.outcome(err, m.model)
+	}
+	g, err := m.s.beginMerge(mergeSmall)
+	if g == nil || err != nil {
+		return m.outcome(err, m.model)
+	}
+	meta, err := m.s.buildMerge(context.Background(), g)
+	if err != nil {
+		m.s.endMerge(g)
+		return m.outcome(err, m.model)
+	}
+	m.log("merge begun")
+	m.merges = append(m.merges, simMerge{g, meta})
 	return nil
 }
 

@@ -8,18 +8,26 @@ type Stats struct {
 	LogBytes, RunBytes, HeadBytes          int64
 	CommitGroups, Commits, FsyncNanosTotal uint64
 	Stalls                                 uint64
-	VisibleLSN                             uint64
-	ReadOnly                               bool
+	// Merges of runs: how many, the bytes read and written, those that failed,
+	// and those that found too little space.
+	Merges, MergeReadBytes, MergeWrittenBytes uint64
+	MergeFailures, MergeStalls                uint64
+	VisibleLSN                                uint64
+	ReadOnly                                  bool
 }
 
 type storeStats struct {
-	groups, commits, stalls atomic.Uint64
+	groups, commits, stalls         atomic.Uint64
+	merges, mergeRead, mergeWritten atomic.Uint64
+	mergeFailures, mergeStalls      atomic.Uint64
 }
 
 // Stats counts what the newest view holds.
 func (s *Store) Stats() Stats {
 	st := Stats{
 		CommitGroups: s.stats.groups.Load(), Commits: s.stats.commits.Load(), Stalls: s.stats.stalls.Load(),
+		Merges: s.stats.merges.Load(), MergeReadBytes: s.stats.mergeRead.Load(), MergeWrittenBytes: s.stats.mergeWritten.Load(),
+		MergeFailures: s.stats.mergeFailures.Load(), MergeStalls: s.stats.mergeStalls.Load(),
 		ReadOnly: s.poison.Load() != nil,
 	}
 	snap, err := s.Snapshot()

@@ -49,6 +49,7 @@ type Store struct {
 	flushKick      chan struct{}
 	trimKick       chan struct{}
 	checkpointKick chan struct{}
+	mergeKicks     [mergePools]chan struct{}
 	flushDue       atomic.Bool
 
 	// ingests: each Ingest holds 1 from BeginIngest to its end, SnapshotAt
@@ -81,6 +82,8 @@ type Store struct {
 	sealedLSN uint64 // the waiting generation has the versions up to it
 	flushErr  error  // of the last flush; nil after a success
 	flushes   []flushedRange
+	// moves say where merges moved the rows of runs that are gone.
+	moves map[index.RunID]movedRun
 	// checkpointRecord is the LSN of the last CHECKPOINT record.
 	checkpointRecord       uint64
 	ingestsSinceCheckpoint int
@@ -147,7 +150,7 @@ func lockDir(fsys vfs.FS, dir string) (io.Closer, error) {
 
 func newStore(opts Options, lock io.Closer) *Store {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Store{
+	s := &Store{
 		opts: opts, lock: lock, ctx: ctx, cancel: cancel,
 		cache:    index.NewCache(opts.CacheBytes),
 		stopping: make(chan struct{}), stopped: make(chan struct{}),
@@ -155,8 +158,12 @@ func newStore(opts Options, lock io.Closer) *Store {
 		queued:    semaphore.NewWeighted(queuedBytesMax),
 		flushKick: make(chan struct{}, 1), trimKick: make(chan struct{}, 1), checkpointKick: make(chan struct{}, 1),
 		ingests:   semaphore.NewWeighted(ingestsMax),
-		snapshots: map[uint64]int{},
+		snapshots: map[uint64]int{}, moves: map[index.RunID]movedRun{},
 	}
+	for pool := range s.mergeKicks {
+		s.mergeKicks[pool] = make(chan struct{}, 1)
+	}
+	return s
 }
 
 // recover makes or reads everything, and deletes only when all of it succeeded.
@@ -276,8 +283,15 @@ func (s *Store) openLog(ctx context.Context, r *recovery) error {
 	from := wal.LSN(r.checkpoint.flushed + 1)
 	opts := s.logOptions()
 	opts.MustExist = true // the checkpoint shows that there was one
+	var openErr error
+	opts.Replayed = func() error {
+		openErr = r.openRuns()
+		return openErr
+	}
 	log, err := wal.Open(ctx, opts, from, func(rec wal.Record) error { return r.replay(ctx, rec) })
 	switch {
+	case openErr != nil:
+		return openErr
 	case errors.Is(err, wal.ErrNewerFormat):
 		return fmt.Errorf("%w: %w", ErrNewerFormat, err)
 	case errors.Is(err, wal.ErrNoLog):
@@ -311,6 +325,10 @@ func (s *Store) start() {
 	go s.commitLoop()
 	if !s.opts.PrepareInline {
 		s.background.Go(s.backgroundLoop)
+		for pool := range mergePools {
+			s.background.Go(func() { s.mergeLoop(pool) })
+		}
+		s.kickMerges()
 	}
 }
 

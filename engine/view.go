@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -11,8 +12,11 @@ import (
 // A new one takes its place when a run joins or the head turns over; between
 // those, commits only append to the last generation.
 type view struct {
-	runs []*runState // by rising id
-	gens []*headGen  // oldest first; the last one takes the commits
+	runs  []*runState // by rising id
+	byAge []*runState // the same in the order of compareRuns
+	gens  []*headGen  // oldest first; the last one takes the commits
+	// since is the LSN at which it became the store's view.
+	since uint64
 	// refs counts the snapshots on the view, plus one while it is the store's
 	// current. Guarded by Store.mu.
 	refs int
@@ -37,16 +41,23 @@ func (v *view) run(id index.RunID) *runState {
 	return v.runs[i]
 }
 
+// newView makes a view of runs in any order.
+func newView(runs []*runState, gens []*headGen) *view {
+	v := &view{runs: slices.Clone(runs), byAge: slices.Clone(runs), gens: gens}
+	slices.SortFunc(v.runs, func(a, b *runState) int { return cmp.Compare(a.run.Meta().ID, b.run.Meta().ID) })
+	slices.SortFunc(v.byAge, compareRuns)
+	return v
+}
+
 // with is the view with more runs and the given generations.
 func (v *view) with(runs []*runState, gens []*headGen) *view {
-	all := append(slices.Clone(v.runs), runs...)
-	slices.SortFunc(all, func(a, b *runState) int {
-		if a.run.Meta().ID < b.run.Meta().ID {
-			return -1
-		}
-		return 1
-	})
-	return &view{runs: all, gens: gens}
+	return newView(slices.Concat(v.runs, runs), gens)
+}
+
+// withMerged is the view with one run in the place of others.
+func (v *view) withMerged(inputs []*runState, out *runState) *view {
+	runs := slices.DeleteFunc(slices.Clone(v.runs), func(r *runState) bool { return slices.Contains(inputs, r) })
+	return newView(append(runs, out), v.gens)
 }
 
 // find returns the head entry of a place as records hold it; nil: not in the head.
@@ -89,7 +100,7 @@ func (v *view) entry(ordinal uint32) *headEntry {
 // the slot (or before the committer runs).
 func (s *Store) install(next *view, lsn uint64) {
 	s.mu.Lock()
-	next.refs = 1
+	next.refs, next.since = 1, lsn
 	for _, r := range next.runs {
 		r.refs++
 	}
@@ -138,11 +149,14 @@ func (s *Store) unref(v *view) retired {
 }
 
 // retire closes what unref gave. The directories of retired generations are
-// closed aside: it takes milliseconds, and the caller may be a request.
+// closed aside: it takes milliseconds, and the caller may be a request. So are
+// replaced runs, whose files are removed.
 func (s *Store) retire(gone retired) {
 	for _, r := range gone.runs {
-		if err := r.run.Close(); err != nil {
-			s.opts.Logger.Error("cannot close a run", "run", r.run.Meta().ID, "error", err)
+		if r.replaced && !s.opts.PrepareInline {
+			s.background.Go(func() { s.retireRun(r) })
+		} else {
+			s.retireRun(r)
 		}
 	}
 	for _, g := range gone.gens {
@@ -154,6 +168,19 @@ func (s *Store) retire(gone retired) {
 	}
 	if len(gone.gens) > 0 {
 		s.kickTrim()
+	}
+}
+
+// retireRun closes a run that no view has. A replaced one is removed: the
+// REPLACE record is durable, and replay never opens what it replaced. Where
+// removing fails, or does not outlast a crash, the next open does it.
+func (s *Store) retireRun(r *runState) {
+	err := r.run.Close()
+	if r.replaced {
+		err = errors.Join(err, s.removeRun(r.run.Meta().ID))
+	}
+	if err != nil {
+		s.opts.Logger.Error("cannot let go of a run", "run", r.run.Meta().ID, "error", err)
 	}
 }
 

@@ -70,6 +70,9 @@ func (l *Log) recoverNewest(ctx context.Context, from LSN, replay func(Record) e
 	if w.at.lsn < from { // the row below the table
 		return s.corrupt(w.at.offset, fmt.Sprintf("the log ends at LSN %d, but LSN %d was in it", w.at.lsn-1, from-1))
 	}
+	if err := l.opts.replayed(); err != nil {
+		return err
+	}
 	if err := r.repair(w, tail); err != nil {
 		return err
 	}

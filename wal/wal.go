@@ -79,6 +79,9 @@ type Options struct {
 	// MustExist refuses to make a new log: set it when something else, such as
 	// a checkpoint, shows that there was one.
 	MustExist bool
+	// Replayed is called when every record was given to replay, before Open
+	// changes anything; its error refuses the log. nil: not called.
+	Replayed func() error
 	// Now times the syncs for Stats; nil leaves them untimed.
 	Now func() time.Time
 }
@@ -184,6 +187,13 @@ func (o *Options) validate() error {
 	return nil
 }
 
+func (o *Options) replayed() error {
+	if o.Replayed == nil {
+		return nil
+	}
+	return o.Replayed()
+}
+
 // payloadBytesMax is the largest payload that fits a new segment.
 func (o *Options) payloadBytesMax() int64 {
 	return min(PayloadBytesMax, o.SegmentBytes-segmentHeaderBytes-recordHeaderBytes)
@@ -207,6 +217,9 @@ func (l *Log) open(ctx context.Context, from LSN, replay func(Record) error) err
 func (l *Log) create(from LSN, dir dirList) error {
 	if l.opts.MustExist {
 		return ErrNoLog
+	}
+	if err := l.opts.replayed(); err != nil {
+		return err
 	}
 	if err := l.opts.FS.MkdirAll(l.opts.Dir); err != nil {
 		return err

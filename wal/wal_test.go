@@ -410,3 +410,31 @@ func TestTheLargestRecordFitsADefaultSegment(t *testing.T) {
 		t.Fatalf("%d records came back", count)
 	}
 }
+
+// TestReplayedRefusesBeforeAnythingChanges: the caller's last word comes when
+// all records were replayed and the torn tail still stands.
+func TestReplayedRefusesBeforeAnythingChanges(t *testing.T) {
+	fsys := vfs.NewMem(1)
+	l, _ := openLog(t, testOptions(fsys), 1)
+	_, err := l.Append(entries(1, 20))
+	must(t, err)
+	must(t, l.Close())
+	before := fsys.Ops()
+	refusal := errors.New("no")
+	opts, seen := testOptions(fsys), 0
+	opts.Replayed = func() error {
+		if seen != 20 {
+			t.Errorf("called after %d records", seen)
+		}
+		return refusal
+	}
+	_, err = wal.Open(context.Background(), opts, 1, func(wal.Record) error { seen++; return nil })
+	mustFail(t, err, refusal)
+	if fsys.Ops() != before {
+		t.Errorf("%d changes were made", fsys.Ops()-before)
+	}
+	opts.Replayed, seen = func() error { return nil }, 0
+	l, err = wal.Open(context.Background(), opts, 1, func(wal.Record) error { seen++; return nil })
+	must(t, err)
+	must(t, l.Close())
+}

@@ -1,0 +1,349 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"kiln/index"
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+// A merge in steps, and what a crash after each leaves:
+//
+//  1. Neighbours in the order of compareRuns are chosen; a snapshot keeps them
+//     open. (Memory only.)
+//  2. The result is written, sealed and durable. (An orphan file; open removes it.)
+//  3. Slot: what is superseded in the inputs by now is superseded in the
+//     result, one REPLACE record puts it in their place, and a view without
+//     them is installed. (Replay does the same.)
+//  4. When the last snapshot that reads the inputs is released, their files
+//     are removed. (Orphans; open removes them.)
+//
+// Step 4 waits for no checkpoint: replay opens runs only at its end, so it does
+// not miss a run that a REPLACE behind the checkpoint takes out. Only a synced
+// REPLACE removes anything.
+//
+// While step 2 runs, commits and imports go on and mark rows of the inputs.
+// Nothing of that is lost: the marks are taken over in step 3, in the slot, where
+// none can be made. Whoever found a place before step 3 and uses it after
+// looks it up again (Commit, because the list of runs changed) or has it
+// translated (Ingest.Publish, by Store.follow).
+
+// merge is one merge under way.
+type merge struct {
+	snap   *Snapshot
+	inputs []*runState
+	bytes  int64 // of the inputs
+}
+
+// mergePool is one of the two workers.
+type mergePool uint8
+
+const (
+	mergeSmall mergePool = iota
+	mergeBig
+	mergePools
+)
+
+// movedRun says where a merge moved a run's rows.
+type movedRun struct {
+	to   index.RunID
+	base uint32 // is added to the ordinals
+	lsn  uint64 // of the REPLACE record
+}
+
+// mergeBusyRuns: with fewer runs a merge rests as long as it works; with more
+// it is behind and works through.
+const mergeBusyRuns = 64
+
+// mergesOff tells whether the options forbid merges.
+func (s *Store) mergesOff() bool { return s.opts.MergeFanIn < 0 }
+
+// kickMerges asks the workers to look for something to do.
+func (s *Store) kickMerges() {
+	for _, c := range s.mergeKicks {
+		kick(c)
+	}
+}
+
+// mergeLoop is one worker. In simulations there is none.
+func (s *Store) mergeLoop(pool mergePool) {
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case <-s.mergeKicks[pool]:
+		}
+		for more := true; more; {
+			var err error
+			more, err = s.mergeOnce(s.ctx, pool)
+			if err != nil {
+				more = false
+				s.mergeFailed(err)
+			}
+		}
+	}
+}
+
+// mergeFailed tells the log, unless the store is closing.
+func (s *Store) mergeFailed(err error) {
+	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+		return
+	}
+	s.stats.mergeFailures.Add(1)
+	s.opts.Logger.Error("cannot merge runs", "error", err)
+}
+
+// mergeOnce does the best merge of a pool; false when there was none to do.
+// After an error nothing has changed, but for ErrOutcomeUnknown.
+func (s *Store) mergeOnce(ctx context.Context, pool mergePool) (bool, error) {
+	m, err := s.beginMerge(pool)
+	if m == nil || err != nil {
+		return false, err
+	}
+	defer s.endMerge(m)
+	meta, err := s.buildMerge(ctx, m)
+	if err != nil {
+		return false, err
+	}
+	return true, s.finishMerge(ctx, m, meta)
+}
+
+// beginMerge is step 1; nil when there is nothing to do, or no room for it.
+func (s *Store) beginMerge(pool mergePool) (*merge, error) {
+	if s.mergesOff() || s.poison.Load() != nil {
+		return nil, nil
+	}
+	snap, err := s.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	inputs := s.chooseInputs(snap.view, pool)
+	for _, r := range inputs {
+		r.merging = true
+	}
+	s.mu.Unlock()
+	if inputs == nil {
+		snap.Release()
+		return nil, nil
+	}
+	m := &merge{snap: snap, inputs: inputs}
+	for _, r := range inputs {
+		m.bytes += r.run.Meta().Bytes
+	}
+	err = s.mergeRoom(m.bytes)
+	if err == nil {
+		return m, nil
+	}
+	s.endMerge(m)
+	if errors.Is(err, ErrNoSpace) { // the count tells; the next publishing asks again
+		s.stats.mergeStalls.Add(1)
+		err = nil
+	}
+	return nil, err
+}
+
+// mergeRoom is an error when the result would take the space that writes need.
+func (s *Store) mergeRoom(bytes int64) error {
+	if s.opts.FreeBytesMin <= 0 {
+		return nil
+	}
+	free, err := s.opts.FS.FreeBytes(s.opts.Dir)
+	if err != nil {
+		return fmt.Errorf("cannot ask for the free space of %q: %w", s.opts.Dir, err)
+	}
+	if free < s.opts.FreeBytesMin+bytes {
+		return fmt.Errorf("%w: %d bytes are free, a merge needs %d and %d must be left", ErrNoSpace, free, bytes, s.opts.FreeBytesMin)
+	}
+	return nil
+}
+
+// chooseInputs picks the best merge among the runs of imports, then among those
+// of flushes. s.mu is held.
+func (s *Store) chooseInputs(v *view, pool mergePool) []*runState {
+	l := mergeLimits{
+		fanIn: s.opts.MergeFanIn, bytesMax: s.opts.MergeBytesMax, rowsMax: index.MergeRowsMax,
+		runBytesMax: s.opts.MergeBytesMax,
+	}
+	if pool == mergeSmall {
+		l.bytesMax = min(l.bytesMax, mergeSmallBytesMax)
+	} else {
+		l.bytesMin = mergeSmallBytesMax
+	}
+	flushes := 0
+	for flushes < len(v.byAge) && !v.byAge[flushes].fromFlush() {
+		flushes++
+	}
+	for _, runs := range [][]*runState{v.byAge[:flushes], v.byAge[flushes:]} {
+		candidates := make([]mergeCandidate, len(runs))
+		for i, r := range runs {
+			meta := r.run.Meta()
+			candidates[i] = mergeCandidate{
+				bytes: meta.Bytes, rows: uint64(meta.Rows), barrier: r.merging || r.replaced || r.unmergeable,
+			}
+		}
+		if c := chooseMerge(candidates, l); c.ok() {
+			return runs[c.from:c.to:c.to]
+		}
+	}
+	return nil
+}
+
+// endMerge lets go of the inputs. Those that were replaced lose their files
+// when nobody else reads them.
+func (s *Store) endMerge(m *merge) {
+	s.mu.Lock()
+	for _, r := range m.inputs {
+		r.merging = false
+	}
+	s.mu.Unlock()
+	m.snap.Release()
+}
+
+// buildMerge is step 2.
+func (s *Store) buildMerge(ctx context.Context, m *merge) (index.RunMeta, error) {
+	opts := index.MergeOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: index.RunID(s.nextRun.Add(1) - 1)}
+	for _, r := range m.inputs {
+		opts.Inputs = append(opts.Inputs, index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.void})
+	}
+	if !s.opts.PrepareInline {
+		opts.Pace = s.mergePace()
+	}
+	meta, err := index.Merge(ctx, opts)
+	var damage *vfs.CorruptError
+	if errors.As(err, &damage) {
+		s.mu.Lock()
+		for _, r := range m.inputs {
+			r.unmergeable = true // until the next start: it would only fail again
+		}
+		s.mu.Unlock()
+	}
+	return meta, noSpace(err)
+}
+
+// mergePace makes a merge rest as long as it works, so that half a processor
+// and half of the disk's time at least are left, unless it is behind.
+func (s *Store) mergePace() func(context.Context, int) error {
+	began := s.opts.Now()
+	return func(ctx context.Context, _ int) error {
+		rest := s.opts.Now().Sub(began)
+		if rest > 0 && s.runCount() < mergeBusyRuns {
+			timer := time.NewTimer(min(rest, mergeRestMax))
+			defer timer.Stop()
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timer.C:
+			}
+		}
+		began = s.opts.Now()
+		return nil
+	}
+}
+
+// mergeRestMax bounds one rest, whatever the clock says.
+const mergeRestMax = 200 * time.Millisecond
+
+func (s *Store) runCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view == nil {
+		return 0
+	}
+	return len(s.view.runs)
+}
+
+// finishMerge is step 3.
+func (s *Store) finishMerge(ctx context.Context, m *merge, meta index.RunMeta) error {
+	run, err := index.OpenRun(s.opts.FS, s.path(runsDir), meta, 0, s.cache)
+	if err != nil {
+		return errors.Join(err, s.removeRun(meta.ID))
+	}
+	published := false
+	err = s.inSlot(ctx, func() error {
+		var err error
+		published, err = s.publishMerge(m, run)
+		return err
+	})
+	if published {
+		return err
+	}
+	err = errors.Join(err, run.Close())
+	if s.poison.Load() == nil {
+		// Nothing names the file; after "unknown" the log may.
+		err = errors.Join(err, s.removeRun(meta.ID))
+	}
+	return fmt.Errorf("cannot publish a merged run: %w", err)
+}
+
+// publishMerge is step 3 in the slot.
+func (s *Store) publishMerge(m *merge, run *index.Run) (published bool, err error) {
+	if s.poison.Load() != nil {
+		return false, ErrReadOnly
+	}
+	rec := replaceRecord{meta: run.Meta()}
+	var rows []uint32
+	for _, r := range m.inputs {
+		meta := r.run.Meta()
+		if s.view.run(meta.ID) != r {
+			panic(fmt.Sprintf("BUG: run %016x was merged and is not part of the store", uint64(meta.ID)))
+		}
+		rec.inputs, rows = append(rec.inputs, meta.ID), append(rows, meta.Rows)
+	}
+	placed, err := s.append([]wal.Entry{{Type: wal.TypeReplace, Payload: rec.marshal()}})
+	if err != nil {
+		return false, err
+	}
+	lsn := uint64(placed[0].LSN)
+	state := mergedState(m.inputs, rows, run)
+	s.viewLSN = lsn
+	s.rememberMoves(m.inputs, rows, run.Meta().ID, lsn)
+	s.mu.Lock()
+	for _, r := range m.inputs {
+		r.replaced = true
+	}
+	s.mu.Unlock()
+	s.install(s.view.withMerged(m.inputs, state), lsn)
+	s.stats.merges.Add(1)
+	s.stats.mergeRead.Add(uint64(m.bytes))
+	s.stats.mergeWritten.Add(uint64(run.Meta().Bytes))
+	s.kickMerges()
+	return true, nil
+}
+
+// rememberMoves notes where the inputs' rows went, and forgets the moves that
+// no live view is older than: nobody can have a place from before. Slot only.
+func (s *Store) rememberMoves(inputs []*runState, rows []uint32, to index.RunID, lsn uint64) {
+	s.mu.Lock()
+	oldest := s.view.since
+	for _, v := range s.views {
+		oldest = min(oldest, v.since)
+	}
+	s.mu.Unlock()
+	for id, moved := range s.moves {
+		if moved.lsn <= oldest {
+			delete(s.moves, id)
+		}
+	}
+	base := uint32(0)
+	for i, r := range inputs {
+		s.moves[r.run.Meta().ID] = movedRun{to: to, base: base, lsn: lsn}
+		base += rows[i]
+	}
+}
+
+// follow gives the place in a run where merges moved it since it was looked up
+// on a snapshot that still lives. Slot only.
+func (s *Store) follow(p Place) Place {
+	for {
+		moved, ok := s.moves[p.Run]
+		if !ok {
+			return p
+		}
+		p = Place{Run: moved.to, Ordinal: p.Ordinal + index.Ordinal(moved.base)}
+	}
+}
