@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -35,20 +36,17 @@ type azureAccount struct {
 	options azcore.ClientOptions
 	origin  string // as originOf has it
 	path    string // "" or, where hosts do not name accounts, "/ACCOUNT"
-	wait    time.Duration
+	network networkOptions
 }
 
 // newAzureAccount returns nil when no account is configured. Nothing is asked
 // of the network yet.
-func newAzureAccount(o AzureOptions, wait time.Duration) (*azureAccount, error) {
+func newAzureAccount(o AzureOptions, network networkOptions) (*azureAccount, error) {
 	if o == (AzureOptions{}) {
 		return nil, nil
 	}
-	if wait == 0 {
-		wait = retryWait
-	}
-	a := &azureAccount{wait: wait, options: azcore.ClientOptions{
-		Transport: &http.Client{Transport: newTransport(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	a := &azureAccount{network: network, options: azcore.ClientOptions{
+		Transport: &http.Client{Transport: newTransport(network), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		// Reads are tried again here, from the byte where they broke.
 		Retry: policy.RetryOptions{MaxRetries: -1},
 	}}
@@ -59,6 +57,9 @@ func newAzureAccount(o AzureOptions, wait time.Duration) (*azureAccount, error) 
 	u, err := url.Parse(a.client.URL())
 	if err != nil || !isHTTP(u) || u.Host == "" || u.User != nil {
 		return nil, errors.New("cannot use the Azure account: its blob endpoint is not an http or https address")
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && forbiddenIP(ip, true) {
+		return nil, errors.New("cannot use the Azure account: its blob endpoint is an address that imports never connect to")
 	}
 	a.origin, a.path = originOf(u), strings.TrimRight(u.Path, "/")
 	return a, nil
@@ -123,7 +124,8 @@ func (a *azureAccount) holds(u *url.URL) bool {
 // check is the part of step 9 for an address that the account holds.
 func (a *azureAccount) check(address string, u *url.URL) error {
 	container, name, _ := strings.Cut(strings.TrimPrefix(u.Path, a.path+"/"), "/")
-	if name == "" || name == "." || name == ".." || container == "" || container != "$root" && checkContainer(container) != nil {
+	dots := slices.ContainsFunc(strings.Split(name, "/"), func(s string) bool { return s == "." || s == ".." })
+	if name == "" || dots || container == "" || container != "$root" && checkContainer(container) != nil {
 		return badRequest("input.url %s does not name a blob: want the account's address, /CONTAINER/BLOB.", address)
 	}
 	query := u.Query()

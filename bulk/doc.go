@@ -16,7 +16,7 @@
 //   - memory is bounded by bytes: chunk buffers, builders, refusals of a round.
 //
 // Files: options, limits · parameters, manifest, import_request, import_address
-// (what a request may say) · source, source_file, source_http, readahead, decompress
+// (what a request may say) · source, dialer, source_http, source_azure, azure_account, readahead, decompress
 // (where bytes come from) · splitter, feed (chunks in order) · line, refusal,
 // error_file, error_blob (what lines are refused) · resolve, resolve_dated,
 // resolve_history (pure: versions of one key) · round, round_merge, round_compare, round_publish · progress,

@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
-	"net/url"
 	"path"
 	"strconv"
 	"sync/atomic"
@@ -111,10 +110,7 @@ func (m *Manager) storeErrorFile(ctx context.Context, record *importRecord, inpu
 // sees, then one list that makes them the blob. The address has no SAS.
 func (a *azureAccount) put(ctx context.Context, container, name string, file io.ReaderAt, bytes int64) (string, error) {
 	client := a.client.NewContainerClient(container).NewBlockBlobClient(name)
-	address, err := withoutQuery(client.URL())
-	if err != nil {
-		return "", err
-	}
+	address := withoutSecrets(client.URL())
 	block := max(errorBlockBytes, (bytes+errorBlocksMax-1)/errorBlocksMax)
 	var blocks []string
 	for from := int64(0); from < bytes; from += block {
@@ -174,14 +170,4 @@ func (a *azureAccount) attempt(ctx context.Context, address string, try func(con
 
 func writeError(address string, status int) error {
 	return &RequestError{Status: 500, Code: "exception", Text: address + ": the storage answered " + strconv.Itoa(status) + " " + http.StatusText(status)}
-}
-
-// withoutQuery drops what may be a SAS.
-func withoutQuery(address string) (string, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "", errors.New("cannot read the address of a blob")
-	}
-	u.RawQuery, u.Fragment = "", ""
-	return u.String(), nil
 }

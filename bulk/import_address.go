@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,7 @@ type addresses struct {
 }
 
 // newAddresses resolves the configured roots and origins.
-func newAddresses(fsys vfs.FS, roots, origins []string) (*addresses, error) {
+func newAddresses(roots, origins []string) (*addresses, error) {
 	a := &addresses{origins: make(map[string]bool)}
 	for _, root := range roots {
 		if !filepath.IsAbs(root) {
@@ -28,7 +29,7 @@ func newAddresses(fsys vfs.FS, roots, origins []string) (*addresses, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot use import root %q: %w", root, err)
 		}
-		info, err := fsys.Stat(resolved)
+		info, err := vfs.OS().Stat(resolved)
 		if err != nil {
 			return nil, fmt.Errorf("cannot use import root %q: %w", root, err)
 		}
@@ -39,8 +40,11 @@ func newAddresses(fsys vfs.FS, roots, origins []string) (*addresses, error) {
 	}
 	for _, origin := range origins {
 		u, err := url.Parse(origin)
-		if err != nil || !isHTTP(u) || u.Host == "" {
-			return nil, fmt.Errorf("cannot use import origin %q: want scheme://host[:port] with http or https", origin)
+		if err != nil || !isHTTP(u) || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
+			return nil, fmt.Errorf("cannot use import origin %q: want scheme://host[:port] with http or https, and nothing behind it", origin)
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && forbiddenIP(ip, true) {
+			return nil, fmt.Errorf("cannot use import origin %q: it is an address that imports never connect to", origin)
 		}
 		a.origins[originOf(u)] = true
 	}
@@ -63,8 +67,8 @@ func (a *addresses) check(address string) error {
 			return badRequest(textForeignOrigin)
 		}
 	case u.Scheme == "file":
-		if _, err := a.resolve(u.Path); err != nil {
-			return badRequest("input.url %s is not below a directory that imports may read (--import-root).", address)
+		if _, _, err := a.resolve(u.Path); err != nil {
+			return badRequest(textOutsideRoots, address)
 		}
 	default:
 		return badRequest(textForeignOrigin)
@@ -78,9 +82,9 @@ func (a *addresses) allows(u *url.URL) bool {
 }
 
 // resolve follows the symbolic links of a path and refuses what then lies
-// outside the roots. A file that does not exist is judged by its nearest
-// existing directory; reading it fails later.
-func (a *addresses) resolve(path string) (string, error) {
+// outside the roots; name is relative to root. A file that does not exist is
+// judged by its nearest existing directory; reading it fails later.
+func (a *addresses) resolve(path string) (root, name string, err error) {
 	clean := filepath.Clean(path)
 	resolved, rest := clean, ""
 	for {
@@ -91,17 +95,17 @@ func (a *addresses) resolve(path string) (string, error) {
 		}
 		parent := filepath.Dir(resolved)
 		if parent == resolved {
-			return "", fmt.Errorf("cannot resolve path %q: %w", path, err)
+			return "", "", fmt.Errorf("cannot resolve path %q: %w", path, err)
 		}
 		rest = filepath.Join(filepath.Base(resolved), rest)
 		resolved = parent
 	}
 	for _, root := range a.roots {
 		if below(root, resolved) {
-			return resolved, nil
+			return root, strings.TrimPrefix(resolved[len(root):], "/"), nil
 		}
 	}
-	return "", fmt.Errorf("path %q is not below an import root", path)
+	return "", "", fmt.Errorf("path %q is not below an import root", path)
 }
 
 // below tells whether path lies under dir, by names.
@@ -113,10 +117,7 @@ func below(dir, path string) bool {
 // parseInputURL reads an absolute URL or an absolute path.
 func parseInputURL(address string) (*url.URL, error) {
 	if strings.HasPrefix(address, "/") {
-		if strings.ContainsRune(address, 0) {
-			return nil, fmt.Errorf("path %q holds a zero byte", address)
-		}
-		return &url.URL{Scheme: "file", Path: address}, nil
+		return &url.URL{Scheme: "file", Path: address}, checkPath(address)
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme == "" {
@@ -133,9 +134,22 @@ func parseInputURL(address string) (*url.URL, error) {
 
 // checkFileURL accepts file:///path and file://localhost/path only.
 func checkFileURL(u *url.URL) error {
-	if u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") ||
-		u.RawQuery != "" || strings.ContainsRune(u.Path, 0) {
+	if u.Host != "" && u.Host != "localhost" || u.User != nil || !strings.HasPrefix(u.Path, "/") ||
+		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return fmt.Errorf("address %q is not a plain file address", u.String())
+	}
+	return checkPath(u.Path)
+}
+
+// checkPath refuses what no file of an import is called and what another
+// program, which decodes once more or knows other separators, would read as
+// another path.
+func checkPath(path string) error {
+	path = strings.ToLower(path)
+	for _, odd := range []string{"\x00", "\\", "%00", "%25", "%2e", "%2f", "%5c"} {
+		if strings.Contains(path, odd) {
+			return fmt.Errorf("path %q holds %q", path, odd)
+		}
 	}
 	return nil
 }

@@ -162,8 +162,9 @@ func (j *importJob) probeInput(ctx context.Context, i int) error {
 	return src.Close()
 }
 
-func etagError(url string) error {
-	return &RequestError{Status: 400, Code: "conflict", Text: fmt.Sprintf(textEtag, url)}
+func etagError(address string) error {
+	address = withoutSecrets(address)
+	return &RequestError{Status: 400, Code: "conflict", Text: fmt.Sprintf(textEtag, address), Input: address}
 }
 
 // sameEtag compares with or without quotes, since storage tools print both.
@@ -216,7 +217,7 @@ func (j *importJob) open(ctx context.Context, i int) (source, error) {
 	src, err := j.manager.openSource(ctx, j.request.Inputs[i].URL)
 	var refused *RequestError
 	if errors.As(err, &refused) && refused.Status == 404 {
-		return nil, &RequestError{Status: 400, Code: "not-found", Text: textGone}
+		return nil, &RequestError{Status: 400, Code: "not-found", Text: textGone, Input: j.request.Inputs[i].URL}
 	}
 	if err != nil {
 		return nil, err

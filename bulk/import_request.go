@@ -49,6 +49,7 @@ const (
 	textNoStorage     = "The import storage account is not configured correctly on the server. Import operations require a valid storage account."
 	textBadMode       = `Import mode can be either "InitialLoad"or "IncrementalLoad". Please add appropriate mode value to parameters.`
 	textNotInitial    = "Initial import mode is not enabled. Please update service configuration to enable initial import mode."
+	textOutsideRoots  = "input.url %s is not below a directory that imports may read (--import-root)."
 	textForeignOrigin = "input.url must match the configured integration storage account endpoint."
 )
 

@@ -15,7 +15,7 @@ import (
 // testManager can parse requests; it has no store.
 func testManager(t *testing.T, roots ...string) *Manager {
 	t.Helper()
-	allowed, err := newAddresses(vfs.OS(), roots, []string{"https://acct.blob.core.windows.net", "http://localhost:9000"})
+	allowed, err := newAddresses(roots, []string{"https://acct.blob.core.windows.net", "http://localhost:9000"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +184,29 @@ func TestFilesBelowImportRoots(t *testing.T) {
 	f("file://"+root+"/%2e%2e/outside/p.ndjson", false)
 	f("file://"+root+"/p.ndjson?x=1", false)
 	f(root+"/p\x00.ndjson", false)
+	f("file://"+root+"/p%00.ndjson", false)
+	f("file://"+root+"/p.ndjson?", false)
+	f("file://"+root+"/p.ndjson#x", false)
+	f("file://"+root+"/%2e%2e%2foutside/p.ndjson", false)
+	f("file://"+root+"/%252e%252e/outside/p.ndjson", false)
+	f("file://"+root+"/..%252foutside/p.ndjson", false)
+	f("file://"+root+"/..%5coutside%5cp.ndjson", false)
+	f(root+`/..\outside\p.ndjson`, false)
+	f(root+"/%2e%2e/outside/p.ndjson", false)
+	f("file://"+root+"//p.ndjson", true)
+	f("file:"+root+"/p.ndjson", true)
+	f("file:p.ndjson", false)
+	f("file:///../"+outside+"/p.ndjson", false)
+	f("file://me@localhost"+root+"/p.ndjson", false)
+	f("file://127.0.0.1"+root+"/p.ndjson", false)
+	f("file:////host/share/p.ndjson", false)
+	f("//host/share/p.ndjson", false)
+	f(`\\host\share\p.ndjson`, false)
+	f("./p.ndjson", false)
+	f("../root/p.ndjson", false)
+	f("~/p.ndjson", false)
+	f("/dev/stdin", false)
+	f("/proc/self/environ", false)
 }
 
 // fullAtFS says once that the disk is full: when left becomes 0.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -29,8 +30,11 @@ type testSite struct {
 	workers int
 	rounds  int64
 	origins []string
-	azure   AzureOptions
-	freeMin int64 // bytes that must stay free; 0: no bound
+	// How HTTP sources are reached; zero: as usual.
+	resolver   *net.Resolver
+	silenceMax time.Duration
+	azure      AzureOptions
+	freeMin    int64 // bytes that must stay free; 0: no bound
 	// lineBytes: longer lines are refused, and chunks are half of it; 0: as usual.
 	lineBytes int
 	clock     *atomic.Int64 // milliseconds; moves on by itself, unless it is frozen
@@ -77,7 +81,7 @@ func (s *testSite) open() {
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
 		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds,
-		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond,
+		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond, Resolver: s.resolver, SilenceMax: s.silenceMax,
 	}
 }
 

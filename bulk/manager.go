@@ -88,20 +88,17 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	if opts.InputFS == nil {
-		opts.InputFS = vfs.OS()
-	}
 	if opts.ExportDir == "" {
 		opts.ExportDir = path.Join(opts.Store.Dir(), "exports")
 	}
 	if info, err := opts.Store.FS().Stat(opts.ExportDir); err == nil && !info.IsDir {
 		return nil, fmt.Errorf("cannot use export directory %q: it is not a directory", opts.ExportDir)
 	}
-	allowed, err := newAddresses(opts.InputFS, opts.ImportRoots, opts.ImportOrigins)
+	allowed, err := newAddresses(opts.ImportRoots, opts.ImportOrigins)
 	if err != nil {
 		return nil, err
 	}
-	if allowed.account, err = newAzureAccount(opts.Azure, opts.RetryWait); err != nil {
+	if allowed.account, err = newAzureAccount(opts.Azure, opts.network()); err != nil {
 		return nil, err
 	}
 	paths, err := fhir.NewPaths(index.PathRules())
@@ -109,7 +106,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		return nil, fmt.Errorf("cannot compile the paths of search terms: %w", err)
 	}
 	m := &Manager{
-		opts: opts, logger: opts.Logger, addresses: allowed, paths: paths, client: newHTTPClient(allowed, opts.RetryWait),
+		opts: opts, logger: opts.Logger, addresses: allowed, paths: paths, client: newHTTPClient(allowed, opts.network()),
 		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),

@@ -3,10 +3,10 @@ package bulk
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"kiln/engine"
-	"kiln/internal/vfs"
 )
 
 // Options are explicit. Store, Now and NewID are required.
@@ -20,20 +20,26 @@ type Options struct {
 	Azure             AzureOptions // blobs of this account
 	ExportDir         string       // "": exports/ in the data directory
 	InitialImportMode bool
-	Workers           int    // 0: runtime.GOMAXPROCS
-	InputFS           vfs.FS // file:// inputs are read from it; nil: vfs.OS()
+	Workers           int // 0: runtime.GOMAXPROCS
 	// RoundBytes ends a round at this much builder memory; 0: the default.
 	// Tests make it small to get many rounds.
 	RoundBytes int64
 	// RetryWait is the first pause before an HTTP request is tried again; 0: one second.
 	RetryWait time.Duration
+	// SilenceMax is how long a server may send nothing before a request counts
+	// as failed; 0: half a minute.
+	SilenceMax time.Duration
+	// Resolver finds the addresses of hosts; nil: the system's.
+	Resolver *net.Resolver
 }
 
-// RequestError is a refused request: HTTP status, OperationOutcome issue code and text.
+// RequestError is a refused request: HTTP status, OperationOutcome issue code
+// and text.
 type RequestError struct {
 	Status int
 	Code   string
 	Text   string
+	Input  string `json:",omitempty"` // what a job could not read on
 }
 
 func (e *RequestError) Error() string { return e.Text }

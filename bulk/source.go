@@ -41,11 +41,11 @@ func (m *Manager) openSource(ctx context.Context, address string) (source, error
 	if isHTTP(u) {
 		return m.client.open(ctx, address)
 	}
-	path, err := m.addresses.resolve(u.Path)
+	root, name, err := m.addresses.resolve(u.Path)
 	if err != nil {
-		return nil, &RequestError{Status: 403, Code: "forbidden", Text: fmt.Sprintf("cannot read %s: %v", address, err)}
+		return nil, badRequest(textOutsideRoots, address)
 	}
-	return openFile(m.opts.InputFS, path, address)
+	return openFile(root, name, address)
 }
 
 // fileSource is a local file. Its length and time of change stand for an ETag,
@@ -56,18 +56,8 @@ type fileSource struct {
 	modified int64
 }
 
-func openFile(fsys vfs.FS, path, address string) (source, error) {
-	info, err := fsys.Stat(path)
-	if err != nil {
-		return nil, fileError(address, err)
-	}
-	if info.IsDir {
-		return nil, &RequestError{Status: 400, Code: "invalid", Text: fmt.Sprintf("%s is a directory", address)}
-	}
-	if !info.Regular { // opening a pipe would wait for its writer, for ever
-		return nil, &RequestError{Status: 400, Code: "invalid", Text: fmt.Sprintf("%s is not a regular file", address)}
-	}
-	file, err := fsys.Open(path)
+func openFile(root, name, address string) (source, error) {
+	file, info, err := vfs.OpenBelow(root, name)
 	if err != nil {
 		return nil, fileError(address, err)
 	}
@@ -75,6 +65,9 @@ func openFile(fsys vfs.FS, path, address string) (source, error) {
 }
 
 func fileError(address string, err error) error {
+	if errors.Is(err, vfs.ErrNotRegular) {
+		return &RequestError{Status: 400, Code: "invalid", Text: fmt.Sprintf("%s is not a regular file", address)}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return &RequestError{Status: 404, Code: "not-found", Text: fmt.Sprintf("%s does not exist", address)}
 	}

@@ -3,7 +3,6 @@ package bulk
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -61,7 +60,7 @@ func (s *azureSource) readAt(ctx context.Context, p []byte, off int64) error {
 }
 
 func (s *azureSource) readOnce(ctx context.Context, p []byte, off int64) (int, error) {
-	ctx, watch := newWatchdog(ctx)
+	ctx, watch := newWatchdog(ctx, s.account.network.silenceMax)
 	defer watch.stop()
 	response, err := s.client.DownloadStream(ctx, &blob.DownloadStreamOptions{
 		Range:            blob.HTTPRange{Offset: off, Count: int64(len(p))},
@@ -79,7 +78,7 @@ func (s *azureSource) readOnce(ctx context.Context, p []byte, off int64) (int, e
 	}
 	n, err := io.ReadFull(watch.reader(response.Body), p)
 	if err != nil {
-		return n, withoutAddress(err)
+		return n, withoutAddress(watch.cause(err))
 	}
 	return n, nil
 }
@@ -112,7 +111,7 @@ func (s *azureSource) attempts(ctx context.Context, try func(context.Context) er
 	if err == nil || ctx.Err() != nil || errors.As(err, &refused) {
 		return err
 	}
-	return fmt.Errorf("cannot read input %q: %w", s.address, err)
+	return unreachable(s.address, err)
 }
 
 // attempts tries until it works, is refused for good, or has been tried often
@@ -122,9 +121,9 @@ func (a *azureAccount) attempts(ctx context.Context, try func(context.Context) e
 	for attempt := range attemptsMax {
 		var busy *storageBusy
 		if errors.As(err, &busy) && busy.after > 0 {
-			err = pause(ctx, min(busy.after, retryAfterMax*a.wait), 1)
+			err = pause(ctx, min(busy.after, retryAfterMax*a.network.retryWait), 1)
 		} else {
-			err = pause(ctx, a.wait, attempt)
+			err = pause(ctx, a.network.retryWait, attempt)
 		}
 		if err != nil {
 			return err

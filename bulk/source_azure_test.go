@@ -261,6 +261,12 @@ func TestAzureAccountIsNotLeft(t *testing.T) {
 	f(account.URL+"/account/c1x", false)
 	f(account.URL+"/account/../other/b", false)
 	f(account.URL+"/account/c1x/..", false)
+	f(account.URL+"/account/c1x/../../other/b", false)
+	f(account.URL+"/account/c1x/%2e%2e/c2x/b", false)
+	f(account.URL+"/account/c1x/b/.%2E/c", false)
+	f(account.URL+"/account%2fc1x/b/../../../other", false)
+	f(account.URL+"/ACCOUNT/c1x/b", false)
+	f(account.URL+"//account/c1x/b", false)
 	f(account.URL+"/account2/c1x/b", false)
 	f(elsewhere.URL+"/account/c1x/b", false)
 	f(strings.Replace(account.URL, "http:", "https:", 1)+"/account/c1x/b", false)
@@ -271,7 +277,7 @@ func TestAzureOptionsErrorsKeepSecrets(t *testing.T) {
 	const secret = "s3cr%et"
 	f := func(what string, o AzureOptions) {
 		t.Helper()
-		_, err := newAzureAccount(o, 0)
+		_, err := newAzureAccount(o, networkOptions{})
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -284,5 +290,6 @@ func TestAzureOptionsErrorsKeepSecrets(t *testing.T) {
 	f("key without account", AzureOptions{AccountKey: secret})
 	f("key and SAS", AzureOptions{AccountURL: "https://a.blob.core.windows.net", AccountKey: "YQ==", SAS: secret})
 	f("SAS in the address", AzureOptions{AccountURL: "https://a.blob.core.windows.net/?" + secret})
+	f("link-local endpoint", AzureOptions{AccountURL: "https://169.254.169.254", SAS: secret})
 	f("default credential in the clear", AzureOptions{AccountURL: "http://a.blob.core.windows.net"})
 }

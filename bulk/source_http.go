@@ -31,24 +31,28 @@ const (
 	// a server, holding one of the few places for jobs.
 	retryAfterMax = 300
 	redirectsMax  = 5
-	headerTimeout = 30 * time.Second
-	// stallTimeout ends a response that brings nothing for so long.
-	stallTimeout = 60 * time.Second
+	// silenceMax ends a request whose server sends nothing for so long. With
+	// the attempts and their pauses, a server that hangs fails its job after
+	// three and a half minutes.
+	silenceMax = 30 * time.Second
+	// progressBytesMin, read by one attempt, make the next one count as the
+	// first again: a server that cuts connections is read on from as long as it
+	// brings something.
+	progressBytesMin = 64 << 10
 )
 
 // httpClient asks allowed origins only, redirects included.
 type httpClient struct {
 	client  *retryablehttp.Client
 	allowed *addresses
-	wait    time.Duration
+	network networkOptions
 }
 
-func newHTTPClient(allowed *addresses, wait time.Duration) *httpClient {
-	if wait == 0 {
-		wait = retryWait
-	}
-	c := &httpClient{client: retryablehttp.NewClient(), allowed: allowed, wait: wait}
-	c.client.HTTPClient = &http.Client{Transport: newTransport(), CheckRedirect: c.checkRedirect}
+func newHTTPClient(allowed *addresses, network networkOptions) *httpClient {
+	wait := network.retryWait
+	c := &httpClient{client: retryablehttp.NewClient(), allowed: allowed, network: network}
+	c.client.HTTPClient = &http.Client{Transport: newTransport(network), CheckRedirect: c.checkRedirect}
+	c.client.CheckRetry = checkRetry
 	c.client.Logger = nil
 	c.client.RetryMax = attemptsMax - 1
 	c.client.RetryWaitMin = wait
@@ -60,25 +64,25 @@ func newHTTPClient(allowed *addresses, wait time.Duration) *httpClient {
 	return c
 }
 
-// newTransport has a deadline for everything but bodies.
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: headerTimeout}).DialContext,
-		TLSHandshakeTimeout:   headerTimeout,
-		ResponseHeaderTimeout: headerTimeout,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   probesMax,
-		DisableCompression:    true, // the bytes as stored, so that ranges mean what they say
-		ForceAttemptHTTP2:     true,
-	}
-}
+var (
+	errForeignRedirect  = errors.New("the server redirects to an address that imports may not read")
+	errTooManyRedirects = errors.New("the server redirects too often")
+	errSilent           = errors.New("the server sends nothing")
+)
 
-var errForeignRedirect = errors.New("the server redirects to an address that imports may not read")
+// checkRetry leaves out what no other attempt mends.
+func checkRetry(ctx context.Context, response *http.Response, err error) (bool, error) {
+	for _, final := range []error{errForeignRedirect, errTooManyRedirects, errForbiddenAddress} {
+		if errors.Is(err, final) {
+			return false, err
+		}
+	}
+	return retryablehttp.DefaultRetryPolicy(ctx, response, err)
+}
 
 func (c *httpClient) checkRedirect(r *http.Request, via []*http.Request) error {
 	if len(via) >= redirectsMax {
-		return errors.New("too many redirects")
+		return errTooManyRedirects
 	}
 	if !c.allowed.allows(r.URL) {
 		return errForeignRedirect
@@ -104,13 +108,41 @@ func (c *httpClient) get(ctx context.Context, address string, from, to int64) (*
 	}
 	r.Header.Set("Range", "bytes="+strconv.FormatInt(from, 10)+"-"+last)
 	response, err := c.client.Do(r)
-	if errors.Is(err, errForeignRedirect) {
-		return nil, &RequestError{Status: 400, Code: "invalid", Text: errForeignRedirect.Error() + ": " + address}
+	if err != nil && ctx.Err() == nil {
+		err = unreachable(address, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read input %q: %w", address, err)
+	return response, err
+}
+
+// unreachable words why a server did not answer, after the last attempt. What
+// the words leave out is for the log.
+func unreachable(address string, err error) error {
+	address = withoutSecrets(address)
+	refused := &RequestError{Status: 500, Code: "exception", Input: address}
+	var network net.Error
+	final := false
+	for _, is := range []error{errForeignRedirect, errTooManyRedirects, errForbiddenAddress} {
+		if errors.Is(err, is) {
+			final = true
+			refused.Status, refused.Code, refused.Text = 400, "invalid", is.Error()+": "+address
+		}
 	}
-	return response, nil
+	switch {
+	case final:
+	case errors.Is(err, errSilent), errors.As(err, &network) && network.Timeout():
+		refused.Code = "timeout"
+		refused.Text = fmt.Sprintf("%s: the server sent nothing for too long, %d times in a row", address, attemptsMax)
+	default:
+		refused.Text = fmt.Sprintf("%s: the server cannot be reached, or breaks the connection, %d times in a row", address, attemptsMax)
+	}
+	return fmt.Errorf("%w (%w)", refused, withoutAddress(err))
+}
+
+// withoutSecrets is an address as texts and logs show it: a query may be a
+// signature.
+func withoutSecrets(address string) string {
+	address, _, _ = strings.Cut(address, "?")
+	return address
 }
 
 // httpSource is one file behind HTTP.
@@ -137,7 +169,8 @@ func (c *httpClient) open(ctx context.Context, address string) (source, error) {
 		s.ranges = ok && start == 0 && total >= 0
 		s.size = total
 		if !s.ranges {
-			return nil, fmt.Errorf("cannot read input %q: the server's Content-Range is %q", address, response.Header.Get("Content-Range"))
+			return nil, &RequestError{Status: 500, Code: "exception", Input: withoutSecrets(address),
+				Text: fmt.Sprintf("%s: the server's Content-Range is %q", withoutSecrets(address), response.Header.Get("Content-Range"))}
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		// There is no first byte; but a server that tells another length than 0
@@ -161,18 +194,20 @@ func probeError(address string, status int) error {
 	if code == "" {
 		code = "exception"
 	}
-	return &RequestError{Status: status, Code: code, Text: fmt.Sprintf("%s: the server answered %d %s", address, status, http.StatusText(status))}
+	address = withoutSecrets(address)
+	return &RequestError{Status: status, Code: code, Input: address, Text: fmt.Sprintf("%s: the server answered %d %s", address, status, http.StatusText(status))}
 }
 
 // readError is what a job reports when an input cannot be read on.
 func readError(address string, status int) error {
+	address = withoutSecrets(address)
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return &RequestError{Status: 400, Code: "forbidden", Text: textUnauthorized}
+		return &RequestError{Status: 400, Code: "forbidden", Text: textUnauthorized, Input: address}
 	case http.StatusNotFound, http.StatusGone:
-		return &RequestError{Status: 400, Code: "not-found", Text: textGone}
+		return &RequestError{Status: 400, Code: "not-found", Text: textGone, Input: address}
 	}
-	return &RequestError{Status: 500, Code: "exception", Text: fmt.Sprintf("%s: the server answered %d %s", address, status, http.StatusText(status))}
+	return &RequestError{Status: 500, Code: "exception", Input: address, Text: fmt.Sprintf("%s: the server answered %d %s", address, status, http.StatusText(status))}
 }
 
 // parseContentRange reads "bytes 0-99/1234"; total is -1 for "*".
@@ -211,13 +246,16 @@ func (s *httpSource) stream(ctx context.Context, from int64) (io.ReadCloser, err
 // readAt fills p from one range request, going on after broken connections.
 func (s *httpSource) readAt(ctx context.Context, p []byte, off int64) error {
 	var err error
-	for attempt := range attemptsMax {
-		if err := pause(ctx, s.client.wait, attempt); err != nil {
+	for attempt := 0; attempt < attemptsMax; attempt++ {
+		if err := pause(ctx, s.client.network.retryWait, attempt); err != nil {
 			return err
 		}
 		var n int
 		n, err = s.readOnce(ctx, p, off)
 		p, off = p[n:], off+int64(n)
+		if n >= progressBytesMin {
+			attempt = 0
+		}
 		if len(p) == 0 {
 			return nil
 		}
@@ -226,11 +264,11 @@ func (s *httpSource) readAt(ctx context.Context, p []byte, off int64) error {
 			return err
 		}
 	}
-	return fmt.Errorf("cannot read input %q at offset %d: %w", s.address, off, err)
+	return unreachable(s.address, fmt.Errorf("at offset %d: %w", off, err))
 }
 
 func (s *httpSource) readOnce(ctx context.Context, p []byte, off int64) (int, error) {
-	ctx, watch := newWatchdog(ctx)
+	ctx, watch := newWatchdog(ctx, s.client.network.silenceMax)
 	defer watch.stop()
 	response, err := s.client.get(ctx, s.address, off, off+int64(len(p))-1)
 	if err != nil {
@@ -244,11 +282,12 @@ func (s *httpSource) readOnce(ctx context.Context, p []byte, off int64) (int, er
 	if !ok || start != off || total >= 0 && total != s.size || response.Header.Get("Etag") != s.tag {
 		return 0, s.changed()
 	}
-	return io.ReadFull(watch.reader(response.Body), p)
+	n, err := io.ReadFull(watch.reader(response.Body), p)
+	return n, watch.cause(err)
 }
 
 func (s *httpSource) changed() error {
-	return &RequestError{Status: 400, Code: "conflict", Text: fmt.Sprintf(textEtag, s.address)}
+	return etagError(s.address)
 }
 
 // pause waits before every attempt but the first, twice as long each time.
@@ -268,21 +307,31 @@ func pause(ctx context.Context, wait time.Duration, attempt int) error {
 
 // watchdog cancels a request whose response stalls.
 type watchdog struct {
-	timer  *time.Timer
-	cancel context.CancelFunc
+	ctx        context.Context
+	silenceMax time.Duration
+	timer      *time.Timer
+	cancel     context.CancelCauseFunc
 }
 
-func newWatchdog(ctx context.Context) (context.Context, *watchdog) {
-	ctx, cancel := context.WithCancel(ctx)
-	return ctx, &watchdog{cancel: cancel}
+func newWatchdog(ctx context.Context, silenceMax time.Duration) (context.Context, *watchdog) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, &watchdog{ctx: ctx, silenceMax: silenceMax, cancel: cancel}
+}
+
+// cause is errSilent for the error of a read that the watchdog ended.
+func (w *watchdog) cause(err error) error {
+	if err != nil && context.Cause(w.ctx) == errSilent {
+		return errSilent
+	}
+	return err
 }
 
 // reader starts the clock: every byte that comes restarts it.
 func (w *watchdog) reader(r io.Reader) io.Reader {
-	w.timer = time.AfterFunc(stallTimeout, w.cancel)
+	w.timer = time.AfterFunc(w.silenceMax, func() { w.cancel(errSilent) })
 	return readerFunc(func(p []byte) (int, error) {
 		n, err := r.Read(p)
-		w.timer.Reset(stallTimeout)
+		w.timer.Reset(w.silenceMax)
 		return n, err
 	})
 }
@@ -291,7 +340,7 @@ func (w *watchdog) stop() {
 	if w.timer != nil {
 		w.timer.Stop()
 	}
-	w.cancel()
+	w.cancel(nil)
 }
 
 type readerFunc func([]byte) (int, error)
@@ -327,9 +376,10 @@ func (r *resumingStream) Read(p []byte) (int, error) {
 		if err == io.EOF && (r.source.size < 0 || r.at == r.source.size) {
 			return 0, io.EOF
 		}
+		err = r.watch.cause(err)
 		r.Close()
 		if r.attempt++; r.attempt == attemptsMax {
-			return 0, fmt.Errorf("cannot read input %q at offset %d: %w", r.source.address, r.at, err)
+			return 0, unreachable(r.source.address, fmt.Errorf("at offset %d: %w", r.at, err))
 		}
 	}
 }
@@ -339,10 +389,10 @@ func (r *resumingStream) connect() error {
 	if r.body != nil {
 		return nil
 	}
-	if err := pause(r.ctx, r.source.client.wait, r.attempt); err != nil {
+	if err := pause(r.ctx, r.source.client.network.retryWait, r.attempt); err != nil {
 		return err
 	}
-	ctx, watch := newWatchdog(r.ctx)
+	ctx, watch := newWatchdog(r.ctx, r.source.client.network.silenceMax)
 	response, err := r.source.client.get(ctx, r.source.address, 0, -1)
 	if err != nil {
 		watch.stop()

@@ -15,8 +15,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-
-	"kiln/internal/vfs"
 )
 
 // testServer serves one file, more or less well.
@@ -74,11 +72,11 @@ func (w *brokenWriter) Write(p []byte) (int, error) {
 
 func testClient(t *testing.T, origins ...string) *httpClient {
 	t.Helper()
-	allowed, err := newAddresses(vfs.OS(), nil, origins)
+	allowed, err := newAddresses(nil, origins)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newHTTPClient(allowed, time.Millisecond)
+	return newHTTPClient(allowed, Options{RetryWait: time.Millisecond}.network())
 }
 
 func testText(n int) []byte {

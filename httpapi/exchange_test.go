@@ -68,7 +68,7 @@ func newFuzzServer(f *testing.F) *Server {
 		f.Fatal(err)
 	}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	jobs, err := bulk.NewManager(ctx, bulk.Options{Store: store, Now: time.Now, NewID: rand.Uint64, Logger: quiet, InputFS: vfs.NewMem(2)})
+	jobs, err := bulk.NewManager(ctx, bulk.Options{Store: store, Now: time.Now, NewID: rand.Uint64, Logger: quiet})
 	if err != nil {
 		f.Fatal(err)
 	}

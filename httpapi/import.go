@@ -134,10 +134,14 @@ func (x *exchange) importCancelled(status *bulk.ImportStatus) {
 // failedJob words a job's failure; what the server did wrong stays in its log.
 func failedJob(kind string, failure *bulk.RequestError) error {
 	prefix := kind + " operation failed for reason: "
-	if failure == nil || failure.Status == 0 || failure.Status == fasthttp.StatusInternalServerError {
+	if failure == nil || failure.Status == 0 || failure.Status == fasthttp.StatusInternalServerError && failure.Input == "" {
 		return &problem{fasthttp.StatusInternalServerError, codeProcessing, prefix + "InternalServerError"}
 	}
-	return &problem{failure.Status, codeProcessing, prefix + strings.TrimPrefix(failure.Text, prefix)}
+	text := prefix + strings.TrimPrefix(failure.Text, prefix)
+	if !strings.Contains(text, failure.Input) {
+		text += " ErrorFile: " + failure.Input
+	}
+	return &problem{failure.Status, codeProcessing, text}
 }
 
 // appendImportResult appends the result object, whole or so far.

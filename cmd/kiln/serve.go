@@ -27,7 +27,7 @@ type serveCmd struct {
 	DataDir               string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
 	Listen                string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
 	ImportRoot            []string `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
-	ImportOrigin          []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable."`
+	ImportOrigin          []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable. Wherever the name leads, link-local and metadata addresses are never connected to, and this machine only when it is written as localhost or a loopback address."`
 	AzureConnectionString string   `placeholder:"TEXT" help:"Storage account whose blobs $$import may read, and where their error files are stored, as the portal shows it. Better set by environment, where other users do not see it."`
 	AzureAccountURL       string   `name:"azure-account-url" placeholder:"URL" help:"https://ACCOUNT.blob.core.windows.net whose blobs $$import may read, and where their error files are stored; without a key or SAS: by managed identity or another default credential."`
 	AzureAccountKey       string   `placeholder:"KEY" help:"Shared key of --azure-account-url."`

@@ -86,10 +86,14 @@ func (osFS) Stat(name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return infoOf(info), nil
+}
+
+func infoOf(info os.FileInfo) Info {
 	return Info{
 		Bytes: info.Size(), IsDir: info.IsDir(),
 		Regular: info.Mode().IsRegular(), Modified: info.ModTime().UnixNano(),
-	}, nil
+	}
 }
 
 func (osFS) SyncDir(dir string) error {
