@@ -22,6 +22,6 @@
 // interactions.go (the table), exchange.go (one request and its answer),
 // headers.go, query.go, errors.go, outcome.go, read.go, write.go, patch.go, condition.go,
 // bundle.go, entry_exchange.go, batch.go, transaction.go, bundle_links.go, bundle_response.go, history.go,
-// paging_token.go, import.go, export.go, download.go, capability.go, health.go,
+// paging_token.go, import.go, export.go, download.go, capability.go, cors.go, health.go,
 // metrics.go, compress.go.
 package httpapi

@@ -120,6 +120,9 @@ func (x *exchange) routeEntry() error {
 		return notSupported(fasthttp.StatusBadRequest, "That address cannot be used in a Bundle.")
 	}
 	m := parseMethod(x.ctx.Method())
+	if m == methodOptions {
+		return notSupported(fasthttp.StatusMethodNotAllowed, "The method is not allowed here.")
+	}
 	if x.addr.place == placeBase && m == methodPost {
 		return notSupported(fasthttp.StatusBadRequest, "A Bundle cannot be sent inside a Bundle.")
 	}

@@ -49,6 +49,7 @@ func (x *exchange) release() {
 // serve checks what holds for every interaction, and runs the one asked for.
 func (x *exchange) serve() error {
 	x.echoRequestID()
+	x.cors()
 	// Answers are patient data, and a cache would guess how long a resource,
 	// its absence or its end stays true.
 	x.ctx.Response.Header.Set("Cache-Control", "private, no-cache")
@@ -81,6 +82,9 @@ func (x *exchange) route(m method) error {
 	if len(x.addr.typeName) > 0 && x.addr.typ == 0 {
 		return notSupported(fasthttp.StatusNotFound, "Resource type '%s' is not supported.", x.addr.typeName)
 	}
+	if m == methodOptions {
+		return nil // run answers it
+	}
 	x.row = x.server.table.find(x.addr.place, m)
 	if x.row == rowNone {
 		x.ctx.Response.Header.Set("Allow", x.server.table.allowed(x.addr.place))
@@ -97,7 +101,12 @@ func (x *exchange) route(m method) error {
 }
 
 // run serves the row that was found.
-func (x *exchange) run() error { return x.server.table.rows[x.row].run(x) }
+func (x *exchange) run() error {
+	if x.row == rowNone {
+		return x.options()
+	}
+	return x.server.table.rows[x.row].run(x)
+}
 
 // snapshot is what a read shows, and what to call when it is done.
 func (x *exchange) snapshot() (*engine.Snapshot, func(), error) {

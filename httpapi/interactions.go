@@ -19,10 +19,11 @@ const (
 	methodPut
 	methodPatch
 	methodDelete
+	methodOptions
 	methodCount
 )
 
-var methodNames = [methodCount]string{"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+var methodNames = [methodCount]string{"", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 func parseMethod(name []byte) method {
 	for m := methodGet; m < methodCount; m++ {
@@ -168,7 +169,7 @@ func (t *table) name(row int) string {
 func (t *table) allowed(p place) string {
 	var names []string
 	for m := methodGet; m < methodCount; m++ {
-		if t.find(p, m) != rowNone {
+		if m == methodOptions || t.find(p, m) != rowNone {
 			names = append(names, methodNames[m])
 		}
 	}

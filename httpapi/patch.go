@@ -14,6 +14,7 @@ import (
 const (
 	contentTypeJSONPatch  = "application/json-patch+json"
 	contentTypeMergePatch = "application/merge-patch+json"
+	acceptedPatches       = contentTypeJSONPatch + ", " + contentTypeMergePatch + ", " + contentTypeFHIR
 )
 
 // patch prepares PATCH {type}/{id}: an update with the patched resource, on
@@ -66,9 +67,8 @@ func (x *exchange) patchFormat() (func(resource, text []byte) ([]byte, error), e
 		name := x.addr.typ.String()
 		return func(resource, text []byte) ([]byte, error) { return patch.FHIRPath(resource, text, name, limit) }, nil
 	}
-	accepted := contentTypeJSONPatch + ", " + contentTypeMergePatch + ", " + contentTypeFHIR
-	x.ctx.Response.Header.Set("Accept-Patch", accepted)
-	return nil, notSupported(fasthttp.StatusUnsupportedMediaType, "The Content-Type '%s' is not supported for PATCH; use one of %s.", given, accepted)
+	x.ctx.Response.Header.Set("Accept-Patch", acceptedPatches)
+	return nil, notSupported(fasthttp.StatusUnsupportedMediaType, "The Content-Type '%s' is not supported for PATCH; use one of %s.", given, acceptedPatches)
 }
 
 // patchable reads the version to patch.

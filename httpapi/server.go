@@ -31,8 +31,11 @@ type Options struct {
 	// "https://fhir.example.org/fhir"; "": http, the request's Host, and /fhir.
 	BaseURL           string
 	InitialImportMode bool
-	BodyBytesMax      int // 0: 32 MiB
-	Version           string
+	// CORSOrigins are the sites whose pages may use the server from a browser:
+	// "*", or scheme://host[:port]; none: no site may.
+	CORSOrigins  []string
+	BodyBytesMax int // 0: 32 MiB
+	Version      string
 }
 
 // Server answers FHIR over HTTP.
@@ -68,6 +71,11 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.BodyBytesMax < 0 {
 		return nil, fmt.Errorf("cannot limit request bodies to %d bytes", opts.BodyBytesMax)
+	}
+	for _, origin := range opts.CORSOrigins {
+		if err := checkOrigin(origin); err != nil {
+			return nil, fmt.Errorf("cannot allow an origin: %w", err)
+		}
 	}
 	base, err := parseBaseURL(opts.BaseURL)
 	if err != nil {
@@ -153,6 +161,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		if r := recover(); r != nil {
 			s.opts.Logger.Error("request panicked", "interaction", s.table.name(x.row), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			ctx.Response.Reset()
+			x.cors()
 			ctx.SetConnectionClose()
 			x.fail(&problem{fasthttp.StatusInternalServerError, codeException, "The server failed on this request; its log says more."})
 		}

@@ -43,7 +43,7 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 		}
 	}
 	f("serve", "data-dir", "listen", "import-root", "import-origin", "azure-connection-string", "azure-account-url", "azure-account-key", "azure-sas",
-		"export-dir", "initial-import-mode", "base-url")
+		"export-dir", "initial-import-mode", "base-url", "cors-origin")
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "json")
 	f("export", "server", "out", "level", "type", "since", "type-filter", "json")
@@ -90,6 +90,7 @@ func TestServeRefusesWrongSettings(t *testing.T) {
 	f("import root", "--import-root", file+"-missing")
 	f("import origin", "--import-origin", "nowhere")
 	f("export directory", "--export-dir", file)
+	f("origin", "--cors-origin", "nowhere")
 }
 
 func TestASecondOpenerFailsAtOnce(t *testing.T) {

@@ -35,6 +35,7 @@ type serveCmd struct {
 	ExportDir             string   `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
 	InitialImportMode     bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	BaseURL               string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
+	CORSOrigin            []string `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
 	InsecureNoAuth        bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 }
 
@@ -69,7 +70,7 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	return in.serve(ctx, logger, listener, httpapi.Options{BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode})
+	return in.serve(ctx, logger, listener, httpapi.Options{BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin})
 }
 
 // serve answers requests until the context ends, then finishes those in
