@@ -64,7 +64,7 @@ func (l *links) rewritten(e *bundleEntry, x *exchange) ([]byte, error) {
 	if len(e.resource) == 0 {
 		return nil, nil
 	}
-	if len(l.targets) == 0 && bytes.IndexByte(e.resource, '?') < 0 {
+	if len(l.targets) == 0 && bytes.IndexByte(e.resource, '?') < 0 && !bytes.Contains(e.resource, []byte("urn:uuid:")) {
 		return e.resource, nil
 	}
 	w := linkWriter{links: l, x: x, text: e.resource, root: restfulRoot(e.fullURL)}
@@ -165,6 +165,10 @@ func (w *linkWriter) reference(at, end int, text string) {
 		if target+suffix != text {
 			w.replace(at, end, target+suffix)
 		}
+		return
+	}
+	if strings.HasPrefix(text, "urn:uuid:") {
+		w.err = badRequest("The reference '%s' is no entry's fullUrl.", text)
 		return
 	}
 	name, query, isSearch := strings.Cut(text, "?")

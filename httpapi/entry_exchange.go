@@ -54,6 +54,7 @@ func (t *entryExchange) begin(e *bundleEntry, resource []byte) error {
 			request.Header.Set(entryHeaders[i].header, value)
 		}
 	}
+	request.Header.SetContentType(contentTypeFHIR)
 	if len(resource) > 0 {
 		contentType, body, err := entryBody(e, resource)
 		if err != nil {
@@ -120,8 +121,8 @@ func (x *exchange) routeEntry() error {
 		return notSupported(fasthttp.StatusBadRequest, "That address cannot be used in a Bundle.")
 	}
 	m := parseMethod(x.ctx.Method())
-	if m == methodOptions {
-		return notSupported(fasthttp.StatusMethodNotAllowed, "The method is not allowed here.")
+	if m == methodOptions || m == methodOther {
+		return badRequest("The method is none of GET, HEAD, POST, PUT, PATCH and DELETE.")
 	}
 	if x.addr.place == placeBase && m == methodPost {
 		return notSupported(fasthttp.StatusBadRequest, "A Bundle cannot be sent inside a Bundle.")

@@ -104,7 +104,7 @@ func (x *exchange) patched(text []byte) (*fhir.Resource, error) {
 	case errors.As(err, &refused):
 		return nil, unprocessable("The patch would make a text that is no resource: %v.", err)
 	case errors.As(err, &other), err == nil && string(r.ID) != string(x.addr.id):
-		return nil, unprocessable("A patch cannot change the resource's type or id.")
+		return nil, badRequest("A patch cannot change the resource's type or id.")
 	}
 	return r, err
 }

@@ -56,9 +56,9 @@ func TestPatchRefusals(t *testing.T) {
 	f("a", `[{"op":"remove"}]`, 400, "invalid", "'path'", jsonPatch)
 	f("a", `[`, 400, "invalid", "The patch is refused: not valid JSON at byte 1", jsonPatch)
 	f("a", ``, 400, "invalid", "The patch is refused", jsonPatch)
-	f("a", `{"id":"b"}`, 422, "processing", "cannot change the resource's type or id", mergePatch)
-	f("a", `{"id":null}`, 422, "processing", "cannot change the resource's type or id", mergePatch)
-	f("a", `{"resourceType":"Group"}`, 422, "processing", "cannot change the resource's type or id", mergePatch)
+	f("a", `{"id":"b"}`, 400, "invalid", "cannot change the resource's type or id", mergePatch)
+	f("a", `{"id":null}`, 400, "invalid", "cannot change the resource's type or id", mergePatch)
+	f("a", `{"resourceType":"Group"}`, 400, "invalid", "cannot change the resource's type or id", mergePatch)
 	f("a", `{"resourceType":null}`, 422, "processing", "no resource", mergePatch)
 	f("a", good, 400, "invalid", "Parameters", typeHeader)
 	if got := s.do(t, "GET", "/fhir/Patient/a", "").expect(t, "read", 200, `W/"1"`).plainBody(t); got != `{"resourceType":"Patient","id":"a","active":true}` {

@@ -74,7 +74,7 @@ func (t *transaction) plan() error {
 	for i := range t.entries {
 		e := &t.entries[i]
 		if err := t.planEntry(i, e); err != nil {
-			return inEntry(i, e, err)
+			return refusedEntry(i, e, err)
 		}
 		p := &t.plans[i]
 		if t.isRead(i) {
@@ -82,16 +82,27 @@ func (t *transaction) plan() error {
 		}
 		key := p.typeName + "/" + p.id
 		if first, twice := written[key]; twice && t.isWrite(i) {
-			return inEntry(i, e, badRequest("Bundle.entry[%d] writes the same resource, %s.", first, key))
+			return refusedEntry(i, e, badRequest("Bundle.entry[%d] writes the same resource, %s.", first, key))
 		}
 		if t.isWrite(i) {
 			written[key] = i
 		}
 		if err := t.links.add(e.fullURL, key, t.x.baseURL()); err != nil {
-			return inEntry(i, e, err)
+			return refusedEntry(i, e, err)
 		}
 	}
 	return nil
+}
+
+// refusedEntry is inEntry for the answer to the whole: 405 is about the address
+// that was asked, and its Allow.
+func refusedEntry(i int, e *bundleEntry, err error) error {
+	err = inEntry(i, e, err)
+	var p *problem
+	if errors.As(err, &p) && p.status == fasthttp.StatusMethodNotAllowed {
+		p.status = fasthttp.StatusBadRequest
+	}
+	return err
 }
 
 func (t *transaction) planEntry(i int, e *bundleEntry) error {
@@ -159,7 +170,7 @@ func (t *transaction) tryReads(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			return inEntry(i, &t.entries[i], err)
+			return refusedEntry(i, &t.entries[i], err)
 		}
 	}
 	return nil
@@ -193,7 +204,7 @@ func (t *transaction) commit(ctx context.Context) error {
 			if t.plans[i].computed && attempt < computedAttemptsMax {
 				continue
 			}
-			return inEntry(i, &t.entries[i], t.refused(i, conflict))
+			return refusedEntry(i, &t.entries[i], t.refused(i, conflict))
 		case errors.Is(err, engine.ErrTooLarge):
 			return &problem{fasthttp.StatusRequestEntityTooLarge, codeTooLong, fmt.Sprintf("The transaction's resources have more than %d bytes together, which is the most that can be written at once; split it.", engine.CommitBytesMax)}
 		case err != nil:
@@ -217,7 +228,7 @@ func (t *transaction) prepare(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if err := t.prepareEntry(i); err != nil {
-				return inEntry(i, &t.entries[i], err)
+				return refusedEntry(i, &t.entries[i], err)
 			}
 		}
 	}

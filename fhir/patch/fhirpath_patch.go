@@ -203,8 +203,12 @@ func (d *document) collection(it item, name string) (collection, error) {
 		return collection{}, err
 	}
 	element, ok := elements.Of(typ, name)
+	if !ok { // a choice, written with its type
+		name, element, ok = elements.ByKey(typ, name)
+		element.Choice = ok
+	}
 	if !ok {
-		return collection{}, notApplicable("The type '%s' has no element '%s'.", typ, name)
+		return collection{}, notApplicable("The type '%s' has no element of that name.", typ)
 	}
 	return collection{it, name, element}, nil
 }

@@ -27,6 +27,7 @@ func TestFHIRPathPatch(t *testing.T) {
 	f(head+`}`, operation("add", "Patient", `{"name":"name","valueString":"contact"},{"name":"value","part":[{"name":"name","valueHumanName":{"text":"a name"}},{"name":"telecom","valueContactPoint":{"value":"1"}},{"name":"telecom","valueContactPoint":{"value":"2"}}]}`),
 		head+`,"contact":[{"name":{"text":"a name"},"telecom":[{"value":"1"},{"value":"2"}]}]}`, nil)
 	f(head+`}`, operation("add", "Patient", `{"name":"name","valueString":"deceased"},{"name":"value","valueBoolean":true}`), head+`,"deceasedBoolean":true}`, nil)
+	f(head+`}`, operation("add", "Patient", `{"name":"name","valueString":"deceasedBoolean"},{"name":"value","valueBoolean":true}`), head+`,"deceasedBoolean":true}`, nil)
 	f(head+`,"name":[{"text":"x"}]}`, operation("add", "Patient", `{"name":"name","valueString":"name"},{"name":"value","valueHumanName":{"text":"y"}}`), head+`,"name":[{"text":"x"},{"text":"y"}]}`, nil)
 	f(head+`,"name":[{"text":"x"}]}`, operation("add", "Patient.name[0]", `{"name":"name","valueString":"given"},{"name":"value","valueString":"g"}`), head+`,"name":[{"text":"x","given":["g"]}]}`, nil)
 	f(head+`,"birthDate":"1990"}`, operation("add", "Patient.birthDate", `{"name":"name","valueString":"extension"},{"name":"value","valueExtension":{"url":"http://x","valueString":"v"}}`),
