@@ -46,7 +46,7 @@ func TestImportContract(t *testing.T) {
 			}
 			t.Run(row.row+"/"+strings.ReplaceAll(way.String(), " ", "-"), func(t *testing.T) {
 				t.Parallel()
-				r := &contractRun{testSite: newTestSite(t), row: row, way: way}
+				r := &contractRun{testSite: newFrozenSite(t), row: row, way: way}
 				r.check(want)
 			})
 		}
@@ -88,9 +88,18 @@ type placedLine struct {
 	id         string
 }
 
+// newFrozenSite has a clock that stands still.
+func newFrozenSite(t *testing.T) *testSite {
+	t.Helper()
+	s := makeTestSite(t)
+	s.frozen = true
+	s.open()
+	t.Cleanup(s.close)
+	return s
+}
+
 func (r *contractRun) check(want *contractOutcome) {
 	r.t.Helper()
-	r.frozen = true
 	r.clock.Store(contractBefore.UnixMilli())
 	for i, line := range r.row.before {
 		r.prepare(i, line)

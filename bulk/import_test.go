@@ -34,6 +34,7 @@ type testSite struct {
 	resolver   *net.Resolver
 	silenceMax time.Duration
 	azure      AzureOptions
+	head       int64 // log bytes before versions move to a run; 0: as usual
 	freeMin    int64 // bytes that must stay free; 0: no bound
 	// lineBytes: longer lines are refused, and chunks are half of it; 0: as usual.
 	lineBytes int
@@ -43,10 +44,17 @@ type testSite struct {
 
 func newTestSite(t *testing.T) *testSite {
 	t.Helper()
-	s := &testSite{t: t, fs: vfs.NewMem(1), dir: t.TempDir(), workers: 2, clock: new(atomic.Int64)}
-	s.clock.Store(time.Date(testNow, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
+	s := makeTestSite(t)
 	s.open()
 	t.Cleanup(func() { s.close() })
+	return s
+}
+
+// makeTestSite leaves it to the caller to open the site.
+func makeTestSite(t *testing.T) *testSite {
+	t.Helper()
+	s := &testSite{t: t, fs: vfs.NewMem(1), dir: t.TempDir(), workers: 2, clock: new(atomic.Int64)}
+	s.clock.Store(time.Date(testNow, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
 	return s
 }
 
@@ -64,7 +72,7 @@ func (s *testSite) open() {
 	var err error
 	s.store, err = engine.Open(context.Background(), engine.Options{
 		FS: s.fs, Dir: "data", Now: s.now, NewID: id, FreeBytesMin: cmp.Or(s.freeMin, -1), CatalogInMem: true,
-		Logger: slog.New(slog.DiscardHandler), SegmentBytes: 1 << 20, PrepareInline: true,
+		Logger: slog.New(slog.DiscardHandler), SegmentBytes: 1 << 20, PrepareInline: true, HeadBytes: s.head,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -197,7 +205,12 @@ func (s *testSite) errorTexts(status *ImportStatus, input int) []string {
 	if _, err := d.ReadAt(raw, 0); err != nil && d.Bytes > 0 && err.Error() != "EOF" {
 		s.t.Fatal(err)
 	}
-	var texts []string
+	return parseErrorTexts(s.t, raw)
+}
+
+// parseErrorTexts gives "code: text | diagnostics" of each line of an error file.
+func parseErrorTexts(t *testing.T, raw []byte) (texts []string) {
+	t.Helper()
 	for line := range strings.Lines(string(raw)) {
 		var o struct {
 			Issue []struct {
@@ -207,7 +220,7 @@ func (s *testSite) errorTexts(status *ImportStatus, input int) []string {
 			}
 		}
 		if err := json.Unmarshal([]byte(line), &o); err != nil {
-			s.t.Fatalf("error line %q: %v", line, err)
+			t.Fatalf("error line %q: %v", line, err)
 		}
 		texts = append(texts, o.Issue[0].Code+": "+o.Issue[0].Details.Text+" | "+o.Issue[0].Diagnostics)
 	}

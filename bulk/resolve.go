@@ -111,10 +111,11 @@ func (r *resolver) resolve() error {
 	return nil
 }
 
-// resolveInitial keeps the first line of a key that the store never saw.
+// resolveInitial keeps the first line of a key that has no current version.
+// Negative versions are none.
 func (r *resolver) resolveInitial() {
 	for i := range r.lines {
-		if len(r.history) > 0 {
+		if _, ok := r.current(); ok {
 			r.outcomes[i].verdict = verdictDuplicate
 			continue
 		}

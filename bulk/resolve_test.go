@@ -154,6 +154,8 @@ func TestResolveSpecialCases(t *testing.T) {
 	// Batches see each other as stored versions.
 	f(incremental, "", "- | - | -=b | -=b | -", "v1@2026 v2@2026+1=b v3@2026+2", "ksksk")
 	f(incremental, "", "2001,1 | 2001,1 | 2001,1=b", "v1@2001", "ksV")
+	// Negative versions alone do not keep an initial load from making version 1.
+	f(testKey{mode: InitialLoad}, "v-5@2001", "- -", "v-5@2001 v1@2026", "kD")
 	// Many units, initial: one line of all.
 	f(testKey{mode: InitialLoad}, "", "- | -=b | -del", "v1@2026", "kDD")
 }

@@ -1,0 +1,9 @@
+//go:build !race
+
+package bulk
+
+// What fits a test run; SEEDS=10000 is the real thing.
+const (
+	randomSeedsDefault = 60
+	replaySeedsDefault = 30
+)

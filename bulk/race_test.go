@@ -1,0 +1,9 @@
+//go:build race
+
+package bulk
+
+// The race detector makes a seed five times as dear.
+const (
+	randomSeedsDefault = 12
+	replaySeedsDefault = 6
+)
