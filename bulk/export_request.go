@@ -42,6 +42,20 @@ func (m *Manager) ParseExport(query map[string][]string, lenient bool, requestUR
 	return r, nil
 }
 
+// ExportParameters reads the Parameters resource of a kick-off by POST into the
+// form that a query has: a parameter for each value.
+func ExportParameters(body []byte) (map[string][]string, error) {
+	list, ok := parseParameters(body)
+	if !ok {
+		return nil, badRequest("The body of $export is not a Parameters resource.")
+	}
+	query := map[string][]string{}
+	for _, p := range list {
+		query[p.name] = append(query[p.name], p.value)
+	}
+	return query, nil
+}
+
 func (r *ExportRequest) parameter(name string, values []string, lenient bool) error {
 	value := strings.Join(values, ",")
 	switch {

@@ -4,24 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/valyala/fasthttp"
 
 	"kiln/bulk"
 )
 
-// exportStart answers GET $export.
+// exportStart answers GET and POST $export.
 func (x *exchange) exportStart() error {
 	if err := x.checkExportHeaders(); err != nil {
 		return err
 	}
-	query := map[string][]string{}
-	for key, value := range x.ctx.QueryArgs().All() {
-		query[string(key)] = append(query[string(key)], string(value))
-	}
-	for i, since := range query["_since"] {
-		query["_since"][i] = unescapedPlus(since)
+	query, err := x.exportParameters()
+	if err != nil {
+		return err
 	}
 	requestURL := x.baseURL() + "/$export"
 	if raw := x.ctx.URI().QueryString(); len(raw) > 0 {
@@ -42,11 +38,50 @@ func (x *exchange) exportStart() error {
 	return nil
 }
 
+// exportParameters are those of the query and, for a POST, of the Parameters in
+// its body (Bulk Data Access 3.0 takes either, 4.0 the body alone).
+func (x *exchange) exportParameters() (map[string][]string, error) {
+	query := map[string][]string{}
+	if body := x.ctx.PostBody(); len(body) > 0 && x.ctx.IsPost() {
+		contentType := x.ctx.Request.Header.ContentType()
+		if !parseMediaType(contentType).isJSON() {
+			return nil, badHeader("Content-Type", contentType)
+		}
+		var err error
+		if query, err = bulk.ExportParameters(body); err != nil {
+			return nil, err
+		}
+	}
+	for key, value := range x.ctx.QueryArgs().All() {
+		text := string(value)
+		if string(key) == "_since" {
+			text = unescapedPlus(text)
+		}
+		query[string(key)] = append(query[string(key)], text)
+	}
+	return query, nil
+}
+
+// acceptsFHIRJSON says whether a list of Accept names FHIR JSON itself. The
+// contract's server takes no list; clients send one.
+func acceptsFHIRJSON(values [][]byte) bool {
+	for _, header := range values {
+		for len(header) > 0 {
+			var item []byte
+			item, header = cutListItem(header)
+			m := parseMediaType(item)
+			if m.name == contentTypeFHIR && m.isFHIRVersionR4() && (m.param("q") == "" || !isZeroQuality(m.param("q"))) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (x *exchange) checkExportHeaders() error {
 	header := &x.ctx.Request.Header
-	accept := bytes.Join(header.PeekAll("Accept"), []byte(", "))
-	if !strings.EqualFold(string(accept), contentTypeFHIR) {
-		return badHeader("Accept", accept)
+	if accept := header.PeekAll("Accept"); !acceptsFHIRJSON(accept) {
+		return badHeader("Accept", bytes.Join(accept, []byte(", ")))
 	}
 	switch prefer := header.PeekAll("Prefer"); {
 	case len(prefer) == 0:

@@ -100,6 +100,7 @@ func interactions() []interaction {
 		{place: placeImportJob, method: del, name: "import-cancel", run: (*exchange).importCancel},
 		{place: placeImportFile, method: get, name: "import-file", run: (*exchange).importFile, safe: true},
 		{place: placeExport, method: get, name: "export", run: (*exchange).exportStart, params: []string{"*"}, level: levelSystem, code: "export", operation: definitionExport},
+		{place: placeExport, method: post, name: "export", run: (*exchange).exportStart, params: []string{"*"}},
 		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true},
 		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
 		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},

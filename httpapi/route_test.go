@@ -130,7 +130,7 @@ func TestTableServesHeadWhereGetOnlyReads(t *testing.T) {
 	}
 	f(placeInstance, "GET, HEAD, PUT, PATCH, DELETE")
 	f(placeVersion, "GET, HEAD")
-	f(placeExport, "GET")
+	f(placeExport, "GET, POST")
 	f(placeImport, "POST")
 	f(placeExportJob, "GET, HEAD, DELETE")
 }
