@@ -20,6 +20,7 @@
 //	read.go      bench read
 //	write.go     bench write
 //	history.go   bench history
+//	grow.go      bench grow: a store that grows
 //	mixed.go     bench mixed: clients without and beside an import
 //	copies.go    a data set once more, under other ids
 //	load.go      the load generator: clients, latencies

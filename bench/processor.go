@@ -15,7 +15,8 @@ const processorTicks = 100
 // cpuClock tells how much processor time passed and whose it was. Where there is
 // no /proc it counts nothing.
 type cpuClock struct {
-	machine, own time.Duration
+	machine, own time.Duration // own: this process and the server
+	server       time.Duration
 }
 
 // readCPU reads the clock for this process and the server.
@@ -31,13 +32,14 @@ func (s *server) readCPU() cpuClock {
 			}
 		}
 	}
-	for _, pid := range []int{os.Getpid(), s.cmd.Process.Pid} {
+	for i, pid := range []int{os.Getpid(), s.cmd.Process.Pid} {
 		stat, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 		_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which may hold anything
 		fields := strings.Fields(rest)
-		for i := 11; i <= 12 && i < len(fields); i++ { // utime, stime
-			if n, err := strconv.ParseInt(fields[i], 10, 64); err == nil {
+		for _, field := range fields[min(11, len(fields)):min(13, len(fields))] { // utime, stime
+			if n, err := strconv.ParseInt(field, 10, 64); err == nil {
 				c.own += ticks(n)
+				c.server += ticks(n * int64(i))
 			}
 		}
 	}

@@ -30,6 +30,9 @@ const (
 	roundBytesMax = 512 << 20
 	// refusalBytesMax ends a round when its refused lines take this much.
 	refusalBytesMax = 16 << 20
+	// lookupBatchKeys are looked for in the store together: enough that
+	// fetching a run's filter is shared by many, 200 KiB of lists.
+	lookupBatchKeys = 4096
 	// windowBytesMax bounds the keys with older versions that are resolved
 	// together, so that the old bodies are read in file order.
 	windowBytesMax = 48 << 20

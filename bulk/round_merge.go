@@ -26,7 +26,8 @@ type merge struct {
 	superseded []*roaring.Bitmap // by worker; nil: none
 	live       []int             // by worker: rows that became versions
 	runs       int               // handed to the store
-	lines      []lineAt          // of the key at hand
+	batch      keyBatch
+	lines      []lineAt // of the key at hand
 	window     window
 
 	loadedRows []int64 // by input: rows that count as loaded
@@ -90,23 +91,46 @@ func (m *merge) run(ctx context.Context) error {
 		c.next()
 		m.cursors = append(m.cursors, c)
 	}
-	for n := 0; ; n++ {
-		if n%4096 == 0 && ctx.Err() != nil {
+	for m.nextBatch() {
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		key := m.lowest()
-		if key == nil {
-			return m.flushWindow(ctx)
-		}
-		if err := m.key(key); err != nil {
-			return err
-		}
-		if m.window.bytes > windowBytesMax {
-			if err := m.flushWindow(ctx); err != nil {
+		m.lookup.Probe(m.batch.keys)
+		for i := range m.batch.keys {
+			if err := m.key(i); err != nil {
 				return err
+			}
+			if m.window.bytes > windowBytesMax {
+				if err := m.flushWindow(ctx); err != nil {
+					return err
+				}
 			}
 		}
 	}
+	return m.flushWindow(ctx)
+}
+
+// keyBatch is some keys that follow one another, and their rows: they are looked
+// for in the store together.
+type keyBatch struct {
+	keys  [][]byte
+	ends  []int // of each key's rows in lines
+	lines []lineAt
+}
+
+// nextBatch collects the following keys; false at the end.
+func (m *merge) nextBatch() bool {
+	b := &m.batch
+	b.keys, b.ends, b.lines = b.keys[:0], b.ends[:0], b.lines[:0]
+	for len(b.keys) < lookupBatchKeys {
+		key := m.lowest()
+		if key == nil {
+			break
+		}
+		m.collect(key)
+		b.keys, b.ends = append(b.keys, key), append(b.ends, len(b.lines))
+	}
+	return len(b.keys) > 0
 }
 
 // lowest is the smallest key under the cursors; nil at the end.
@@ -120,17 +144,17 @@ func (m *merge) lowest() []byte {
 	return low
 }
 
-// collect gathers the rows of a key, in request order, and moves the cursors on.
+// collect adds the rows of a key to the batch, in request order, and moves the cursors on.
 func (m *merge) collect(key []byte) {
-	m.lines = m.lines[:0]
+	from := len(m.batch.lines)
 	for i, c := range m.cursors {
 		for c.key != nil && bytes.Equal(c.key, key) {
-			m.lines = append(m.lines, lineAt{int32(i), c.cursor.Ordinal()})
+			m.batch.lines = append(m.batch.lines, lineAt{int32(i), c.cursor.Ordinal()})
 			c.next()
 		}
 	}
-	if len(m.lines) > 1 {
-		slices.SortFunc(m.lines, m.compareLines)
+	if lines := m.batch.lines[from:]; len(lines) > 1 {
+		slices.SortFunc(lines, m.compareLines)
 	}
 }
 
@@ -144,14 +168,18 @@ func (m *merge) compareLines(a, b lineAt) int {
 
 func (m *merge) row(at lineAt) *row { return &m.round.workers[at.worker].rows[at.ordinal] }
 
-// key decides about the rows of one key, or puts the decision off until the
-// old contents are compared.
-func (m *merge) key(key []byte) error {
-	versions, err := m.lookup.Versions(key)
+// key decides about the rows of the batch's i-th key, or puts the decision off
+// until the old contents are compared.
+func (m *merge) key(i int) error {
+	key, from := m.batch.keys[i], 0
+	if i > 0 {
+		from = m.batch.ends[i-1]
+	}
+	m.lines = m.batch.lines[from:m.batch.ends[i]]
+	versions, err := m.lookup.Probed(i, key)
 	if err != nil {
 		return fmt.Errorf("cannot look up a key: %w", err)
 	}
-	m.collect(key)
 	if len(versions) == 0 && len(m.lines) == 1 {
 		at := m.lines[0]
 		if r := m.row(at); r.class == classUndated || m.resolver.mode == InitialLoad {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"kiln/fhir"
@@ -28,40 +29,79 @@ type KeyVersion struct {
 type KeyLookup struct {
 	n       *Snapshot
 	cursors []*index.LookupCursor // one for each run of the view, made when it is first needed
+	hashes  []uint64              // of the probed keys
+	maybe   []uint64              // for each probed key, words bits: one for each generation of the head, then one for each run
+	words   int
 	rows    []index.Found
 	out     []KeyVersion
 }
 
 // KeyLookup begins a walk over keys. It is good until the snapshot is released.
 func (n *Snapshot) KeyLookup() *KeyLookup {
-	return &KeyLookup{n: n, cursors: make([]*index.LookupCursor, len(n.view.runs))}
+	sources := len(n.view.gens) + len(n.view.runs)
+	return &KeyLookup{n: n, cursors: make([]*index.LookupCursor, len(n.view.runs)), words: (sources + 63) / 64}
 }
 
-// Versions returns every version of key (index.AppendKey), highest VersionID
-// first; the slice holds until the next call. Keys must ascend.
-func (k *KeyLookup) Versions(key []byte) ([]KeyVersion, error) {
-	k.out = k.out[:0]
-	for _, g := range k.n.view.gens {
-		err := g.versions(key, k.n.lsn, func(i int32, e *headEntry) bool {
-			number := uint32(g.base) + uint32(i)
-			k.add(e.row(), Place{Ordinal: index.Ordinal(number)})
-			return true
-		})
-		if err != nil {
-			return nil, err
+// Probe asks all filters about keys that Probed will be asked for, each filter
+// about all of them: it stays in the processor's cache meanwhile, and the
+// questions do not wait for one another. Key by key a new key would cost a
+// cache miss or two for every run of the store. Some thousand keys are enough.
+func (k *KeyLookup) Probe(keys [][]byte) {
+	k.hashes, k.maybe = k.hashes[:0], slices.Grow(k.maybe[:0], len(keys)*k.words)[:len(keys)*k.words]
+	clear(k.maybe)
+	for _, key := range keys {
+		k.hashes = append(k.hashes, index.KeyHash(key))
+	}
+	for i, g := range k.n.view.gens {
+		k.probe(i, g.filter.mayContain)
+	}
+	for i, r := range k.n.view.runs {
+		k.probe(len(k.n.view.gens)+i, r.run.MayContain)
+	}
+}
+
+func (k *KeyLookup) probe(source int, mayContain func(hash uint64) bool) {
+	word, bit := source/64, uint64(1)<<(source%64)
+	for i, hash := range k.hashes {
+		if mayContain(hash) {
+			k.maybe[i*k.words+word] |= bit
 		}
 	}
-	hash := index.KeyHash(key)
-	for i, r := range k.n.view.runs {
-		if !r.run.MayContain(hash) {
-			continue
-		}
-		if err := k.addRows(i, r, key); err != nil {
-			return nil, err
+}
+
+// Versions is Probe and Probed of one key.
+func (k *KeyLookup) Versions(key []byte) ([]KeyVersion, error) {
+	k.Probe([][]byte{key})
+	return k.Probed(0, key)
+}
+
+// Probed returns every version of the i-th probed key (index.AppendKey), highest
+// VersionID first; the slice holds until the next call. Keys must ascend.
+func (k *KeyLookup) Probed(i int, key []byte) ([]KeyVersion, error) {
+	k.out = k.out[:0]
+	for word, maybe := range k.maybe[i*k.words : (i+1)*k.words] {
+		for ; maybe != 0; maybe &= maybe - 1 {
+			if err := k.addFrom(64*word+bits.TrailingZeros64(maybe), key); err != nil {
+				return nil, err
+			}
 		}
 	}
 	k.finish()
 	return k.out, nil
+}
+
+// addFrom adds the versions in a generation of the head or in a run.
+func (k *KeyLookup) addFrom(source int, key []byte) error {
+	gens := k.n.view.gens
+	if source >= len(gens) {
+		return k.addRows(source-len(gens), k.n.view.runs[source-len(gens)], key)
+	}
+	g := gens[source]
+	return g.versions(key, k.n.lsn, func(i int32, e *headEntry) bool {
+		number := uint32(g.base) + uint32(i)
+		k.add(e.row(), Place{Ordinal: index.Ordinal(number)})
+		return true
+	})
 }
 
 func (k *KeyLookup) addRows(i int, r *runState, key []byte) (err error) {
