@@ -60,6 +60,9 @@ func (m *Manager) ParseImport(body []byte, requestURL string) (*ImportRequest, e
 	if !ok {
 		return nil, badRequest(textNotParameters)
 	}
+	if err := checkMembers(body); err != nil {
+		return nil, err
+	}
 	return m.parseRequest(list, requestURL)
 }
 

@@ -66,6 +66,15 @@ func TestImportRequestIsRefusedInOrder(t *testing.T) {
 	f(`{}`, notParameters)
 	f(`{"resourceType":"Patient"}`, notParameters)
 	f(`{"resourceType":"Parameters","parameter":{}}`, notParameters)
+	f(`{"resourceType":"Parameters","parameter":[{"name":"mode","valueString":"a","valueCode":"b"}]}`, notParameters)
+	twice := func(name, body string) {
+		t.Helper()
+		f(body, fmt.Sprintf("Import request has the member %q twice in one object; say it once.", name))
+	}
+	twice("parameter", `{"resourceType":"Parameters","parameter":[],"parameter":[]}`)
+	twice("resourceType", `{"resourceType":"Patient","parameter":[],"resourceType":"Parameters"}`)
+	twice("name", `{"resourceType":"Parameters","parameter":[{"name":"mode","valueString":"x","name":"mode"}]}`)
+	twice("url", `{"resourceType":"Parameters","parameter":[{"name":"input","part":[{"name":"x","extension":[{"url":"a","\u0075rl":"a"}]}]}]}`)
 	f(testParameters(), "Value of the following parameter inputFormat is invalid.")
 	f(testParameters("inputFormat=application/json", "storageDetail=x"), "Value of the following parameter inputFormat is invalid.")
 	f(testParameters(format, "storageDetail=s3"), "Value of the following parameter storageDetails is invalid.")
@@ -93,6 +102,11 @@ func TestImportRequestIsRefusedInOrder(t *testing.T) {
 		many = append(many, fmt.Sprintf("input=%s%d.ndjson", testBlob, i))
 	}
 	f(testParameters(many...), "Import request has 10001 files; at most 10000 are accepted in one operation.")
+
+	many = many[:len(many)-1]
+	if r, err := m.ParseImport([]byte(testParameters(many...)), "u"); err != nil || len(r.Inputs) != inputsMax {
+		t.Errorf("%d inputs are refused: %v", inputsMax, err)
+	}
 
 	m = &Manager{addresses: &addresses{}}
 	f(testParameters(format, one), "The import storage account is not configured correctly on the server. Import operations require a valid storage account.")

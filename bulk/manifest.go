@@ -34,6 +34,9 @@ func parseManifest(body []byte) ([]parameter, error) {
 	if top["resourceType"] != nil {
 		return nil, badManifest("the body is a resource, whose Content-Type is application/fhir+json")
 	}
+	if err := checkMembers(body); err != nil {
+		return nil, err
+	}
 	list, err := manifestStrings(top, "", "inputFormat", "inputSource")
 	if err != nil {
 		return nil, err

@@ -64,6 +64,9 @@ func TestManifestIsRefused(t *testing.T) {
 	shape(`{"input":[{},{"url":5}]}`, "input[1].url is not a string")
 	shape(`{"input":[{"type":false}]}`, "input[0].type is not a string")
 
+	f(`{"inputFormat":"a","input":[],"inputFormat":"b"}`, `Import request has the member "inputFormat" twice in one object; say it once.`)
+	f(`{"input":[{"url":"a","type":"Patient","url":"b"}]}`, `Import request has the member "url" twice in one object; say it once.`)
+
 	const format = `"inputFormat":"application/fhir+ndjson"`
 	f(`{}`, "Value of the following parameter inputFormat is invalid.")
 	f(`{`+format+`,"storageDetail":{"type":"aws-s3"}}`, "Value of the following parameter storageDetails is invalid.")

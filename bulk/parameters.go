@@ -1,7 +1,9 @@
 package bulk
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"strings"
 )
 
@@ -36,10 +38,15 @@ func parseParameterList(raw json.RawMessage, depth int) ([]parameter, bool) {
 	out := make([]parameter, 0, len(list))
 	for _, members := range list {
 		p := parameter{name: jsonText(members["name"])}
+		values := 0
 		for key, value := range members {
 			if strings.HasPrefix(key, "value") {
 				p.value = jsonText(value)
+				values++
 			}
+		}
+		if values > 1 {
+			return nil, false // which one is meant, nobody knows
 		}
 		var ok bool
 		if p.parts, ok = parseParameterList(members["part"], depth+1); !ok {
@@ -48,6 +55,45 @@ func parseParameterList(raw json.RawMessage, depth int) ([]parameter, bool) {
 		out = append(out, p)
 	}
 	return out, true
+}
+
+// checkMembers refuses JSON in which an object has a member twice: readers
+// differ in which one they take, so what was checked elsewhere may not be what
+// is read here. The body is valid JSON.
+func checkMembers(body []byte) error {
+	type object struct {
+		names map[string]bool // nil: an array
+		value bool            // a value comes next, not a name
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	open := []object{{}}
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return badRequest("Import request is not JSON: %v.", err)
+		}
+		at := &open[len(open)-1]
+		if name, ok := token.(string); ok && at.names != nil && !at.value {
+			if at.names[name] {
+				return badRequest("Import request has the member %.64q twice in one object; say it once.", name)
+			}
+			at.names[name], at.value = true, true
+			continue
+		}
+		at.value = false
+		switch token {
+		case json.Delim('{'):
+			open = append(open, object{names: make(map[string]bool)})
+		case json.Delim('['):
+			open = append(open, object{})
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+		}
+	}
 }
 
 // jsonText is the text of a JSON string, or the literal of a number or boolean.

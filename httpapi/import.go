@@ -81,7 +81,7 @@ func (x *exchange) importStatus() error {
 	switch status.State {
 	case bulk.Running:
 		x.running(importProgress(status))
-		if len(status.Inputs) > 0 {
+		if !status.Waiting && !status.Starting { // the result so far
 			x.body(fasthttp.StatusAccepted, contentTypeResults, x.appendImportResult(x.buffer(), status))
 		}
 		return nil
