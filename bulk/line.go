@@ -50,8 +50,7 @@ type chunkInfo struct {
 // its own run.
 type lineScanner struct {
 	rules   *lineRules
-	scanner *fhir.Scanner
-	terms   *index.Extractor
+	scanner *index.Extractor
 	builder *index.Builder
 	rows    []row
 	texts   map[string]string // refusal texts seen before
@@ -66,12 +65,9 @@ type lineScanner struct {
 const textsMax = 4096
 
 // newLineScanner scans into builder, which it does not own.
-func newLineScanner(rules *lineRules, paths *fhir.Paths, builder *index.Builder) *lineScanner {
-	terms := index.NewExtractor()
-	terms.Reset(builder)
+func newLineScanner(rules *lineRules, extraction *index.Extraction, builder *index.Builder) *lineScanner {
 	return &lineScanner{
-		rules: rules, builder: builder, terms: terms, texts: make(map[string]string),
-		scanner: fhir.NewScanner(fhir.ScannerOptions{Paths: paths}),
+		rules: rules, builder: builder, texts: make(map[string]string), scanner: extraction.NewExtractor(builder),
 	}
 }
 
@@ -120,7 +116,7 @@ func (w *lineScanner) line(text []byte, offset int) error {
 	if w.info.start == 0 && w.info.lines == 1 && offset == 3 {
 		offset = 0
 	}
-	resource, err := w.scanner.Scan(text, w.terms)
+	resource, err := w.scanner.Scan(text)
 	if err != nil {
 		w.builder.DiscardTerms()
 		w.refuse(offset, refusedText, err.Error())

@@ -22,14 +22,14 @@ func testScanner(t *testing.T, mode Mode, inputType string) *lineScanner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paths, err := fhir.NewPaths(index.PathRules())
+	extraction, err := index.LoadExtraction()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = builder.Abort() })
 	now := time.Date(testNow, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	rules := &lineRules{mode: mode, types: []fhir.TypeCode{fhir.TypeByName([]byte(inputType))}, now: func() int64 { return now }}
-	return newLineScanner(rules, paths, builder)
+	return newLineScanner(rules, extraction, builder)
 }
 
 // testLines scans text and describes what became of the lines.

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"kiln/engine"
-	"kiln/fhir"
-	"kiln/index"
 	"kiln/internal/vfs"
 )
 
@@ -57,7 +55,6 @@ type Manager struct {
 	logger    *slog.Logger
 	addresses *addresses
 	client    *httpClient
-	paths     *fhir.Paths // what the scanners look for
 	ctx       context.Context
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -101,12 +98,8 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	if allowed.account, err = newAzureAccount(opts.Azure, opts.network()); err != nil {
 		return nil, err
 	}
-	paths, err := fhir.NewPaths(index.PathRules())
-	if err != nil {
-		return nil, fmt.Errorf("cannot compile the paths of search terms: %w", err)
-	}
 	m := &Manager{
-		opts: opts, logger: opts.Logger, addresses: allowed, paths: paths, client: newHTTPClient(allowed, opts.network()),
+		opts: opts, logger: opts.Logger, addresses: allowed, client: newHTTPClient(allowed, opts.network()),
 		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),

@@ -59,7 +59,7 @@ func (j *importJob) newLineScanner() (*lineScanner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin a run: %w", err)
 	}
-	return newLineScanner(&j.rules, j.manager.paths, builder), nil
+	return newLineScanner(&j.rules, j.store.Extraction(), builder), nil
 }
 
 // abort drops what was scanned. Runs that were handed to the store are its own.

@@ -61,7 +61,7 @@ func copyRow(w, fresh *lineScanner, o index.Ordinal) error {
 	if err != nil {
 		return err
 	}
-	resource, err := fresh.scanner.Scan(stored.Body, fresh.terms)
+	resource, err := fresh.scanner.Scan(stored.Body)
 	if err != nil {
 		return fmt.Errorf("cannot scan a body again: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
-	"kiln/fhir"
 	"kiln/index"
 	"kiln/wal"
 )
@@ -143,9 +142,7 @@ func (s *Store) buildFlushRun(ctx context.Context, g *headGen) (index.RunMeta, e
 }
 
 func (s *Store) appendEntries(ctx context.Context, g *headGen, b *index.Builder) error {
-	extractor := index.NewExtractor()
-	extractor.Reset(b)
-	scanner := fhir.NewScanner(fhir.ScannerOptions{Paths: s.paths})
+	extractor := s.extraction.NewExtractor(b)
 	var space []byte
 	for i := range int(g.count.Load()) {
 		if err := ctx.Err(); err != nil {
@@ -157,7 +154,7 @@ func (s *Store) appendEntries(ctx context.Context, g *headGen, b *index.Builder)
 			return err
 		}
 		space = v.Body
-		if _, err := scanner.Scan(v.Body, extractor); err != nil {
+		if _, err := extractor.Scan(v.Body); err != nil {
 			// The write path scanned the body before it was accepted. Should one
 			// not scan all the same, it is kept, without search terms.
 			s.opts.Logger.Error("a stored body does not scan; it is kept without terms", "lsn", e.lsn, "error", err)

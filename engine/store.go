@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"kiln/fhir"
 	"kiln/index"
 	"kiln/internal/vfs"
 	"kiln/wal"
@@ -30,9 +29,9 @@ type Store struct {
 	log    *wal.Log
 	cache  *index.Cache
 	// builders lends run builders their memory.
-	builders index.BuilderPool
-	paths    *fhir.Paths // what a flush extracts terms from
-	catalog  *catalog
+	builders   index.BuilderPool
+	extraction *index.Extraction // what a flush extracts terms with
+	catalog    *catalog
 
 	// ctx ends when Close begins; background work runs under it.
 	ctx        context.Context
@@ -110,7 +109,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(opts, lock)
-	if s.paths, err = fhir.NewPaths(index.PathRules()); err != nil {
+	if s.extraction, err = index.LoadExtraction(); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
 	if err := s.recover(ctx); err != nil {
@@ -119,6 +118,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.start()
 	return s, nil
 }
+
+// Extraction is what makes search terms of resources that join the store.
+func (s *Store) Extraction() *index.Extraction { return s.extraction }
 
 // makeDir makes the data directory. A fresh one may exist already, made a moment
 // ago by somebody who did not sync it: a power cut would take it with all that

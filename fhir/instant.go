@@ -86,6 +86,7 @@ type dateParser struct {
 	year, month, day     int
 	hour, minute, second int
 	milli                int
+	fraction             int // digits of a second's fraction
 	offset               int16
 	zoned                bool
 }
@@ -117,7 +118,8 @@ func (p *dateParser) seconds() {
 		scale /= 10
 		p.at++
 	}
-	p.bad = p.bad || p.at == start
+	p.fraction = p.at - start
+	p.bad = p.bad || p.fraction == 0
 }
 
 func (p *dateParser) zone() {
@@ -160,12 +162,7 @@ func (p *dateParser) finish(what string) (Instant, error) {
 	if !p.zoned {
 		offset = OffsetZ
 	}
-	at := time.Date(p.year, time.Month(p.month), p.day, p.hour, p.minute, p.second, 0, time.UTC)
-	milli := at.Unix()*1000 + int64(p.milli)
-	if offset != OffsetZ {
-		milli -= int64(offset) * 60_000
-	}
-	return Instant{Milli: milli, OffsetMinutes: offset}, nil
+	return Instant{Milli: p.utc(), OffsetMinutes: offset}, nil
 }
 
 // number reads exactly digits digits with a value in [low, high].

@@ -82,28 +82,40 @@ func fileLines(tb testing.TB, name string) (lines [][]byte) {
 // scanned is a resource with its terms, so that a benchmark builds without scanning.
 type scanned struct {
 	res   fhir.Resource
-	terms [][]byte
+	terms []givenTerm
 }
 
-type recorder struct{ terms [][]byte }
-
-func (x *recorder) Value(_ fhir.PathID, _ fhir.Kind, text []byte) {
-	x.terms = append(x.terms, append([]byte(nil), text...))
+type givenTerm struct {
+	p     Param
+	value []byte
 }
-func (x *recorder) Begin(fhir.PathID) {}
-func (x *recorder) End(fhir.PathID)   {}
+
+// recorder is a TermSink.
+type recorder struct{ terms []givenTerm }
+
+func (x *recorder) AddTerm(p Param, value []byte) {
+	x.terms = append(x.terms, givenTerm{p, append([]byte(nil), value...)})
+}
+
+// testExtraction is what the program extracts.
+func testExtraction(tb testing.TB) *Extraction {
+	tb.Helper()
+	extraction, err := LoadExtraction()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return extraction
+}
 
 func scanCorpus(tb testing.TB, set string) (all []scanned, bytes int64) {
 	tb.Helper()
 	lines, bytes := corpusLines(tb, set)
-	paths, err := fhir.NewPaths(PathRules())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := fhir.NewScanner(fhir.ScannerOptions{Paths: paths})
+	extraction := testExtraction(tb)
+	s := extraction.NewExtractor(nil)
 	for _, line := range lines {
 		x := &recorder{}
-		res, err := s.Scan(line, x)
+		s.Reset(x)
+		res, err := s.Scan(line)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -120,12 +132,10 @@ func buildCorpus(b *testing.B, fs vfs.FS, dir string, id RunID, pool *BuilderPoo
 	if err != nil {
 		b.Fatal(err)
 	}
-	x := NewExtractor()
-	x.Reset(builder)
 	for i := range all {
 		r := &all[i]
 		for _, t := range r.terms {
-			x.Value(pathReference, fhir.KindString, t)
+			builder.AddTerm(t.p, t.value)
 		}
 		if _, err := builder.Append(r.res.Type, r.res.ID, r.res.IDAt, r.res.Body, r.res.Splice); err != nil {
 			b.Fatal(err)

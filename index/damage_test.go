@@ -213,7 +213,7 @@ func TestDumpShowsRowsAndTerms(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"run 0000000000000005: format 1,", "rows 24, live 23, keys ",
+		"run 0000000000000005: format 2,", "rows 24, live 23, keys ",
 		"row 1: ActivityDefinition/r0 version 1, 1970-01-01T00:00:01.000+00:00, lsn 0, flags 0, body of ",
 		"term lastUpdated 1970-01-01T00:00:01.000Z: 2 rows {0,1}", "term 9 \"half\": 12 rows", "term type Account: 8 rows",
 		"term deleted: 12 rows",

@@ -23,7 +23,10 @@ func Dump(ctx context.Context, fs vfs.FS, dir string, id RunID, w io.Writer) err
 	out := bufio.NewWriter(w)
 	d := dumper{ctx: ctx, r: r, out: out}
 	d.summary()
-	if err = d.rows(); err == nil {
+	if err = d.fields(); err == nil {
+		err = d.rows()
+	}
+	if err == nil {
 		err = d.terms()
 	}
 	return errors.Join(err, out.Flush(), r.Close())
@@ -33,12 +36,12 @@ type dumper struct {
 	ctx context.Context
 	r   *Run
 	out *bufio.Writer
-	buf []byte
 }
 
 func (d *dumper) summary() {
 	f := &d.r.footer
 	fmt.Fprintf(d.out, "run %016x: format %d, %d bytes, xxh64 %016x\n", uint64(f.meta.ID), FormatVersion, f.meta.Bytes, f.meta.Hash)
+	fmt.Fprintf(d.out, "terms by extraction %d\n", f.extraction)
 	fmt.Fprintf(d.out, "rows %d, live %d, keys %d, terms %d, raw body bytes %d\n", f.meta.Rows, f.meta.Live, f.keys, f.terms, f.meta.BodyBytesRaw)
 	fmt.Fprintf(d.out, "lastUpdated %s to %s\n", d.instant(fhir.Instant{Milli: f.meta.MilliMin, OffsetMinutes: fhir.OffsetZ}),
 		d.instant(fhir.Instant{Milli: f.meta.MilliMax, OffsetMinutes: fhir.OffsetZ}))
@@ -105,10 +108,6 @@ func (d *dumper) term(key []byte) string {
 		}
 	case ParamDeleted:
 		return "deleted"
-	case ParamReference:
-		if text, ok := AppendReferenceText(d.buf[:0], value); ok {
-			return fmt.Sprintf("reference %q", text)
-		}
 	}
 	if utf8.Valid(value) {
 		return fmt.Sprintf("%d %q", p, value)

@@ -294,7 +294,7 @@ func TestFileLayoutIsGolden(t *testing.T) {
 	fs := newTestFS(t)
 	smallModel().build(t, fs, 5)
 	got := hex.Dump(readAll(t, fs, runPath(testDir, 5)))
-	name := filepath.Join("testdata", "run_v1.hex")
+	name := filepath.Join("testdata", "run_v2.hex")
 	if os.Getenv("KILN_UPDATE") != "" {
 		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -15,14 +15,16 @@ import "encoding/binary"
 //	 72  raw body bytes u64
 //	 80  7 sections: offset u64 · bytes u64 (each one block: body index, key index,
 //	     filter, column index, dropped rows, term index, posting index)
-//	192  hash u64: xxh64 of the file up to here
-//	200  reserved, 0
+//	192  extraction u32: the rules that made the terms (ExtractionVersion); 0: mixed · 0 u32
+//	200  hash u64: xxh64 of the file up to here
+//	208  reserved, 0
 //	252  crc u32: CRC32C of run id, footer offset and the 252 bytes before it
 //
 // Little endian.
 const (
 	footerBytes     = 256
-	footerHashAt    = 192
+	footerHashAt    = 200
+	footerExtractAt = 192
 	footerCRCAt     = 252
 	footerSectionAt = 80
 	footerMagic     = "KILNFOOT"
@@ -50,6 +52,8 @@ type footer struct {
 	keys     uint64
 	terms    uint64
 	sections [sectionCount]section
+	// extraction is the rules that made the terms.
+	extraction uint32
 }
 
 // appendUnhashed appends the part that the file's hash covers.
@@ -71,7 +75,8 @@ func (f *footer) appendUnhashed(dst []byte) []byte {
 		dst = le.AppendUint64(dst, uint64(s.offset))
 		dst = le.AppendUint64(dst, uint64(s.bytes))
 	}
-	return dst
+	dst = le.AppendUint32(dst, f.extraction)
+	return le.AppendUint32(dst, 0)
 }
 
 // appendRest appends the hash and what follows it; b is the unhashed part.
@@ -100,6 +105,7 @@ func parseFooter(b []byte, id RunID, fileBytes int64) (f footer, what string, ne
 		MilliMin: int64(le.Uint64(b[56:])), MilliMax: int64(le.Uint64(b[64:])), BodyBytesRaw: int64(le.Uint64(b[72:])),
 	}
 	f.keys, f.terms = le.Uint64(b[40:]), le.Uint64(b[48:])
+	f.extraction = le.Uint32(b[footerExtractAt:])
 	for i := range f.sections {
 		at := footerSectionAt + 16*i
 		f.sections[i] = section{offset: int64(le.Uint64(b[at:])), bytes: int64(le.Uint64(b[at+8:]))}

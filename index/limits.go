@@ -1,7 +1,8 @@
 package index
 
-// FormatVersion is written into every run. A reader refuses newer ones.
-const FormatVersion = 1
+// FormatVersion is written into every run. A reader refuses any other. 2 has
+// the terms of search parameters, and says by which rules they were made.
+const FormatVersion = 2
 
 const (
 	// bodyBlockBytes is the raw size at which a body block is closed. Measured

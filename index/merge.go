@@ -114,6 +114,11 @@ func (m *merger) begin() error {
 		if rows > RowsMax {
 			return fmt.Errorf("the runs have over %d rows together", RowsMax)
 		}
+		if theirs := in.Run.Extraction(); i == 0 {
+			m.footer.extraction = theirs
+		} else if theirs != m.footer.extraction {
+			m.footer.extraction = 0 // no rules made all of these terms
+		}
 		meta.Live += uint32(x.live.GetCardinality())
 		meta.BodyBytesRaw += theirs.BodyBytesRaw
 	}

@@ -168,6 +168,11 @@ func (r *Run) parseDropped(payload []byte) bool {
 // Meta describes the run, as Seal did.
 func (r *Run) Meta() RunMeta { return r.footer.meta }
 
+// Extraction is the ExtractionVersion that made the run's terms. Only a run of
+// this program's own version answers a search: in another one terms may be
+// missing. 0 is a merge of several.
+func (r *Run) Extraction() uint32 { return r.footer.extraction }
+
 // Keys counts the distinct keys of live rows.
 func (r *Run) Keys() uint64 { return r.footer.keys }
 

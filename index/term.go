@@ -3,20 +3,23 @@ package index
 import (
 	"crypto/sha256"
 	"encoding/binary"
+
+	"kiln/fhir/search"
 )
 
-// Param is the number of a search parameter in term keys. Numbers are on disk
-// and never reused.
+// Param is the number in front of a term's key: one of those below, or a
+// search.Field's. Numbers are on disk and never reused.
 type Param uint16
 
 const (
-	ParamLastUpdated Param = 1 // value: AppendMilli; written by the Builder itself from the rows
-	ParamType        Param = 2 // value: TypeCode big endian; written by the Builder itself
-	ParamDeleted     Param = 3 // empty value: deleted versions; written by the Builder itself
-	ParamReference   Param = 4 // value: AppendReference of the text of every "reference" member at any depth
+	ParamLastUpdated Param = search.FieldLastUpdated // value: AppendMilli; written by the Builder itself from the rows
+	ParamType        Param = 2                       // value: TypeCode big endian; written by the Builder itself
+	ParamDeleted     Param = 3                       // empty value: deleted versions; written by the Builder itself
 
-	// paramGivenMin is the lowest parameter that AddTerm takes.
-	paramGivenMin = ParamReference
+	// paramGivenMin is the lowest parameter that AddTerm takes: search.FieldMin
+	// and all above are fields of search parameters, and the numbers between are
+	// free. (4 was every reference at any depth; the fields hold those.)
+	paramGivenMin = 4
 )
 
 // A term key is the parameter, big endian, and the value. Values of

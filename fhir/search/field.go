@@ -102,6 +102,7 @@ type Param struct {
 	Kind       Kind
 	URL        string
 	Expression string
+	Components string          // of a composite: "code=expression;code=expression"
 	Targets    []fhir.TypeCode // of a reference; none: any
 	// Sources answer the parameter, together: a resource matches when one of
 	// them does. Empty for composites, and for the parameters that Virtual names.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"kiln/fhir"
 )
@@ -37,9 +38,13 @@ type paramKey struct {
 	code string
 }
 
-// NewTable compiles the parameters. An error means that the embedded tables do
-// not fit each other.
-func NewTable() (*Table, error) {
+// Load gives the table, which is compiled when the first caller asks: about 10
+// milliseconds. An error means that the embedded tables do not fit each other.
+func Load() (*Table, error) { return load() }
+
+var load = sync.OnceValues(newTable)
+
+func newTable() (*Table, error) {
 	known, err := embeddedElements()
 	if err != nil {
 		return nil, err
@@ -121,7 +126,7 @@ func (c *compiler) param(cells []string, kinds map[string]Kind) (*Param, error) 
 	root, components := cells[0], cells[5]
 	p := &Param{
 		Type: fhir.TypeByName([]byte(root)), Code: cells[1], Kind: kindByName(cells[2]),
-		URL: URLPrefix + cells[6], Expression: cells[3], Targets: targets(cells[4]),
+		URL: URLPrefix + cells[6], Expression: cells[3], Components: components, Targets: targets(cells[4]),
 	}
 	if p.Type == 0 && root != "Resource" && root != "DomainResource" {
 		return nil, fmt.Errorf("%q is no resource type", root)
