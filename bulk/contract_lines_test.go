@@ -159,7 +159,7 @@ func (m *lineMaker) join(members []string) string {
 }
 
 // trueHistory is every version of the true histories and some negative ones, as
-// lines in any order, some of them twice, and what must come of them.
+// lines in any order, and what must come of them.
 func (s *randomSite) trueHistory() (lines []*modelLine, want contractHistory) {
 	truth := &model{versions: s.maker.truth}
 	for key, versions := range s.maker.truth {
