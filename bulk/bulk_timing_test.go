@@ -46,16 +46,18 @@ func benchFiles(tb testing.TB) []string {
 }
 
 // benchManager opens a store on disk, with its inputs readable.
-func benchManager(b *testing.B, dir string) (*engine.Store, *Manager) {
+func benchManager(b *testing.B, dir string, change ...func(*Options)) (*engine.Store, *Manager) {
 	b.Helper()
 	logger := slog.New(slog.DiscardHandler)
 	store, err := engine.Open(context.Background(), engine.Options{FS: vfs.OS(), Dir: dir, Now: time.Now, NewID: rand.Uint64, Logger: logger})
 	if err != nil {
 		b.Fatal(err)
 	}
-	jobs, err := NewManager(context.Background(), Options{
-		Store: store, Now: time.Now, NewID: rand.Uint64, Logger: logger, ImportRoots: []string{sharedDir(b, "data")},
-	})
+	opts := Options{Store: store, Now: time.Now, NewID: rand.Uint64, Logger: logger, ImportRoots: []string{sharedDir(b, "data")}}
+	for _, f := range change {
+		f(&opts)
+	}
+	jobs, err := NewManager(context.Background(), opts)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -86,11 +88,18 @@ func benchImport(b *testing.B, jobs *Manager, mode Mode, source string, files []
 
 // BenchmarkImport loads the bench corpus (366,195 lines, 522 MB) into an empty
 // store on disk: one iteration is all of it.
-func BenchmarkImport(b *testing.B) {
+func BenchmarkImport(b *testing.B) { benchImports(b) }
+
+// BenchmarkImportChecked is the same with every line's structure checked.
+func BenchmarkImportChecked(b *testing.B) {
+	benchImports(b, func(o *Options) { o.ValidateStructure = true })
+}
+
+func benchImports(b *testing.B, change ...func(*Options)) {
 	files := benchFiles(b)
 	lines := int64(0)
 	for b.Loop() {
-		store, jobs := benchManager(b, b.TempDir())
+		store, jobs := benchManager(b, b.TempDir(), change...)
 		lines += benchImport(b, jobs, InitialLoad, "", files)
 		if err := errors.Join(jobs.Close(), store.Close()); err != nil {
 			b.Fatal(err)

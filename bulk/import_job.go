@@ -69,7 +69,7 @@ func (m *Manager) prepareImport(j *importJob, record *importRecord) error {
 	if m.opts.RoundBytes > 0 {
 		j.roundBytes = m.opts.RoundBytes
 	}
-	j.rules = lineRules{mode: record.Request.Mode, now: func() int64 { return m.opts.Now().UnixMilli() }}
+	j.rules = lineRules{mode: record.Request.Mode, structure: m.opts.ValidateStructure, now: func() int64 { return m.opts.Now().UnixMilli() }}
 	for _, in := range record.Request.Inputs {
 		j.rules.types = append(j.rules.types, fhir.TypeByName([]byte(in.Type)))
 	}

@@ -55,6 +55,8 @@ const (
 	futureMilliMax = 10_000
 	// refusedTextMax bounds what a refusal quotes from its line.
 	refusedTextMax = 1024
+	// refusedIssuesMax bounds what a refusal tells of a misbuilt resource.
+	refusedIssuesMax = 3
 	// exportLinesMax lines in one export file.
 	exportLinesMax = 100_000
 	// exportBufferBytes is written to a file at a time; one buffer for each

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"kiln/fhir"
+	"kiln/fhir/structure"
 	"kiln/index"
 )
 
@@ -15,7 +16,9 @@ import (
 type lineRules struct {
 	mode  Mode
 	types []fhir.TypeCode // by input; 0: any
-	now   func() int64    // UTC milliseconds
+	// structure: a resource must be built as R4 says.
+	structure bool
+	now       func() int64 // UTC milliseconds
 }
 
 // row is what the resolver needs of a line besides its key, and afterwards the
@@ -53,8 +56,9 @@ type lineScanner struct {
 	scanner *index.Extractor
 	builder *index.Builder
 	rows    []row
-	texts   map[string]string // refusal texts seen before
-	refused int64             // bytes of refusals
+	checker *structure.Checker // nil: structure is not checked
+	texts   map[string]string  // refusal texts seen before
+	refused int64              // bytes of refusals
 
 	info   *chunkInfo
 	number uint32 // of the chunk
@@ -66,9 +70,13 @@ const textsMax = 4096
 
 // newLineScanner scans into builder, which it does not own.
 func newLineScanner(rules *lineRules, extraction *index.Extraction, builder *index.Builder) *lineScanner {
-	return &lineScanner{
+	w := &lineScanner{
 		rules: rules, builder: builder, texts: make(map[string]string), scanner: extraction.NewExtractor(builder),
 	}
+	if rules.structure {
+		w.checker = structure.NewChecker()
+	}
+	return w
 }
 
 // memoryBytes is what the worker holds until the round is published.
@@ -128,6 +136,11 @@ func (w *lineScanner) line(text []byte, offset int) error {
 		w.refuse(offset, kind, arg)
 		return nil
 	}
+	if kind, arg := w.checkStructure(text, &r); kind < refusalKinds {
+		w.builder.DiscardTerms()
+		w.refuse(offset, kind, arg)
+		return nil
+	}
 	if r.deleted { // found by _id and _lastUpdated only
 		w.builder.DiscardTerms()
 	}
@@ -174,6 +187,19 @@ func (w *lineScanner) check(resource *fhir.Resource, r *row) (refusalKind, strin
 		return refusedSearchParam, ""
 	}
 	return refusalKinds, ""
+}
+
+// checkStructure refuses a resource that is not built as R4 says. The mark of a
+// deleted version often stands in a resource that is nothing but its id.
+func (w *lineScanner) checkStructure(text []byte, r *row) (refusalKind, string) {
+	if w.checker == nil || r.deleted {
+		return refusalKinds, ""
+	}
+	issues := w.checker.Check(text)
+	if !structure.Refused(issues) {
+		return refusalKinds, ""
+	}
+	return structureRefusal(issues)
 }
 
 // checkDate takes over lastUpdated and versionId, which an incremental load keeps.

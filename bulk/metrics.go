@@ -115,6 +115,12 @@ func (k refusalKind) reason() string {
 		return "other-type"
 	case refusedSearchParam:
 		return "search-parameter"
+	case refusedStructure:
+		return "bad-structure"
+	case refusedRequired:
+		return "missing-element"
+	case refusedValue:
+		return "bad-value"
 	case refusedTooLong:
 		return "too-long"
 	case refusedDuplicate:

@@ -20,6 +20,8 @@ type Options struct {
 	Azure             AzureOptions // blobs of this account
 	ExportDir         string       // "": exports/ in the data directory
 	InitialImportMode bool
+	// ValidateStructure refuses lines whose resource is not built as R4 says.
+	ValidateStructure bool
 	Workers           int // 0: runtime.GOMAXPROCS
 	// RoundBytes ends a round at this much builder memory; 0: the default.
 	// Tests make it small to get many rounds.

@@ -3,6 +3,8 @@ package bulk
 import (
 	"strconv"
 	"unicode/utf8"
+
+	"kiln/fhir/structure"
 )
 
 // refusalKind says why a line was not loaded.
@@ -20,6 +22,9 @@ const (
 	refusedTooLong                        // longer than LineBytesMax
 	refusedDuplicate                      // arg is the id
 	refusedVersion                        // arg is the id: the version or date is taken or out of order
+	refusedStructure                      // arg is the whole text: an element does not belong there
+	refusedRequired                       // arg is the whole text: an element is missing
+	refusedValue                          // arg is the whole text: a primitive is not written as its type is
 	refusalKinds                          // how many there are
 )
 
@@ -30,6 +35,39 @@ type refusal struct {
 	line   int64 // 1-based, empty lines not counted
 	offset int64 // of the line's first byte
 	kind   refusalKind
+}
+
+// structureRefusal words what is wrong with a resource's structure: its first
+// errors, and whether there are more issues. The kind is the first one's.
+func structureRefusal(issues []structure.Issue) (refusalKind, string) {
+	kind, told := refusalKinds, 0
+	var text []byte
+	for _, is := range issues {
+		if is.Severity != structure.SeverityError || told == refusedIssuesMax {
+			continue
+		}
+		if told++; told == 1 {
+			kind = kindOfIssue(is.Code)
+		} else {
+			text = append(text, ' ')
+		}
+		text = append(append(append(text, is.Expression...), ": "...), is.Text...)
+	}
+	if len(issues) > told {
+		text = append(text, " There are more issues."...)
+	}
+	return kind, string(text)
+}
+
+func kindOfIssue(code string) refusalKind {
+	switch code {
+	case structure.CodeRequired:
+		return refusedRequired
+	case structure.CodeValue:
+		return refusedValue
+	default:
+		return refusedStructure
+	}
 }
 
 // refusalBytes is what a refusal takes in memory besides its arg.
@@ -46,6 +84,12 @@ func (k refusalKind) code() string {
 		return "duplicate"
 	case refusedVersion:
 		return "conflict"
+	case refusedStructure:
+		return "structure"
+	case refusedRequired:
+		return "required"
+	case refusedValue:
+		return "value"
 	default:
 		return "invalid"
 	}
@@ -60,7 +104,7 @@ const (
 // appendText appends the text of a refusal.
 func (r *refusal) appendText(dst []byte) []byte {
 	switch r.kind {
-	case refusedText:
+	case refusedText, refusedStructure, refusedRequired, refusedValue:
 		return append(dst, r.arg...)
 	case refusedID:
 		return append(append(append(dst, textIDBefore...), r.arg...), textIDAfter...)

@@ -160,13 +160,14 @@ func TestCreateGivesItsOwnID(t *testing.T) {
 
 func TestTextOfValuesIsKept(t *testing.T) {
 	s := newAPI(t, nil)
-	sent := `{"resourceType":"Observation","id":"n","valueQuantity":{"value":1.00,"unit":"\u00b5g \ud83d\ude00 µ"},"component":[{"valueInteger":-0},{"value":1e-7},{"value":123456789012345678901234567890.10}]}`
+	sent := `{"resourceType":"Observation","id":"n","status":"final","code":{"text":"x"},"valueRange":{"low":{"value":1.00,"unit":"\u00b5g \ud83d\ude00 µ"},"high":{"value":-0.0}},` +
+		`"component":[{"code":{"text":"x"},"valueQuantity":{"value":1e-7}},{"code":{"text":"x"},"valueQuantity":{"value":123456789012345678901234567890.10}}]}`
 	s.do(t, "PUT", "/fhir/Observation/n", sent, typeHeader).expect(t, "create", 201, `W/"1"`)
 	if got := s.do(t, "GET", "/fhir/Observation/n", "").plainBody(t); got != sent {
 		t.Errorf("sent %s\n got %s", sent, got)
 	}
 	pretty := s.do(t, "GET", "/fhir/Observation/n?_pretty=true", "").body
-	if !strings.Contains(pretty, "\n    \"value\": 1.00,\n") || !strings.Contains(pretty, `\u00b5g \ud83d\ude00 µ`) {
+	if !strings.Contains(pretty, "\n      \"value\": 1.00,\n") || !strings.Contains(pretty, `\u00b5g \ud83d\ude00 µ`) {
 		t.Errorf("laid out: %s", pretty)
 	}
 }
@@ -390,7 +391,7 @@ func TestHistoryFilters(t *testing.T) {
 
 func TestHistoryPageEndsAtItsSize(t *testing.T) {
 	s := newAPI(t, nil)
-	large := `,"text":{"div":"` + strings.Repeat("x", 9<<20) + `"}`
+	large := `,"text":{"status":"generated","div":"<div>` + strings.Repeat("x", 9<<20) + `</div>"}`
 	for _, id := range []string{"a", "b", "c"} {
 		s.put(t, id, large, "Prefer: return=minimal").expect(t, id, 201, "-")
 	}

@@ -128,7 +128,7 @@ func TestTransactionIsAllOrNothing(t *testing.T) {
 	f("failed test", 422, "Operation 1 of the patch", entry("PATCH", "Patient/a", patchBinary("application/json-patch+json", `[{"op":"test","path":"/id","value":"x"}]`), ""))
 	f("no base64", 400, "not base64", entry("PATCH", "Patient/a", `{"resourceType":"Binary","data":"%"}`, ""))
 	f("condition", 501, "Bundle.entry[1] (POST Patient): A condition by search, 'Patient?identifier=1'", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"identifier=1"`))
-	f("conditional reference", 501, "A condition by search, 'Patient?identifier=1'", entry("POST", "Observation", `{"resourceType":"Observation","subject":{"reference":"Patient?identifier=1"}}`, ""))
+	f("conditional reference", 501, "A condition by search, 'Patient?identifier=1'", entry("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient?identifier=1"}}`, ""))
 	f("conditional update", 400, "conditional-update", entry("PUT", "Patient?identifier=1", patient("", ""), ""))
 	f("a search", 501, "Searching", entry("GET", "Patient?name=x", "", ""))
 	f("a job", 400, "cannot be used in a Bundle", entry("GET", "$export", "", ""))
@@ -165,8 +165,8 @@ func TestTransactionResolvesItsLinks(t *testing.T) {
 			"contained":[{"resourceType":"Device","id":"d","patient":{"reference":"urn\u003auuid:p"}}],
 			"extension":[{"url":"urn:x","valueUri":"urn:uuid:p"},{"url":"urn:y","valueCanonical":"urn:uuid:p"},{"url":"urn:z","valueString":"urn:uuid:p"}],
 			"subject":{"reference":"urn:uuid:p","display":"\u00e9 1.00","identifier":{"system":"urn:uuid:p"}},"performer":[{"reference":"Practitioner/1"},{"reference":"http://other/fhir/Practitioner/1/_history/1"},{"reference":"Practitioner/2"}],
-			"focus":[{"reference":"#d"},{"_reference":{"extension":[{"url":"urn:x","valueUrl":"urn:uuid:p"}]}}],"valueQuantity":{"value":1.00}}`, "")),
-		named("urn:uuid:q", entry("POST", "Observation", `{"resourceType":"Observation","performer":[{"reference":"Practitioner/1"}],"derivedFrom":[{"reference":"http://other/fhir/Observation/2"}]}`, "")),
+			"focus":[{"reference":"#d"},{"_reference":{"extension":[{"url":"urn:x","valueUrl":"urn:uuid:p"}]}}],"valueQuantity":{"value":1.00},"status":"final","code":{"text":"x"}}`, "")),
+		named("urn:uuid:q", entry("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"performer":[{"reference":"Practitioner/1"}],"derivedFrom":[{"reference":"http://other/fhir/Observation/2"}]}`, "")),
 	)
 	p := resourceID(t, b.Entry[0].Resource)
 	doctor := resourceID(t, b.Entry[1].Resource)
@@ -180,7 +180,7 @@ func TestTransactionResolvesItsLinks(t *testing.T) {
 		`"contained":[{"resourceType":"Device","id":"d","patient":{"reference":"Patient/P"}}],` +
 		`"extension":[{"url":"urn:x","valueUri":"Patient/P"},{"url":"urn:y","valueCanonical":"urn:uuid:p"},{"url":"urn:z","valueString":"urn:uuid:p"}],` +
 		`"subject":{"reference":"Patient/P","display":"\u00e9 1.00","identifier":{"system":"Patient/P"}},"performer":[{"reference":"Practitioner/D"},{"reference":"Practitioner/D/_history/1"},{"reference":"Practitioner/2"}],` +
-		`"focus":[{"reference":"#d"},{"_reference":{"extension":[{"url":"urn:x","valueUrl":"Patient/P"}]}}],"valueQuantity":{"value":1.00}}`
+		`"focus":[{"reference":"#d"},{"_reference":{"extension":[{"url":"urn:x","valueUrl":"Patient/P"}]}}],"valueQuantity":{"value":1.00},"status":"final","code":{"text":"x"}}`
 	want = strings.NewReplacer("Patient/P", "Patient/"+p, "Practitioner/D", "Practitioner/"+doctor).Replace(want)
 	if got != want {
 		t.Errorf("stored %s\n  want %s", got, want)
@@ -215,7 +215,7 @@ func TestConditionsOfATransactionAreSearched(t *testing.T) {
 	_, b := s.bundle(t, "transaction", nil,
 		named("urn:uuid:1", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"identifier=one"`)),
 		named("urn:uuid:2", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"identifier=none"`)),
-		entry("PUT", "Observation/o", `{"resourceType":"Observation","id":"o","subject":{"reference":"urn:uuid:1"},"performer":[{"reference":"Patient?identifier=one"}]}`, ""))
+		entry("PUT", "Observation/o", `{"resourceType":"Observation","id":"o","status":"final","code":{"text":"x"},"subject":{"reference":"urn:uuid:1"},"performer":[{"reference":"Patient?identifier=one"}]}`, ""))
 	if e := b.Entry[0]; e.Response.Status != "200 OK" || e.Response.Etag != `W/"1"` || !strings.HasSuffix(e.Response.Location, "/Patient/known/_history/1") {
 		t.Errorf("found: %+v", e)
 	}
@@ -293,7 +293,7 @@ func TestLargeTransactionIsOneCommit(t *testing.T) {
 	const count = 5000
 	var entries []string
 	for i := range count {
-		entries = append(entries, named(fmt.Sprintf("urn:uuid:%d", i), entry("POST", "Observation", fmt.Sprintf(`{"resourceType":"Observation","valueInteger":%d,"derivedFrom":[{"reference":"urn:uuid:%d"}]}`, i, (i+1)%count), "")))
+		entries = append(entries, named(fmt.Sprintf("urn:uuid:%d", i), entry("POST", "Observation", fmt.Sprintf(`{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueInteger":%d,"derivedFrom":[{"reference":"urn:uuid:%d"}]}`, i, (i+1)%count), "")))
 	}
 	lsn := s.opts.Store.Stats().VisibleLSN
 	_, b := s.bundle(t, "transaction", nil, entries...)
@@ -341,7 +341,7 @@ func TestTransactionLargerThanARecordIsRefused(t *testing.T) {
 	s := newAPI(t, func(_ *engine.Options, _ *bulk.Options, o *Options) { o.BodyBytesMax = 64 << 20 })
 	var entries []string
 	for i := range 5 {
-		entries = append(entries, entry("POST", "Patient", patient("", fmt.Sprintf(`,"text":{"div":"%d%s"}`, i, strings.Repeat("x", 10<<20))), ""))
+		entries = append(entries, entry("POST", "Patient", patient("", fmt.Sprintf(`,"text":{"status":"generated","div":"<div>%d%s</div>"}`, i, strings.Repeat("x", 10<<20))), ""))
 	}
 	a, _ := s.bundle(t, "transaction", nil, entries...)
 	if code, text := a.outcome(t); a.status != 413 || code != "too-long" || !strings.Contains(text, "split it") {

@@ -31,6 +31,8 @@ type capabilityResource struct {
 	ConditionalRead   string   `json:"conditionalRead"`
 	ConditionalUpdate bool     `json:"conditionalUpdate"`
 	ConditionalDelete string   `json:"conditionalDelete"`
+
+	Operation []capabilityOperation `json:"operation"`
 }
 
 type capabilityRest struct {
@@ -86,6 +88,7 @@ func (x *exchange) capabilities() error {
 func (t *table) capabilities(base string) capabilityRest {
 	rest := capabilityRest{Mode: "server"}
 	var ofType []codeOf
+	var operationsOfType []capabilityOperation
 	for _, row := range t.rows {
 		switch {
 		case row.operation != "":
@@ -93,7 +96,11 @@ func (t *table) capabilities(base string) capabilityRest {
 			if !strings.Contains(definition, "://") {
 				definition = base + "/" + definition
 			}
-			rest.Operation = append(rest.Operation, capabilityOperation{row.code, definition})
+			if row.level == levelType {
+				operationsOfType = append(operationsOfType, capabilityOperation{row.code, definition})
+			} else {
+				rest.Operation = append(rest.Operation, capabilityOperation{row.code, definition})
+			}
 		case row.level == levelType:
 			ofType = append(ofType, codeOf{row.code})
 		case row.level == levelSystem:
@@ -108,6 +115,7 @@ func (t *table) capabilities(base string) capabilityRest {
 			Type: code.String(), Interaction: ofType,
 			Versioning: "versioned", ReadHistory: true, UpdateCreate: true,
 			ConditionalRead: "full-support", ConditionalDelete: "not-supported",
+			Operation: operationsOfType,
 		})
 	}
 	return rest

@@ -67,6 +67,10 @@ func asProblem(err error) (p problem, known bool) {
 	if errors.As(err, &own) {
 		return *own, true
 	}
+	var misbuilt *structureError
+	if errors.As(err, &misbuilt) {
+		return problem{misbuilt.status, misbuilt.first().Code, misbuilt.Error()}, true
+	}
 	var refused *bulk.RequestError
 	if errors.As(err, &refused) {
 		return problem{refused.Status, refused.Code, refused.Text}, true

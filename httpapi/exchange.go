@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strconv"
@@ -239,7 +240,12 @@ func (x *exchange) fail(err error) {
 	if p.status == fasthttp.StatusServiceUnavailable {
 		x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
-	x.outcome(p.status, issue{"error", p.code, p.text})
+	var misbuilt *structureError
+	if errors.As(err, &misbuilt) {
+		x.outcome(p.status, structureOutcome(misbuilt.issues)...)
+		return
+	}
+	x.outcome(p.status, issue{severity: "error", code: p.code, text: p.text})
 }
 
 // outcome answers with an OperationOutcome.

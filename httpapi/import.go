@@ -127,8 +127,8 @@ func (x *exchange) importCancelled(status *bulk.ImportStatus) {
 		refused += input.Refused
 	}
 	x.outcome(fasthttp.StatusBadRequest,
-		issue{"error", codeProcessing, "User requested cancellation of operation."},
-		issue{"information", codeInformational, fmt.Sprintf("Until then %d resources were loaded, which stay, and %d were refused.", loaded, refused)})
+		issue{severity: "error", code: codeProcessing, text: "User requested cancellation of operation."},
+		issue{severity: "information", code: codeInformational, text: fmt.Sprintf("Until then %d resources were loaded, which stay, and %d were refused.", loaded, refused)})
 }
 
 // failedJob words a job's failure; what the server did wrong stays in its log.

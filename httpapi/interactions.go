@@ -70,6 +70,8 @@ type interaction struct {
 const (
 	definitionExport = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 	definitionImport = "OperationDefinition/import"
+
+	definitionValidate = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
 )
 
 // interactions lists what is served, and what is known but refused.
@@ -104,6 +106,10 @@ func interactions() []interaction {
 		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true},
 		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
 		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},
+
+		{place: placeTypeValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}, level: levelType, code: "validate", operation: definitionValidate},
+		{place: placeInstanceValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}},
+		{place: placeInstanceValidate, method: get, name: "validate", run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},
 
 		later(placeBase, get, "search-system", "Searching all resource types"),
 		later(placeSystemSearch, post, "search-system", "Searching all resource types"),

@@ -218,7 +218,7 @@ func TestExportServesItsFilesUntilDeleted(t *testing.T) {
 	s.put(t, "b", "").expect(t, "b", 201, "-")
 	s.put(t, "c", "").expect(t, "c", 201, "-")
 	s.do(t, "DELETE", "/fhir/Patient/c", "").expect(t, "c", 204, "-")
-	s.do(t, "PUT", "/fhir/Observation/o", `{"resourceType":"Observation","id":"o"}`, typeHeader).expect(t, "o", 201, "-")
+	s.do(t, "PUT", "/fhir/Observation/o", `{"resourceType":"Observation","id":"o","status":"final","code":{"text":"x"}}`, typeHeader).expect(t, "o", 201, "-")
 	kick := s.do(t, "GET", "/fhir/$export?_type=Patient&_since=2001-01-01T00:00:00+02:00", "", asyncHeader, acceptHeader)
 	url := kick.header.Get("Content-Location")
 	if kick.status != 202 || kick.body != "" || !strings.HasPrefix(url, "http://"+s.addr+"/fhir/_operations/export/") {

@@ -28,9 +28,10 @@ const (
 
 // issue is one entry of an OperationOutcome.
 type issue struct {
-	severity string // "error", "information"
-	code     string
-	text     string // goes to diagnostics
+	severity   string // "error", "warning", "information"
+	code       string
+	text       string // goes to diagnostics
+	expression string // FHIRPath of the element at fault; may be ""
 }
 
 // appendOutcome appends an OperationOutcome. id is the request's id, which
@@ -51,6 +52,10 @@ func appendOutcome(dst []byte, id string, now time.Time, issues ...issue) []byte
 		dst = append(dst, is.code...)
 		dst = append(dst, `","diagnostics":`...)
 		dst = appendString(dst, is.text)
+		if is.expression != "" {
+			dst = append(dst, `,"expression":[`...)
+			dst = append(appendString(dst, is.expression), ']')
+		}
 		dst = append(dst, '}')
 	}
 	return append(dst, "]}"...)

@@ -100,11 +100,15 @@ func (x *exchange) patched(text []byte) (*fhir.Resource, error) {
 	r, err := x.scanned(text)
 	var refused *fhir.ScanError
 	var other *wrongTypeError
+	var misbuilt *structureError
 	switch {
 	case errors.As(err, &refused):
 		return nil, unprocessable("The patch would make a text that is no resource: %v.", err)
 	case errors.As(err, &other), err == nil && string(r.ID) != string(x.addr.id):
 		return nil, badRequest("A patch cannot change the resource's type or id.")
+	}
+	if errors.As(err, &misbuilt) {
+		misbuilt.status = fasthttp.StatusUnprocessableEntity
 	}
 	return r, err
 }

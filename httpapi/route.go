@@ -28,10 +28,12 @@ const (
 	placeType                    // /fhir/{type}
 	placeTypeSearch              // /fhir/{type}/_search
 	placeTypeHistory             // /fhir/{type}/_history
+	placeTypeValidate            // /fhir/{type}/$validate
 	placeTypeOperation           // /fhir/{type}/${name}
 	placeInstance                // /fhir/{type}/{id}
 	placeInstanceHistory         // /fhir/{type}/{id}/_history
 	placeVersion                 // /fhir/{type}/{id}/_history/{version}
+	placeInstanceValidate        // /fhir/{type}/{id}/$validate
 	placeInstanceOperation       // /fhir/{type}/{id}/${name}
 	placeCompartment             // /fhir/{type}/{id}/{type or *}
 	placeCount
@@ -150,6 +152,9 @@ func typeAddress(parts [][]byte) address {
 		return a
 	}
 	switch second := parts[1]; {
+	case string(second) == "$validate":
+		a.place = onlyAt(len(parts) == 2, placeTypeValidate)
+		return a
 	case second[0] == '$':
 		a.name = second
 		a.place = onlyAt(len(parts) == 2, placeTypeOperation)
@@ -185,6 +190,8 @@ func instanceAddress(a address, parts [][]byte) address {
 	switch isType := fhir.TypeByName(third) != 0; {
 	case string(third) == "_history":
 		a.place = placeInstanceHistory
+	case string(third) == "$validate":
+		a.place = placeInstanceValidate
 	case third[0] == '$':
 		a.place = placeInstanceOperation
 	case isType || string(third) == "*":

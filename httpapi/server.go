@@ -17,6 +17,7 @@ import (
 	"kiln/bulk"
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/fhir/structure"
 )
 
 // Options are explicit. Store, Jobs, Now and NewID are required.
@@ -33,9 +34,11 @@ type Options struct {
 	InitialImportMode bool
 	// CORSOrigins are the sites whose pages may use the server from a browser:
 	// "*", or scheme://host[:port]; none: no site may.
-	CORSOrigins  []string
-	BodyBytesMax int // 0: 32 MiB
-	Version      string
+	CORSOrigins []string
+	// ValidateWrites refuses writes of resources that are not built as R4 says.
+	ValidateWrites bool
+	BodyBytesMax   int // 0: 32 MiB
+	Version        string
 }
 
 // Server answers FHIR over HTTP.
@@ -47,6 +50,7 @@ type Server struct {
 	table    *table
 	metrics  *serverMetrics
 	scanners sync.Pool // of *fhir.Scanner
+	checkers sync.Pool // of *structure.Checker
 	gzips    *gzipPool
 	bodies   *bodyBudget
 	stopping atomic.Bool
@@ -85,6 +89,7 @@ func New(opts Options) (*Server, error) {
 	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
 	s.metrics = newServerMetrics(s.table)
 	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }
+	s.checkers.New = func() any { return structure.NewChecker() }
 	s.work, s.cancelWork = context.WithCancel(context.Background())
 	s.http = s.config()
 	return s, nil

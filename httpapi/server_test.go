@@ -36,7 +36,7 @@ func newBareServer(t *testing.T, change func(*Options)) *testServer {
 	opts := Options{
 		Store: &engine.Store{}, Jobs: &bulk.Manager{}, Now: time.Now,
 		NewID:  func() string { return fmt.Sprintf("id-%d", ids.Add(1)) },
-		Logger: slog.New(slog.NewTextHandler(log, nil)), Version: "test",
+		Logger: slog.New(slog.NewTextHandler(log, nil)), Version: "test", ValidateWrites: true,
 	}
 	if change != nil {
 		change(&opts)

@@ -329,7 +329,7 @@ func (x *exchange) appendWritten(dst []byte, change *engine.Change, done *engine
 	dst = append(dst, '{')
 	switch {
 	case x.prefer.returns == returnOutcome:
-		r.outcome = appendOutcome(nil, x.requestID(), x.now(), issue{"information", codeInformational, written(change, done)})
+		r.outcome = appendOutcome(nil, x.requestID(), x.now(), issue{severity: "information", code: codeInformational, text: written(change, done)})
 	case !change.Delete && x.prefer.returns != returnMinimal:
 		dst = append(dst, `"resource":`...)
 		dst = versionOf(change, done).AppendJSON(dst)

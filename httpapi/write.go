@@ -172,10 +172,7 @@ func (x *exchange) scanned(body []byte) (*fhir.Resource, error) {
 	if len(body) == 0 {
 		return nil, badRequest("The request has no body.")
 	}
-	if x.scanner == nil {
-		x.scanner = x.server.scanners.Get().(*fhir.Scanner)
-	}
-	r, err := x.scanner.Scan(body, nil)
+	r, err := x.scan(body)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +185,16 @@ func (x *exchange) scanned(body []byte) (*fhir.Resource, error) {
 		// The mark would not be kept, so it must not be accepted.
 		return nil, badRequest("The extension %s is for $import only.", fhir.DeletedStateURL)
 	}
-	return r, nil
+	return r, x.checkStructure(body)
+}
+
+// scan reads any resource. The result holds until the next call and the end of
+// the exchange.
+func (x *exchange) scan(text []byte) (*fhir.Resource, error) {
+	if x.scanner == nil {
+		x.scanner = x.server.scanners.Get().(*fhir.Scanner)
+	}
+	return x.scanner.Scan(text, nil)
 }
 
 // wrongTypeError is a resource that is not of the address's type.
@@ -216,7 +222,7 @@ func (x *exchange) answerWrite(change *engine.Change, done *engine.Committed) {
 		x.empty(status)
 	case returnOutcome:
 		x.versionHeaders(done.VersionID, done.LastUpdated)
-		x.outcome(status, issue{"information", codeInformational, written(change, done)})
+		x.outcome(status, issue{severity: "information", code: codeInformational, text: written(change, done)})
 	default:
 		x.resource(status, versionOf(change, done))
 	}
@@ -231,7 +237,7 @@ func (x *exchange) answerDelete(done *engine.Committed) {
 		x.empty(fasthttp.StatusNoContent)
 		return
 	}
-	x.outcome(fasthttp.StatusOK, issue{"information", codeInformational, written(&engine.Change{Delete: true}, done)})
+	x.outcome(fasthttp.StatusOK, issue{severity: "information", code: codeInformational, text: written(&engine.Change{Delete: true}, done)})
 }
 
 // versionURL is the address of the version that a change made.

@@ -21,6 +21,8 @@ func TestUsageErrorsExit2(t *testing.T) {
 	f("unknown flag --bogus", "serve", "--bogus")
 	f("--data-dir", "serve")
 	f("--mode", "import", "--mode", "sideways", "x.ndjson")
+	f("--validate must be one of", "load", "--data-dir", t.TempDir(), "--validate", "profiles", "x.ndjson")
+	f("--validate-writes must be one of", "serve", "--data-dir", t.TempDir(), "--validate-writes", "no")
 	f("not an http(s) address", "import", "--server", "localhost", ".")
 	f("--insecure-no-auth", "serve", "--data-dir", t.TempDir(), "--listen", ":0")
 	f("--insecure-no-auth", "serve", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0")
@@ -43,9 +45,9 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 		}
 	}
 	f("serve", "data-dir", "listen", "import-root", "import-origin", "azure-connection-string", "azure-account-url", "azure-account-key", "azure-sas",
-		"export-dir", "initial-import-mode", "base-url", "cors-origin")
+		"export-dir", "initial-import-mode", "base-url", "cors-origin", "validate", "validate-writes")
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
-	f("load", "data-dir", "mode", "json")
+	f("load", "data-dir", "mode", "validate", "json")
 	f("export", "server", "out", "level", "type", "since", "type-filter", "json")
 	f("fsck", "data-dir")
 	f("version")

@@ -17,7 +17,8 @@ import (
 type loadCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
 	importOptions
-	Inputs []string `arg:"" name:"path" help:"File or directory (its *.ndjson, *.ndjson.gz, *.ndjson.zst)."`
+	Validate string   `enum:"off,structure" default:"off" placeholder:"off|structure" help:"structure refuses resources that are not built as R4 says (${default})."`
+	Inputs   []string `arg:"" name:"path" help:"File or directory (its *.ndjson, *.ndjson.gz, *.ndjson.zst)."`
 }
 
 // Run loads the inputs in this process. Stopped or killed, the same command
@@ -28,7 +29,7 @@ func (c *loadCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{ImportRoots: roots})
+	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{ImportRoots: roots, ValidateStructure: c.Validate == validateStructure})
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,9 @@ const shutdownWait = 20 * time.Second
 // their errors at once.
 const failureLookInterval = time.Second
 
+// validateStructure is the value of the flags that turns the check on.
+const validateStructure = "structure"
+
 type serveCmd struct {
 	DataDir               string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
 	Listen                string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
@@ -34,6 +37,8 @@ type serveCmd struct {
 	AzureSAS              string   `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
 	ExportDir             string   `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
 	InitialImportMode     bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
+	Validate              string   `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
+	ValidateWrites        string   `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
 	BaseURL               string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
 	CORSOrigin            []string `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
 	InsecureNoAuth        bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
@@ -54,6 +59,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		},
 		ExportDir:         c.ExportDir,
 		InitialImportMode: c.InitialImportMode,
+		ValidateStructure: c.Validate == validateStructure,
 	})
 	if err != nil {
 		return err
@@ -70,7 +76,9 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	return in.serve(ctx, logger, listener, httpapi.Options{BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin})
+	return in.serve(ctx, logger, listener, httpapi.Options{
+		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
+	})
 }
 
 // serve answers requests until the context ends, then finishes those in

@@ -35,7 +35,7 @@ func TestAResourceLivesThroughARestart(t *testing.T) {
 		fn(s)
 		s.stop()
 	}
-	const body = `{"resourceType":"Patient","id":"a","multipleBirthInteger":1.0,"language":"é\u00e9\/"}`
+	const body = `{"resourceType":"Patient","id":"a","extension":[{"url":"u","valueDecimal":1.0}],"language":"é\u00e9\/"}`
 	step(func(s *server) {
 		got := s.must(http.StatusCreated, http.MethodPut, "/Patient/a", body)
 		if got.header.Get("ETag") != `W/"1"` {
@@ -59,7 +59,7 @@ func TestAResourceLivesThroughARestart(t *testing.T) {
 		s.must(http.StatusGone, http.MethodGet, "/Patient/a/_history/3", "")
 		s.must(http.StatusNotFound, http.MethodGet, "/Patient/a/_history/4", "")
 		s.must(http.StatusNotFound, http.MethodGet, "/Patient/b", "")
-		if got := s.must(http.StatusOK, http.MethodGet, "/Patient/a/_history/2", ""); !strings.Contains(string(got.body), "1.00,") {
+		if got := s.must(http.StatusOK, http.MethodGet, "/Patient/a/_history/2", ""); !strings.Contains(string(got.body), `"valueDecimal":1.00}`) {
 			t.Errorf("version 2 is %s", got.body)
 		}
 		versions := s.history("/Patient/a")["a"]
