@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -259,5 +260,32 @@ func TestRefusedRegistrationLeavesNothing(t *testing.T) {
 	}
 	if status := s.wait(id); testCounts(status) != "1/0" {
 		t.Errorf("it ends as %s", testCounts(status))
+	}
+}
+
+// A container that could not be made fails the import, also when no line is
+// refused.
+func TestImportWithABadErrorContainer(t *testing.T) {
+	s := newTestSite(t)
+	file := s.file("p.ndjson", patient("a", ""))
+	f := func(container, want string) {
+		t.Helper()
+		id, err := s.jobs.StartImport(context.Background(), &ImportRequest{ErrorContainer: container, Inputs: []ImportInput{{URL: file}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		status := s.wait(id)
+		if want == "" && status.State != Completed || want != "" && (status.State != Failed || status.Error.Status != 400 || status.Error.Text != want) {
+			t.Errorf("%q: ended as %d, %+v", container, status.State, status.Error)
+		}
+	}
+	f("", "")
+	f("abc", "")
+	f("a-1-b", "")
+	f(strings.Repeat("a", 63), "")
+	f("ab", "The error container name must be between 3 and 63 characters long.")
+	f(strings.Repeat("a", 64), "The error container name must be between 3 and 63 characters long.")
+	for _, name := range []string{"Abc", "a_b", "-abc", "abc-", "a--b", "a/b", "a.b", "äbc"} {
+		f(name, "Error container name contains invalid characters. Only lowercase letters, numbers, and hyphens are allowed. The name must begin and end with a letter or a number. The name can't contain two consecutive hyphens.")
 	}
 }

@@ -84,16 +84,15 @@ func (x *exchange) importStatus() error {
 		if !status.Waiting && !status.Starting { // the result so far
 			x.body(fasthttp.StatusAccepted, contentTypeResults, x.appendImportResult(x.buffer(), status))
 		}
-		return nil
 	case bulk.Completed:
 		x.body(fasthttp.StatusOK, contentTypeResults, x.appendImportResult(x.buffer(), status))
-		return nil
 	case bulk.Cancelled:
-		x.importCancelled(status)
-		return nil
+		x.importEnded(status, fasthttp.StatusBadRequest, "User requested cancellation of operation.")
 	default:
-		return failedJob("import", status.Error)
+		failed := failedJob("import", status.Error)
+		x.importEnded(status, failed.status, failed.text)
 	}
+	return nil
 }
 
 // running answers a look at a job that goes on.
@@ -119,20 +118,29 @@ func importProgress(status *bulk.ImportStatus) string {
 	return fmt.Sprintf("%.1f%% (%d of %d bytes)", percent, status.BytesDone, status.BytesTotal)
 }
 
-// importCancelled says how much was kept, since what was published stays.
-func (x *exchange) importCancelled(status *bulk.ImportStatus) {
+// importEnded answers for a job that did not complete. It says how much was
+// kept, since what was published stays, and where refused lines are explained.
+func (x *exchange) importEnded(status *bulk.ImportStatus, httpStatus int, text string) {
 	var loaded, refused int64
-	for _, input := range status.Inputs {
+	var files []issue
+	for i := range status.Inputs {
+		input := &status.Inputs[i]
 		loaded += input.Loaded
 		refused += input.Refused
+		if input.ErrorFile != "" && len(files) < errorFilesNamedMax {
+			files = append(files, issue{severity: "information", code: codeInformational,
+				text: fmt.Sprintf("%d refused lines are explained in %s.", input.Refused, x.errorFileURL(status.ID, input))})
+		}
 	}
-	x.outcome(fasthttp.StatusBadRequest,
-		issue{severity: "error", code: codeProcessing, text: "User requested cancellation of operation."},
-		issue{severity: "information", code: codeInformational, text: fmt.Sprintf("Until then %d resources were loaded, which stay, and %d were refused.", loaded, refused)})
+	issues := []issue{
+		{severity: "error", code: codeProcessing, text: text},
+		{severity: "information", code: codeInformational, text: fmt.Sprintf("Until then %d resources were loaded, which stay, and %d were refused.", loaded, refused)},
+	}
+	x.outcome(httpStatus, append(issues, files...)...)
 }
 
 // failedJob words a job's failure; what the server did wrong stays in its log.
-func failedJob(kind string, failure *bulk.RequestError) error {
+func failedJob(kind string, failure *bulk.RequestError) *problem {
 	prefix := kind + " operation failed for reason: "
 	if failure == nil || failure.Status == 0 || failure.Status == fasthttp.StatusInternalServerError && failure.Input == "" {
 		return &problem{fasthttp.StatusInternalServerError, codeProcessing, prefix + "InternalServerError"}

@@ -176,3 +176,35 @@ func TestFailedImportNamesItsInput(t *testing.T) {
 	f("/probe3", 0, 500, "%s: the server sent nothing for too long, 6 times in a row")
 	f("/read3", 0, 500, "%s: the server sent nothing for too long, 6 times in a row")
 }
+
+// What was refused before a job failed can be found from its status.
+func TestFailedImportTellsItsErrorFiles(t *testing.T) {
+	var gone atomic.Bool
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/bad") {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(strings.Repeat("nothing\n", 1000)))
+			return
+		}
+		if gone.Swap(true) {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(`{"resourceType":"Patient","id":"a"}`))
+	}))
+	defer source.Close()
+	s := newAPI(t, func(_ *engine.Options, jobs *bulk.Options, _ *Options) {
+		jobs.ImportOrigins, jobs.RoundBytes = []string{source.URL}, 1
+	})
+	body := strings.Replace(importOf(source.URL+"/bad", source.URL+"/gone"), `"parameter":[`, `"parameter":[{"name":"processingUnitBytesToRead","valueInteger":1000},`, 1)
+	url := s.startImport(t, body)
+	a := s.finish(t, url)
+	_, name, found := strings.Cut(a.body, "refused lines are explained in "+url+"/")
+	if a.status != 400 || !found {
+		t.Fatalf("failed: %d %s", a.status, a.body)
+	}
+	name, _, _ = strings.Cut(name, ". ")
+	name, _, _ = strings.Cut(name, `."`)
+	if file := s.do(t, "GET", url+"/"+name, ""); file.status != 200 || !strings.Contains(file.body, "line: 1 with") {
+		t.Errorf("%s: %d %.300s", name, file.status, file.body)
+	}
+}

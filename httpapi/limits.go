@@ -78,6 +78,9 @@ const (
 	// 1,000 versions of the largest resource would be 30 GB.
 	historyPageBytesMax = 16 << 20
 
+	// errorFilesNamedMax error files are named in the answer for an import that
+	// failed or was cancelled; it may have 10,000.
+	errorFilesNamedMax = 20
 	// retryAfterSeconds is what a client waits between two looks at a job. A
 	// look costs microseconds, and short jobs should not seem long.
 	retryAfterSeconds = 1
