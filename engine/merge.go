@@ -245,8 +245,9 @@ func (s *Store) mergePace() func(context.Context, int) error {
 	}
 }
 
-// mergeRestMax bounds one rest, whatever the clock says.
-const mergeRestMax = 200 * time.Millisecond
+// mergeRestMax bounds one rest: about what a step takes when nobody disturbs it.
+// Where others do, it had its rest already.
+const mergeRestMax = 10 * time.Millisecond
 
 func (s *Store) runCount() int {
 	s.mu.Lock()

@@ -20,8 +20,8 @@ type Options struct {
 	HeadBytes    int64 // of log before the head is flushed; 0: default 64 MiB
 	CacheBytes   int64 // decoded blocks; 0: default 128 MiB
 	FreeBytesMin int64 // writes are refused below; 0: default 256 MiB, negative: never
-	// MergeFanIn is how many runs are merged at once; 0 and negative: runs are
-	// never merged.
+	// MergeFanIn is how many runs are merged at once; 0: default 16, negative:
+	// runs are never merged.
 	MergeFanIn    int
 	MergeBytesMax int64 // of a merged run; 0: default 16 GiB
 	PrepareInline bool  // deterministic background work, for simulations
@@ -53,7 +53,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.CacheBytes = cacheBytesDefault
 	}
 	if o.MergeFanIn == 0 {
-		o.MergeFanIn = -1
+		o.MergeFanIn = mergeFanInDefault
 	}
 	if o.MergeBytesMax == 0 {
 		o.MergeBytesMax = mergeBytesMaxDefault

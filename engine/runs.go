@@ -23,11 +23,12 @@ func (s *Store) newBuilder() (*index.Builder, error) {
 	return index.NewBuilder(index.BuilderOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: id, Pool: &s.builders})
 }
 
-// removeRun deletes the file of a sealed run that no record names.
+// removeRun deletes the file of a sealed run that no record names, or that a
+// durable REPLACE took out.
 func (s *Store) removeRun(id index.RunID) error {
 	name := path.Join(s.path(runsDir), runFileName(uint64(id)))
 	if err := s.opts.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove an unpublished run: %w", err)
+		return fmt.Errorf("cannot remove run %016x: %w", uint64(id), err)
 	}
 	return nil
 }

@@ -25,8 +25,12 @@ type ScanPart struct {
 	entries []*headEntry
 }
 
-// ScanParts cuts a scan into independent parts (one a run and one for the
-// head); parts without rows are left out.
+// scanPartOrdinals is how many ordinals of a run make a part: about an import's
+// run, so that the workers share a merged run. A block that two parts share is decoded twice.
+const scanPartOrdinals = 128 << 10
+
+// ScanParts cuts a scan into independent parts (some of each run and one for
+// the head); parts without rows are left out.
 func (n *Snapshot) ScanParts(q ScanQuery) ([]ScanPart, error) {
 	var parts []ScanPart
 	for _, r := range n.view.runs {
@@ -34,8 +38,13 @@ func (n *Snapshot) ScanParts(q ScanQuery) ([]ScanPart, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !rows.IsEmpty() {
-			parts = append(parts, ScanPart{n: n, run: r, rows: rows})
+		for rest := rows.Iterator(); rest.HasNext(); {
+			end := rest.PeekNext() + scanPartOrdinals // index.RowsMax is far below 2^32
+			part := roaring.New()
+			part.AddRange(uint64(rest.PeekNext()), uint64(end))
+			part.And(rows)
+			parts = append(parts, ScanPart{n: n, run: r, rows: part})
+			rest.AdvanceIfNeeded(end)
 		}
 	}
 	if entries := n.scanEntries(q); len(entries) > 0 {

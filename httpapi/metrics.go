@@ -113,6 +113,11 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	counter(w, "kiln_store_commit_groups_total", st.CommitGroups)
 	metrics.WriteCounterFloat64(w, "kiln_store_fsync_seconds_total", float64(st.FsyncNanosTotal)/1e9)
 	counter(w, "kiln_store_stalls_total", st.Stalls)
+	counter(w, "kiln_store_merges_total", st.Merges)
+	counter(w, "kiln_store_merge_read_bytes_total", st.MergeReadBytes)
+	counter(w, "kiln_store_merge_written_bytes_total", st.MergeWrittenBytes)
+	counter(w, "kiln_store_merge_failures_total", st.MergeFailures)
+	counter(w, "kiln_store_merge_stalls_total", st.MergeStalls)
 }
 
 func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {

@@ -57,8 +57,8 @@ const (
 
 	// mergeFuseKeysMax: above so many keys a merge makes a Bloom filter, which
 	// is built in its own memory; a binary fuse filter takes 40 bytes a key
-	// while it is built, 80 MB here.
-	mergeFuseKeysMax = 2 << 20
+	// while it is built, 40 MB here.
+	mergeFuseKeysMax = 1 << 20
 
 	// mergeStepBytes lie between two calls of MergeOptions.Pace: a few
 	// milliseconds of work.
