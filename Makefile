@@ -10,8 +10,10 @@ LDFLAGS := -X main.commit=$(COMMIT)
 FUZZTIME ?= 10m
 SEEDS   ?= 10000
 KILLS   ?= 60
+SOAK    ?= 10m
+INCREMENTS ?= 10000
 
-.PHONY: build test check race fuzz crash bench bench-postgres demo clean
+.PHONY: build test check race fuzz crash soak bench bench-postgres demo clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kiln ./cmd/kiln
@@ -42,6 +44,12 @@ fuzz:
 crash:
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Simulation|Crash' ./internal/vfs ./wal ./index ./engine ./bulk
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
+
+# 64 clients with mixed interactions on a server built with the race detector,
+# and 64 that count one resource up under If-Match.
+soak:
+	KILN_SOAK=$(SOAK) $(GO) test -race -count=1 -v -timeout 120m -run '^TestSoak$$' ./cmd/kiln
+	KILN_INCREMENTS=$(INCREMENTS) $(GO) test -count=1 -v -timeout 60m -run '^TestIncrements' ./cmd/kiln
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./fhir ./wal ./index ./engine ./bulk

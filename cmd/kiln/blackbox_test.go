@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +22,9 @@ import (
 
 // binary is the kiln that the black-box tests run; TestMain builds it.
 var binary string
+
+// testSettings are for the tests themselves.
+var testSettings = []string{"KILN_SHARED", "KILN_KILLS", "KILN_SEED", "KILN_SOAK", "KILN_INCREMENTS"}
 
 func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
@@ -46,7 +50,7 @@ func buildAndRun(m *testing.M) int {
 	for _, setting := range os.Environ() {
 		// A developer's own settings must not reach the binary under test.
 		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, "KILN_") {
-			if name != "KILN_SHARED" && name != "KILN_KILLS" && name != "KILN_SEED" {
+			if !slices.Contains(testSettings, name) {
 				os.Unsetenv(name)
 			}
 		}
@@ -168,6 +172,10 @@ var webClient = &http.Client{Timeout: 60 * time.Second}
 
 // ask sends one request; an error means that no answer came.
 func ask(method, address, body string, header ...string) (*answer, error) {
+	return askWith(webClient, method, address, body, header...)
+}
+
+func askWith(client *http.Client, method, address, body string, header ...string) (*answer, error) {
 	request, err := http.NewRequestWithContext(context.Background(), method, address, strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -178,7 +186,7 @@ func ask(method, address, body string, header ...string) (*answer, error) {
 	for i := 0; i+1 < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
-	got, err := webClient.Do(request)
+	got, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}
