@@ -33,7 +33,7 @@ const lineBytesMax = 128 << 20
 func (b *bench) prepareData() (*dataSet, error) {
 	dir, source := b.Data, b.Data
 	if dir == "" {
-		dir = filepath.Join(b.dir, "data")
+		dir = b.generated()
 		source = fmt.Sprintf("%d generated patients, seed %d", b.Patients, b.Seed)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return nil, err
@@ -49,6 +49,9 @@ func (b *bench) prepareData() (*dataSet, error) {
 	b.report.Data = dataReport{Source: source, Files: len(set.files), Resources: set.resources, Bytes: set.bytes}
 	return set, nil
 }
+
+// generated is where generated data lies.
+func (b *bench) generated() string { return filepath.Join(b.dir, "data") }
 
 func openDataSet(dir string) (*dataSet, error) {
 	root, err := filepath.Abs(dir)

@@ -23,6 +23,7 @@
 //	grow.go      bench grow: a store that grows
 //	mixed.go     bench mixed: clients without and beside an import
 //	copies.go    a data set once more, under other ids
+//	reshape.go   a data set in one file, or in very many
 //	load.go      the load generator: clients, latencies
 //	sample.go    draws resources of the data set
 //	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster

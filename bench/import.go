@@ -9,6 +9,8 @@ import (
 
 type importCommand struct {
 	settings
+	OneFile         bool `help:"Put all of the data into one file." xor:"shape"`
+	OneEach         int  `help:"Put so many of the resources each into a file of its own, and leave the others out; a request may name 10,000." xor:"shape" placeholder:"N"`
 	Runs            int  `help:"Measure this many times, each into an empty store." default:"1"`
 	Again           bool `help:"Import the same files once more as IncrementalLoad, which must change nothing."`
 	ComparePostgres bool `help:"Between the runs, COPY the same lines into a jsonb column of PostgreSQL."`
@@ -24,6 +26,9 @@ func (c *importCommand) Run(ctx context.Context) error {
 	defer cleanUp()
 	set, err := b.prepareData()
 	if err != nil {
+		return err
+	}
+	if set, err = c.reshape(b, set); err != nil {
 		return err
 	}
 	var copier *postgres
@@ -50,6 +55,31 @@ func (c *importCommand) Run(ctx context.Context) error {
 		b.compare()
 	}
 	return b.report.save(c.JSON)
+}
+
+// reshape cuts the data into other files, if that was asked for.
+func (c *importCommand) reshape(b *bench, set *dataSet) (*dataSet, error) {
+	if !c.OneFile && c.OneEach == 0 {
+		return set, nil
+	}
+	dir := filepath.Join(b.dir, "shaped")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.OneFile {
+		set, err = set.oneFile(dir)
+	} else {
+		set, err = set.oneEach(dir, c.OneEach)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.report.Data.Files, b.report.Data.Resources, b.report.Data.Bytes = len(set.files), set.resources, set.bytes
+	if c.Data == "" { // the generated files are not needed any more
+		err = os.RemoveAll(b.generated())
+	}
+	return set, err
 }
 
 const (

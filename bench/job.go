@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// pollInterval is far below what a polite client would use: it is the error
-// of every measured job.
+// pollInterval is far below what a polite client would use: it, or a hundredth
+// of the job's time, is the error of every measured job. The status of a job of
+// 10,000 inputs is a megabyte.
 const pollInterval = 10 * time.Millisecond
 
 type parameter struct {
@@ -128,7 +129,7 @@ func (s *server) runJob(request *http.Request) ([]byte, time.Duration, error) {
 		select {
 		case <-request.Context().Done():
 			return nil, 0, request.Context().Err()
-		case <-time.After(pollInterval):
+		case <-time.After(max(pollInterval, time.Since(start)/100)):
 		}
 	}
 }

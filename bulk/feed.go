@@ -34,7 +34,10 @@ type feed struct {
 	queues chan *queue // in request order
 	cur    *queue
 	long   *semaphore.Weighted
-	err    error
+	// spare holds the buffers that ended inputs leave to later ones: of many
+	// small inputs each would make one of its own.
+	spare chan []byte
+	err   error
 }
 
 // queue is one input's way to the consumer.
@@ -46,7 +49,7 @@ type queue struct {
 
 func newFeed(ctx context.Context, inputs []feedInput, opts feedOptions) *feed {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &feed{ctx: ctx, cancel: cancel, queues: make(chan *queue, max(opts.readers-1, 0)), long: semaphore.NewWeighted(longBytesMax)}
+	f := &feed{ctx: ctx, cancel: cancel, queues: make(chan *queue, max(opts.readers-1, 0)), long: semaphore.NewWeighted(longBytesMax), spare: make(chan []byte, chunksPerReader)}
 	go f.schedule(ctx, inputs, opts)
 	return f
 }
@@ -153,7 +156,7 @@ func (f *feed) newMemory(ctx context.Context, q *queue, opts feedOptions) *memor
 		}
 		return f.long.Acquire(ctx, bytes)
 	}
-	return newMemory(opts.chunkBytes, opts.lineBytes, chunksPerReader, grow, func(bytes int64) { f.long.Release(bytes) })
+	return newMemory(opts.chunkBytes, opts.lineBytes, chunksPerReader, f.spare, grow, func(bytes int64) { f.long.Release(bytes) })
 }
 
 // next returns the following chunk; io.EOF after the last input.

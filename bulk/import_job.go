@@ -302,3 +302,17 @@ func failure(err error) *RequestError {
 	}
 	return &RequestError{Status: 500, Code: "exception", Text: err.Error()}
 }
+
+// ImportBytes tells how much of its inputs a running import has read, as stored;
+// both are 0 for one that does not run. It costs nothing, however many inputs.
+func (m *Manager) ImportBytes(id int64) (done, total int64) {
+	m.mu.Lock()
+	j := m.imports[id]
+	m.mu.Unlock()
+	if j == nil {
+		return 0, 0
+	}
+	var s ImportStatus
+	j.status(&s)
+	return s.BytesDone, s.BytesTotal
+}

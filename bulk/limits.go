@@ -15,7 +15,8 @@ const (
 	// chunkBytes is what a worker takes at a time: large enough that handing
 	// it over costs nothing, small enough that workers end a round together.
 	chunkBytes = 1 << 20
-	// chunksPerReader buffers are filled ahead by each input reader.
+	// chunksPerReader buffers are filled ahead by each input reader; as many
+	// wait for the next reader.
 	chunksPerReader = 4
 	// readersMax inputs are open at a time; later ones are read ahead while
 	// the first is consumed.

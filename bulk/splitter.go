@@ -45,18 +45,19 @@ func (b *buffer) release() {
 type memory struct {
 	chunkBytes int
 	lineBytes  int
-	slots      chan []byte
+	slots      chan struct{}           // one for each buffer that may still be taken
+	spare      chan []byte             // buffers of chunkBytes that nobody holds, shared with other readers
 	grow       func(bytes int64) error // waits for room for a long line
 	shrink     func(bytes int64)       // gives room back; 0 is nothing
 }
 
-func newMemory(chunkBytes, lineBytes, slots int, grow func(int64) error, shrink func(int64)) *memory {
+func newMemory(chunkBytes, lineBytes, slots int, spare chan []byte, grow func(int64) error, shrink func(int64)) *memory {
 	if lineBytes < chunkBytes || slots < 2 {
 		panic("BUG: a reader needs two buffers, and lines at least as long as a chunk")
 	}
-	m := &memory{chunkBytes: chunkBytes, lineBytes: lineBytes, slots: make(chan []byte, slots), grow: grow, shrink: shrink}
+	m := &memory{chunkBytes: chunkBytes, lineBytes: lineBytes, slots: make(chan struct{}, slots), spare: spare, grow: grow, shrink: shrink}
 	for range slots {
-		m.slots <- nil
+		m.slots <- struct{}{}
 	}
 	return m
 }
@@ -64,16 +65,28 @@ func newMemory(chunkBytes, lineBytes, slots int, grow func(int64) error, shrink 
 // get waits for one of the reader's buffers.
 func (m *memory) get(done <-chan struct{}) (*buffer, bool) {
 	select {
-	case p := <-m.slots:
-		if p == nil {
-			p = make([]byte, m.chunkBytes)
-		}
-		return &buffer{bytes: p, free: func(b *buffer) {
-			m.shrink(b.long)
-			m.slots <- p
-		}}, true
+	case <-m.slots:
 	case <-done:
 		return nil, false
+	}
+	p := m.bytes()
+	return &buffer{bytes: p, free: func(b *buffer) {
+		m.shrink(b.long)
+		select {
+		case m.spare <- p:
+		default: // enough of them
+		}
+		m.slots <- struct{}{}
+	}}, true
+}
+
+// bytes gives a spare buffer, or a new one.
+func (m *memory) bytes() []byte {
+	select {
+	case p := <-m.spare:
+		return p
+	default:
+		return make([]byte, m.chunkBytes)
 	}
 }
 

@@ -15,7 +15,7 @@ func testSplitter(text string, unitBytes int64, chunkBytes, lineBytes int) *spli
 	free := func(int64) error { return nil }
 	return &splitter{
 		r: iotest.HalfReader(strings.NewReader(text)), stored: func() int64 { return 0 },
-		memory: newMemory(chunkBytes, lineBytes, 2, free, func(int64) {}), unitBytes: unitBytes,
+		memory: newMemory(chunkBytes, lineBytes, 2, nil, free, func(int64) {}), unitBytes: unitBytes,
 	}
 }
 
