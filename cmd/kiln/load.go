@@ -139,9 +139,8 @@ func (in *instance) watchLoad(ctx context.Context, id int64, bar *progress) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if status, err := in.jobs.ImportStatus(id); err == nil {
-				bar.share(float64(status.BytesDone), float64(status.BytesTotal))
-			}
+			done, total := in.jobs.ImportBytes(id)
+			bar.bytes(float64(done), float64(total))
 		}
 	}
 }

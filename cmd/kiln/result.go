@@ -33,6 +33,10 @@ type inputErrors struct {
 	URL      string  `json:"url"`
 }
 
+// refusalsShown inputs with refused lines are named; of thousands nobody would
+// see the summary below.
+const refusalsShown = 20
+
 // report prints the result, and is the error of exit code 3 when lines were
 // refused. raw is what --json prints.
 func (r *importResult) report(std streams, raw []byte, asJSON bool, took time.Duration) error {
@@ -40,9 +44,14 @@ func (r *importResult) report(std streams, raw []byte, asJSON bool, took time.Du
 	for _, in := range r.Output {
 		loaded += in.Count
 	}
-	for _, in := range r.Error {
+	for i, in := range r.Error {
 		refused += in.Count
-		fmt.Fprintf(std.err, "refused %d lines of %s: see %s\n", in.Count, in.InputURL, in.URL)
+		if i < refusalsShown {
+			fmt.Fprintf(std.err, "refused %d lines of %s: see %s\n", in.Count, in.InputURL, in.URL)
+		}
+	}
+	if more := len(r.Error) - refusalsShown; more > 0 {
+		fmt.Fprintf(std.err, "and lines of %d other inputs: --json lists them all\n", more)
 	}
 	if asJSON {
 		fmt.Fprintf(std.out, "%s\n", raw)
