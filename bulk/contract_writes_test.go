@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"kiln/engine"
 )
 
-// Resources that an import is about to publish are written by the API at that
-// very moment. Which comes first is open; but no acknowledged write is lost, each
+// Resources that an import is about to publish are written by the API, and by
+// another import, at that very moment. Which comes first is open; but no acknowledged write is lost, each
 // loaded line is one version and each refused one is none, and versions rise
 // with their dates. Every line and every write has a content of its own here.
 func TestImportSimulationLosesNoRacingWrite(t *testing.T) {
@@ -18,8 +19,8 @@ func TestImportSimulationLosesNoRacingWrite(t *testing.T) {
 		s := &racingSite{randomSite: newRandomSite(t, seed), wrote: map[string]string{}}
 		for range 1 + s.rng.IntN(3) {
 			s.later()
-			s.write(s.rng.IntN(3))
-			s.raceJob()
+			s.write(3)
+			s.raceJobs()
 			s.checkAll()
 		}
 		s.finish()
@@ -29,6 +30,7 @@ func TestImportSimulationLosesNoRacingWrite(t *testing.T) {
 // racingSite keeps what was acknowledged.
 type racingSite struct {
 	*randomSite
+	mu    sync.Mutex        // guards wrote, count and rng while imports run
 	wrote map[string]string // by "Patient/a v1": how that version is described, without "*"
 	lines []*modelLine
 	count int // contents given out
@@ -39,10 +41,12 @@ func (s *racingSite) fresh() string {
 	return fmt.Sprintf("c%d", s.count)
 }
 
-// write is some writes of the API.
+// write is some writes of the API, at most so many.
 func (s *racingSite) write(times int) {
 	s.t.Helper()
-	for range times {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range s.rng.IntN(times + 1) {
 		key := s.maker.key()
 		typ, id := contractType(s.t, key)
 		content, change := "", engine.Change{Type: typ, ID: id, Delete: true}
@@ -62,7 +66,32 @@ func (s *racingSite) write(times int) {
 	}
 }
 
-func (s *racingSite) raceJob() {
+// raceJobs runs one import or two at a time.
+func (s *racingSite) raceJobs() {
+	s.t.Helper()
+	jobs := map[int64]*randomInputs{}
+	for range 1 + s.rng.IntN(2) {
+		s.job = s.next
+		s.next++
+		jobs[s.job] = s.raceJob()
+	}
+	s.jobs.beforePublish = func() { s.write(2) }
+	for number := s.next - int64(len(jobs)); number < s.next; number++ {
+		id, err := s.jobs.StartImport(context.Background(), jobs[number].request)
+		if err != nil || id != number {
+			s.t.Fatalf("import %d has number %d, %v", number, id, err)
+		}
+	}
+	for number, job := range jobs {
+		job.status = s.wait(number)
+		s.job = number
+		s.checkJob(job)
+	}
+	s.jobs.beforePublish = nil
+}
+
+// raceJob makes the files of an import.
+func (s *racingSite) raceJob() *randomInputs {
 	s.t.Helper()
 	var lines []*modelLine
 	for range 1 + s.rng.IntN(30) {
@@ -78,12 +107,14 @@ func (s *racingSite) raceJob() {
 	if s.rng.IntN(6) == 0 {
 		job.mode = InitialLoad
 	}
-	s.job = s.next
-	s.next++
 	s.randomSite.write(job)
-	s.jobs.beforePublish = func() { s.write(s.rng.IntN(4)) }
-	job.status = s.importAs(job.request)
-	s.jobs.beforePublish = nil
+	s.lines = append(s.lines, lines...)
+	return job
+}
+
+// checkJob takes down what became of an import's lines.
+func (s *racingSite) checkJob(job *randomInputs) {
+	s.t.Helper()
 	if job.status.State != Completed {
 		s.t.Fatalf("the import ends as %+v: %+v", job.status, job.status.Error)
 	}
@@ -96,7 +127,6 @@ func (s *racingSite) raceJob() {
 			s.t.Errorf("input %d of %d lines: %+v, %q", i, len(lines), in, job.errors[i])
 		}
 	}
-	s.lines = append(s.lines, lines...)
 }
 
 // note takes down whether a line was loaded.
