@@ -96,7 +96,7 @@ func (n *pathNode) child(key []byte) uint32 {
 	if n.slots == nil || len(key) == 0 {
 		return 0
 	}
-	for at := pathHash(string(key)); ; at++ {
+	for at := pathHash(key); ; at++ {
 		slot := &n.slots[at&n.mask]
 		if slot.next == 0 || slot.key == string(key) {
 			return slot.next
@@ -105,7 +105,7 @@ func (n *pathNode) child(key []byte) uint32 {
 }
 
 // pathHash of a key that is not empty.
-func pathHash(key string) uint32 {
+func pathHash[T string | []byte](key T) uint32 {
 	first, middle, last := uint32(key[0]), uint32(key[len(key)/2]), uint32(key[len(key)-1])
 	return (uint32(len(key))<<24 ^ first<<16 ^ middle<<8 ^ last) * 0x9E3779B1 >> 16
 }

@@ -88,6 +88,22 @@ func (s *termSet) add(p Param, value []byte) {
 	}
 }
 
+// find gives the record of a key.
+func (s *termSet) find(key []byte) (rec uint32, ok bool) {
+	hash := maphash.Bytes(s.seed, key)
+	mask := uint64(len(s.slots) - 1)
+	tag := hash &^ (1<<32 - 1)
+	for i := hash & mask; s.slots[i] != 0; i = (i + 1) & mask {
+		if s.slots[i]&^(1<<32-1) == tag {
+			rec = uint32(s.slots[i]) - 1
+			if string(s.termKey(rec)) == string(key) {
+				return rec, true
+			}
+		}
+	}
+	return 0, false
+}
+
 // key gives a record's key; end bounds that of the last record.
 func (s *termSet) key(rec uint32, end int) []byte {
 	from := s.recs[rec].key
