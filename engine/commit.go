@@ -88,6 +88,9 @@ func (s *Store) Commit(ctx context.Context, changes []Change) ([]Committed, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkTerms(r); err != nil {
+		return nil, err
+	}
 	if err := s.queued.Acquire(ctx, r.bytes); err != nil {
 		return nil, fmt.Errorf("cannot queue the write: %w", err)
 	}
@@ -151,6 +154,20 @@ func (c *Change) check() error {
 	}
 	if uint64(c.Splice.At) > uint64(len(c.Body)) {
 		return fmt.Errorf("cannot commit %v/%s: the splice is outside the body", c.Type, c.ID)
+	}
+	return nil
+}
+
+// checkTerms refuses what searches could not find: a search reads the terms of
+// every version, so each must have them.
+func (s *Store) checkTerms(r *request) error {
+	x := s.extractor(noTerms{})
+	defer s.keepExtractor(x)
+	for i := range r.changes {
+		c := &r.changes[i]
+		if _, err := x.Scan(c.Body); err != nil {
+			return fmt.Errorf("cannot commit %v/%s: %w", c.Type, c.ID, err)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "errors"
+import (
+	"errors"
+
+	"kiln/index"
+)
 
 // Errors that callers tell apart with errors.Is / errors.As.
 var (
@@ -15,6 +19,8 @@ var (
 	ErrSameKey = errors.New("several changes of one resource in one commit")
 	// ErrVersionsExhausted refuses a version after the largest possible one.
 	ErrVersionsExhausted = errors.New("the resource has no version numbers left")
+	// ErrUnindexable refuses a resource with a value that cannot be a search term.
+	ErrUnindexable = index.ErrTerms
 	// Refusals of Open.
 	ErrLocked      = errors.New("the data directory is in use by another process")
 	ErrForeign     = errors.New("the directory is not a Kiln data directory")

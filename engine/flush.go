@@ -160,6 +160,9 @@ func (s *Store) appendEntries(ctx context.Context, g *headGen, b *index.Builder)
 			s.opts.Logger.Error("a stored body does not scan; it is kept without terms", "lsn", e.lsn, "error", err)
 			b.DiscardTerms()
 		}
+		if e.deleted { // found by its key and date only
+			b.DiscardTerms()
+		}
 		o, err := b.Append(e.typ, v.ID, e.idAt, v.Body, e.splice)
 		if err != nil {
 			return err

@@ -72,6 +72,7 @@ type headGen struct {
 	chunks atomic.Pointer[[]*headChunk]
 	count  atomic.Int64
 	bytes  atomic.Int64
+	terms  headTerms
 	// refs counts the views that hold the generation. Guarded by Store.mu.
 	refs int
 }

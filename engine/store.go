@@ -30,7 +30,8 @@ type Store struct {
 	cache  *index.Cache
 	// builders lends run builders their memory.
 	builders   index.BuilderPool
-	extraction *index.Extraction // what a flush extracts terms with
+	extraction *index.Extraction // what makes search terms
+	extractors sync.Pool         // of *index.Extractor
 	catalog    *catalog
 
 	// ctx ends when Close begins; background work runs under it.

@@ -54,6 +54,7 @@ var errorRows = [...]errorRow{
 	{patch.ErrMalformed, fasthttp.StatusBadRequest, codeInvalid, ""},
 	{patch.ErrNotApplicable, fasthttp.StatusUnprocessableEntity, codeProcessing, ""},
 	{patch.ErrTooLarge, fasthttp.StatusRequestEntityTooLarge, codeTooLong, ""},
+	{engine.ErrUnindexable, fasthttp.StatusUnprocessableEntity, codeProcessing, ""},
 	{fhir.ErrSyntax, fasthttp.StatusBadRequest, codeStructure, ""},
 	{fhir.ErrDuplicateKey, fasthttp.StatusBadRequest, codeStructure, ""},
 	{fhir.ErrTooDeep, fasthttp.StatusBadRequest, codeStructure, ""},

@@ -29,7 +29,7 @@ var layers = map[string][]string{
 	"wal":           {"internal/vfs"},
 	"fhir/search":   {"fhir"},
 	"index":         {"fhir/search", "fhir", "internal/vfs"},
-	"engine":        {"index", "wal", "fhir", "internal/vfs"},
+	"engine":        {"index", "wal", "fhir/search", "fhir", "internal/vfs"},
 	"bulk":          {"engine", "index", "fhir/structure", "fhir", "internal/vfs"},
 	"httpapi":       {"bulk", "engine", "fhir/structure", "fhir", "fhir/elements", "fhir/patch", "internal/vfs"},
 	"bench/synth":   {},

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/index"
+	"kiln/internal/vfs"
+)
+
+// patientNamed is a change that writes a Patient with a family name.
+func patientNamed(id, family string) Change {
+	body := fmt.Appendf(nil, `{"resourceType":"Patient","id":"%s","name":[{"family":"%s"}]}`, id, family)
+	at := uint32(len(`{"resourceType":"Patient","id":"`))
+	return Change{Type: fhir.TypeByName([]byte("Patient")), ID: []byte(id), IDAt: at, Body: body, Splice: fhir.Splice{At: at + uint32(len(id)) + 1}}
+}
+
+// familyTerm is the field and the term of a family name.
+func familyTerm(t *testing.T, family string) (index.Param, []byte) {
+	t.Helper()
+	table, err := search.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := table.Param(fhir.TypeByName([]byte("Patient")), "family")
+	return index.Param(p.Sources[0].Field.Number), index.AppendString(nil, []byte(family), index.NewFolder())
+}
+
+// named gives the entry numbers of the versions in the head with a family name.
+func named(t *testing.T, n *Snapshot, family string) (numbers []uint64) {
+	t.Helper()
+	p, value := familyTerm(t, family)
+	err := n.SearchHead(context.Background(), func(base uint64, terms *index.MemoryTerms, below index.Ordinal) error {
+		for _, o := range terms.Postings(p, value, below).ToArray() {
+			numbers = append(numbers, base+uint64(o))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return numbers
+}
+
+func TestHeadIsSearchedAtTheSnapshot(t *testing.T) {
+	fsys := vfs.NewMem(1)
+	s := mustOpen(t, testOptions(fsys, 1))
+	f := func(n *Snapshot, family string, want ...uint64) {
+		t.Helper()
+		if got := named(t, n, family); !slices.Equal(got, want) {
+			t.Errorf("%s is in the head's versions %v, want %v", family, got, want)
+		}
+	}
+	mustCommit(t, s, patientNamed("a", "Chalmers"))
+	first := mustSnapshot(t, s)
+	mustCommit(t, s, patientNamed("b", "Chalmers"))
+	mustCommit(t, s, patientNamed("a", "Windsor"))
+	second := mustSnapshot(t, s)
+	f(second, "Chalmers", 0, 1)
+	mustCommit(t, s, Change{Type: fhir.TypeByName([]byte("Patient")), ID: []byte("b"), Delete: true})
+	mustCommit(t, s, patientNamed("c", "Windsor"))
+	third := mustSnapshot(t, s)
+	f(first, "Chalmers", 0)
+	f(first, "Windsor")
+	f(second, "Windsor", 2)
+	f(third, "Windsor", 2, 4)
+	f(third, "Nobody")
+	for _, n := range []*Snapshot{first, second, third} {
+		n.Release()
+	}
+	mustClose(t, s)
+	s = mustOpen(t, testOptions(fsys, 1))
+	n := mustSnapshot(t, s)
+	f(n, "Chalmers", 0, 1)
+	f(n, "Windsor", 2, 4)
+	n.Release()
+	checkFlushedTerms(t, s)
+	mustClose(t, s)
+}
+
+// checkFlushedTerms flushes and finds the head's terms in the run.
+func checkFlushedTerms(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	n := mustSnapshot(t, s)
+	defer n.Release()
+	if got := named(t, n, "Windsor"); len(got) > 0 {
+		t.Errorf("an empty head has versions %v", got)
+	}
+	p, value := familyTerm(t, "Windsor")
+	rows, err := n.view.runs[0].run.Postings(p, value)
+	if err != nil || !slices.Equal(rows.ToArray(), []uint32{2, 4}) {
+		t.Errorf("the run has the name in rows %v (%v)", rows, err)
+	}
+	if v := n.view.runs[0].run.Extraction(); v != index.ExtractionVersion {
+		t.Errorf("the run's terms are of extraction %d", v)
+	}
+	table, _ := search.Load()
+	deceased := index.Param(table.Param(fhir.TypeByName([]byte("Patient")), "deceased").Sources[0].Field.Number)
+	rows, err = n.view.runs[0].run.Postings(deceased, index.AppendToken(nil, nil, []byte("false")))
+	if err != nil || rows.Contains(3) || rows.GetCardinality() != 4 {
+		t.Errorf("the run has deceased=false in rows %v (%v): a deleted version has no terms", rows, err)
+	}
+}
+
+func TestCommitRefusesWhatCannotBeFound(t *testing.T) {
+	s := mustOpen(t, testOptions(vfs.NewMem(1), 1))
+	c := patientNamed("a", "x")
+	c.Type = fhir.TypeByName([]byte("Observation"))
+	c.Body = []byte(`{"resourceType":"Observation","id":"a","valueQuantity":{"value":1e99999999999999999999}}`)
+	c.IDAt = uint32(len(`{"resourceType":"Observation","id":"`))
+	if _, err := s.Commit(context.Background(), []Change{c}); !errors.Is(err, ErrUnindexable) {
+		t.Errorf("error %v", err)
+	}
+	mustClose(t, s)
+}
