@@ -21,7 +21,7 @@ var clientSteps = []struct{ name, needs string }{
 	{"delete", ""},
 	{"history", ""},
 	{"bulk export", ""},
-	{"patch", "patch"},
+	{"patch", ""},
 	{"transaction", ""},
 	{"conditional create", "conditional"},
 	{"search by id", "search"},
