@@ -80,3 +80,31 @@ func (b *bodyBudget) isRefused(header *fasthttp.RequestHeader) bool {
 	defer b.mu.Unlock()
 	return b.held[header] == bodyRefused
 }
+
+// grow takes room for a body that is being unpacked, up to a total; took is what
+// the request has for it already. Without room it is false.
+func (b *bodyBudget) grow(took *int64, total int64) bool {
+	if total <= bodyBytesUncounted {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	need := total - *took
+	if need > b.free {
+		return false
+	}
+	b.free -= need
+	*took = total
+	return true
+}
+
+// shrink gives back what grow took.
+func (b *bodyBudget) shrink(took *int64) {
+	if *took == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += *took
+	*took = 0
+}

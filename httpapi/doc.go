@@ -20,8 +20,8 @@
 //
 // Files: server.go (configuration, life), limits.go, body_budget.go, route.go (addresses),
 // interactions.go (the table), exchange.go (one request and its answer),
-// headers.go, query.go, errors.go, outcome.go, read.go, write.go, patch.go, condition.go,
+// headers.go, query.go, errors.go, outcome.go, read.go, view.go, write.go, patch.go, condition.go,
 // bundle.go, entry_exchange.go, batch.go, transaction.go, bundle_links.go, bundle_response.go, history.go,
 // paging_token.go, import.go, export.go, download.go, capability.go, cors.go, health.go,
-// metrics.go, compress.go.
+// metrics.go, compress.go, decompress.go.
 package httpapi

@@ -17,7 +17,7 @@ type entryExchange struct {
 }
 
 func (x *exchange) entries() *entryExchange {
-	t := &entryExchange{outer: x}
+	t := &entryExchange{outer: x, inner: exchange{server: x.server}}
 	t.inner.ctx = &fasthttp.RequestCtx{}
 	t.inner.ctx.Init(&fasthttp.Request{}, x.ctx.RemoteAddr(), libraryLogger{x.server.opts.Logger})
 	return t

@@ -34,6 +34,8 @@ type exchange struct {
 	isOutcome bool
 	// scanner is taken when first needed and given back by release.
 	scanner *fhir.Scanner
+	// unpackedBytes is what the unpacked body has of the budget.
+	unpackedBytes int64
 	// computed: the change's precondition is the version it was made from, and
 	// the client asked for none.
 	computed bool
@@ -41,6 +43,7 @@ type exchange struct {
 
 // release gives back what the exchange took.
 func (x *exchange) release() {
+	x.server.bodies.shrink(&x.unpackedBytes)
 	if x.scanner != nil {
 		x.server.scanners.Put(x.scanner)
 		x.scanner = nil
@@ -72,6 +75,9 @@ func (x *exchange) serve() error {
 	}
 	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
 	if err := x.route(m); err != nil {
+		return err
+	}
+	if err := x.unpack(); err != nil {
 		return err
 	}
 	return x.run()

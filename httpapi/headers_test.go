@@ -177,20 +177,29 @@ func TestRangesOfAFile(t *testing.T) {
 	f("lines=1-2", 10, byteRange{}, rangeWhole)
 }
 
-func TestGzipOnlyWhenAsked(t *testing.T) {
-	f := func(want bool, headers ...string) {
+func TestTheCodingIsTheOneThatIsLikedMost(t *testing.T) {
+	f := func(want coding, headers ...string) {
 		t.Helper()
-		if got := acceptsGzip(lines(headers...)); got != want {
-			t.Errorf("%q: got %v", headers, got)
+		if got := chooseCoding(lines(headers...)); got != want {
+			t.Errorf("%q: got %q", headers, codingNames[got])
 		}
 	}
-	f(false)
-	f(false, "identity")
-	f(true, "gzip")
-	f(true, "deflate, GZIP;q=0.5")
-	f(true, "*")
-	f(false, "gzip;q=0, *")
-	f(false, "br, zstd")
+	f(codingNone)
+	f(codingNone, "identity")
+	f(codingNone, "br")
+	f(codingGzip, "gzip")
+	f(codingGzip, "x-gzip")
+	f(codingDeflate, "deflate, GZIP;q=0.5")
+	f(codingGzip, "gzip, deflate, br")
+	f(codingZstd, "gzip, deflate, br, zstd")
+	f(codingZstd, "gzip;q=0.5, zstd;q=1.0")
+	f(codingGzip, "gzip", "zstd;q=0.999")
+	f(codingGzip, "*")
+	f(codingNone, "*;q=0")
+	f(codingNone, "gzip;q=0, *")
+	f(codingNone, "gzip;q=0.5, identity")
+	f(codingGzip, "gzip;q=0.5, identity;q=0.5")
+	f(codingNone, "gzip;q=0.0000", "zstd;q=x", "deflate;q=2")
 }
 
 func FuzzHeaders(f *testing.F) {
@@ -207,7 +216,7 @@ func FuzzHeaders(f *testing.F) {
 		}
 		parsePrefer([][]byte{header})
 		acceptsJSON([][]byte{header})
-		acceptsGzip([][]byte{header})
+		chooseCoding([][]byte{header})
 		parseHTTPDate(header)
 	})
 }

@@ -78,6 +78,7 @@ const (
 func interactions() []interaction {
 	const get, post, put, del = methodGet, methodPost, methodPut, methodDelete
 	history := []string{"_count", "_since", "_before", "_at", "_summary", "_sort", "ct"}
+	part := []string{"_summary", "_elements"}
 	return []interaction{
 		{place: placeHealth, method: get, name: "healthz", run: (*exchange).health, safe: true, params: []string{"*"}},
 		{place: placeReady, method: get, name: "readyz", run: (*exchange).ready, safe: true, params: []string{"*"}},
@@ -88,8 +89,8 @@ func interactions() []interaction {
 		{place: placeTypeHistory, method: get, name: "history-type", run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-type"},
 		{place: placeInstanceHistory, method: get, name: "history-instance", run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-instance"},
 
-		{place: placeInstance, method: get, name: "read", run: (*exchange).read, safe: true, json: true, level: levelType, code: "read"},
-		{place: placeVersion, method: get, name: "vread", run: (*exchange).vread, safe: true, json: true, level: levelType, code: "vread"},
+		{place: placeInstance, method: get, name: "read", run: (*exchange).read, safe: true, json: true, params: part, level: levelType, code: "read"},
+		{place: placeVersion, method: get, name: "vread", run: (*exchange).vread, safe: true, json: true, params: part, level: levelType, code: "vread"},
 		{place: placeType, method: post, name: "create", run: (*exchange).write, prepare: (*exchange).create, json: true, level: levelType, code: "create"},
 		{place: placeInstance, method: put, name: "update", run: (*exchange).write, prepare: (*exchange).update, json: true, level: levelType, code: "update"},
 		{place: placeInstance, method: del, name: "delete", run: (*exchange).write, prepare: (*exchange).delete, level: levelType, code: "delete"},

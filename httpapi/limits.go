@@ -88,6 +88,13 @@ const (
 	// compressBytesMin: below it gzip saves nothing after its own header.
 	compressBytesMin = 1 << 10
 
+	// zstdWindowBytes is the window that every reader of zstd over HTTP has to
+	// have (RFC 9659); larger ones are refused.
+	zstdWindowBytes = 8 << 20
+
+	// unpackBytesFirst is the first room for a body in a content coding.
+	unpackBytesFirst = 16 << 10
+
 	// requestIDBytesMax bounds a client's X-Request-Id, which is echoed.
 	requestIDBytesMax = 64
 )

@@ -61,7 +61,16 @@ func (x *exchange) version(v *engine.Version) error {
 		x.empty(fasthttp.StatusNotModified)
 		return nil
 	}
-	x.resource(fasthttp.StatusOK, v)
+	shown, err := x.view()
+	if err != nil {
+		return err
+	}
+	if shown.isWhole() {
+		x.resource(fasthttp.StatusOK, v)
+		return nil
+	}
+	x.versionHeaders(v.VersionID, v.LastUpdated)
+	x.body(fasthttp.StatusOK, contentTypeAnswer, shown.appendView(x.buffer(), v.AppendJSON(nil)))
 	return nil
 }
 

@@ -128,9 +128,9 @@ func TestTableServesHeadWhereGetOnlyReads(t *testing.T) {
 			t.Errorf("place %d allows %q, want %q", p, got, want)
 		}
 	}
-	f(placeInstance, "GET, HEAD, PUT, PATCH, DELETE")
-	f(placeVersion, "GET, HEAD")
-	f(placeExport, "GET, POST")
-	f(placeImport, "POST")
-	f(placeExportJob, "GET, HEAD, DELETE")
+	f(placeInstance, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")
+	f(placeVersion, "GET, HEAD, OPTIONS")
+	f(placeExport, "GET, POST, OPTIONS")
+	f(placeImport, "POST, OPTIONS")
+	f(placeExportJob, "GET, HEAD, DELETE, OPTIONS")
 }

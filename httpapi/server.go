@@ -51,7 +51,7 @@ type Server struct {
 	metrics  *serverMetrics
 	scanners sync.Pool // of *fhir.Scanner
 	checkers sync.Pool // of *structure.Checker
-	gzips    *gzipPool
+	packers  *packers
 	bodies   *bodyBudget
 	stopping atomic.Bool
 	// search finds ids of a type by a query, at most so many; nil: there is no
@@ -85,7 +85,7 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), gzips: newGzipPool()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers()}
 	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
 	s.metrics = newServerMetrics(s.table)
 	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }
@@ -162,6 +162,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	started := s.opts.Now()
 	x := &exchange{server: s, ctx: ctx, row: rowNone}
 	defer func() {
+		s.bodies.shrink(&x.unpackedBytes)
 		s.bodies.release(&ctx.Request.Header)
 		if r := recover(); r != nil {
 			s.opts.Logger.Error("request panicked", "interaction", s.table.name(x.row), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))

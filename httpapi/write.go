@@ -120,9 +120,6 @@ func (x *exchange) checkWrite() error {
 	if err := x.checkReturn(); err != nil {
 		return err
 	}
-	if len(x.ctx.Request.Header.ContentEncoding()) > 0 {
-		return notSupported(fasthttp.StatusUnsupportedMediaType, "A Content-Encoding of requests is not supported.")
-	}
 	contentType := x.ctx.Request.Header.ContentType()
 	if !parseMediaType(contentType).isJSON() {
 		return notSupported(fasthttp.StatusUnsupportedMediaType, "The Content-Type '%s' is not supported; use %s.", contentType, contentTypeFHIR)
@@ -184,6 +181,9 @@ func (x *exchange) scanned(body []byte) (*fhir.Resource, error) {
 	case r.Deleted:
 		// The mark would not be kept, so it must not be accepted.
 		return nil, badRequest("The extension %s is for $import only.", fhir.DeletedStateURL)
+	}
+	if err := checkWhole(r.Body); err != nil {
+		return nil, err
 	}
 	return r, x.checkStructure(body)
 }

@@ -211,7 +211,10 @@ func encodeBody(coding string, body []byte) ([]byte, error) {
 	if _, err := w.Write(body); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // writes the rest
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // send makes the exchange, and makes it again while a job goes on.
