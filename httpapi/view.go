@@ -143,7 +143,7 @@ func (o *viewWriter) object(at int, typ string, top bool) {
 		switch {
 		case top && string(key) == "meta" && o.text[from] == '{':
 			o.dst = appendSubsetted(o.dst, o.text[from:to])
-		case len(key) > 0 && key[0] == '_' || len(e.Types) != 1:
+		case len(key) > 0 && key[0] == '_', string(key) == "modifierExtension", len(e.Types) != 1:
 			o.dst = append(o.dst, o.text[from:to]...)
 		default:
 			o.value(from, to, e.Types[0])

@@ -7,8 +7,9 @@ import (
 
 func TestViewsShowAPartAndSaySo(t *testing.T) {
 	s := newAPI(t, nil)
-	s.do(t, "PUT", "/fhir/Observation/o", `{"resourceType":"Observation","id":"o","meta":{"tag":[{"code":"x"}]},"text":{"status":"generated","div":"<div>SUBSETTED</div>"},"extension":[{"url":"u","valueString":"v"}],"modifierExtension":[{"url":"u"}],`+
-		`"status":"final","code":{"extension":[{"url":"u"}],"text":"c","coding":[{"code":"1","extension":[]}]},"_valueString":{"id":"1"},"valueString":"\u00e9","method":{"text":"m"},"note":[{"text":"n"}],"component":[{"code":{"text":"d"},"valueQuantity":{"value":1.00},"dataAbsentReason":{"text":"r"}}]}`, typeHeader)
+	a := s.do(t, "PUT", "/fhir/Observation/o", `{"resourceType":"Observation","id":"o","meta":{"tag":[{"code":"x"}]},"text":{"status":"generated","div":"<div>SUBSETTED</div>"},"extension":[{"url":"u","valueString":"v"}],"modifierExtension":[{"url":"u","valueCode":"v"}],`+
+		`"status":"final","code":{"extension":[{"url":"u","valueCode":"v"}],"text":"c","coding":[{"code":"1","extension":[{"url":"u","valueCode":"v"}]}]},"_valueString":{"id":"1"},"valueString":"\u00e9","method":{"text":"m"},"note":[{"text":"n"}],"component":[{"code":{"text":"d"},"valueQuantity":{"value":1.00},"dataAbsentReason":{"text":"r"}}]}`, typeHeader)
+	a.expect(t, "create", 201, `W/"1"`)
 	f := func(query, want string) {
 		t.Helper()
 		for _, path := range []string{"/fhir/Observation/o", "/fhir/Observation/o/_history/1"} {
@@ -22,9 +23,9 @@ func TestViewsShowAPartAndSaySo(t *testing.T) {
 	const tag = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}`
 	const meta = `"tag":[{"code":"x"},` + tag + `]}`
 	const narrative = `,"text":{"status":"generated","div":"<div>SUBSETTED</div>"}`
-	const code = `"code":{"extension":[{"url":"u"}],"text":"c","coding":[{"code":"1","extension":[]}]}`
+	const code = `"code":{"extension":[{"url":"u","valueCode":"v"}],"text":"c","coding":[{"code":"1","extension":[{"url":"u","valueCode":"v"}]}]}`
 	const rest = `,"_valueString":{"id":"1"},"valueString":"\u00e9"`
-	f("_summary=true", meta+`,"modifierExtension":[{"url":"u"}],"status":"final","code":{"text":"c","coding":[{"code":"1"}]}`+rest+`,"component":[{"code":{"text":"d"},"valueQuantity":{"value":1.00}}]}`)
+	f("_summary=true", meta+`,"modifierExtension":[{"url":"u","valueCode":"v"}],"status":"final","code":{"text":"c","coding":[{"code":"1"}]}`+rest+`,"component":[{"code":{"text":"d"},"valueQuantity":{"value":1.00}}]}`)
 	f("_summary=text", meta+narrative+`,"status":"final",`+code+`}`)
 	f("_elements=value", meta+`,"status":"final",`+code+rest+`}`)
 	f("_elements=Observation.valueString,%20note", meta+`,"status":"final",`+code+rest+`,"note":[{"text":"n"}]}`)
@@ -38,7 +39,7 @@ func TestViewsShowAPartAndSaySo(t *testing.T) {
 		t.Errorf("inside a Bundle: %s", a.body)
 	}
 	s.put(t, "a", `,"active":true,"birthDate":"1990"`)
-	a := s.do(t, "GET", "/fhir/Patient/a?_elements=active", "")
+	a = s.do(t, "GET", "/fhir/Patient/a?_elements=active", "")
 	if !strings.HasSuffix(a.body, `,"tag":[`+tag+`]},"active":true}`) {
 		t.Errorf("without tags: %s", a.body)
 	}
