@@ -21,6 +21,10 @@ type Metrics struct {
 	ErrorFilesStored, ErrorFilesKept uint64
 	// Time on the clock of a round's stages; scanning includes waiting for input.
 	Scan, Resolve, Seal, Publish time.Duration
+	// Time that jobs did nothing but wait: for bytes of an input (or for room to
+	// read a long line), for a turn at the cores (all workers together), for the
+	// store to let a round begin.
+	WaitSource, WaitTurn, WaitStore time.Duration
 
 	ImportsRunning, ImportsWaiting int
 	ExportsRunning, ExportsWaiting int
@@ -40,6 +44,8 @@ const (
 	stageResolve
 	stageSeal
 	stagePublish
+	stageWaitSource
+	stageWaitStore
 	importStages // how many there are
 )
 
@@ -84,6 +90,7 @@ func (m *Manager) Metrics() Metrics {
 		Rounds: c.rounds.Load(), Runs: c.runs.Load(),
 		ErrorFilesStored: c.errorFilesStored.Load(), ErrorFilesKept: c.errorFilesKept.Load(),
 		Scan: stage(stageScan), Resolve: stage(stageResolve), Seal: stage(stageSeal), Publish: stage(stagePublish),
+		WaitSource: stage(stageWaitSource), WaitTurn: time.Duration(m.turns.waited.Load()), WaitStore: stage(stageWaitStore),
 	}
 	for kind := range refusalKinds {
 		out.Refused = append(out.Refused, RefusedLines{kind.reason(), c.refused[kind].Load()})

@@ -130,7 +130,9 @@ func (r *round) handOut(ctx context.Context, queue chan<- work) error {
 	j := r.job
 	batch, unit, input := int32(-1), int64(-1), -1
 	for {
+		arrived := j.manager.timed(stageWaitSource)
 		c, err := j.nextChunk()
+		arrived()
 		if err == io.EOF {
 			r.end.last = true
 			return nil

@@ -21,7 +21,9 @@ func (r *round) publish(ctx context.Context) (err error) {
 	if err := r.sortKeys(ctx); err != nil {
 		return err
 	}
+	begun := r.job.manager.timed(stageWaitStore)
 	ingest, err := r.job.store.BeginIngest(ctx)
+	begun()
 	if err != nil {
 		return fmt.Errorf("cannot begin to publish: %w", err)
 	}

@@ -17,6 +17,7 @@ type turns struct {
 	most    int              // turns at a time: Options.Workers
 	now     func() time.Time // Options.Now
 	request atomic.Int64     // when a client last asked for something, UTC nanoseconds
+	waited  atomic.Int64     // nanoseconds that takers spent in the queue
 
 	mu    sync.Mutex // guards what follows
 	taken int
@@ -51,6 +52,8 @@ func (t *turns) take(ctx context.Context) error {
 	given := make(chan struct{})
 	t.queue = append(t.queue, given)
 	t.mu.Unlock()
+	began := t.now()
+	defer func() { t.waited.Add(max(0, int64(t.now().Sub(began)))) }()
 	select {
 	case <-given:
 		return nil

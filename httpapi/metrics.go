@@ -144,4 +144,10 @@ func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
 	stage("resolve", jobs.Resolve)
 	stage("seal", jobs.Seal)
 	stage("publish", jobs.Publish)
+	stall := func(reason string, took time.Duration) {
+		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_import_stall_seconds_total{reason=%q}", reason), took.Seconds())
+	}
+	stall("source", jobs.WaitSource)
+	stall("turn", jobs.WaitTurn)
+	stall("store", jobs.WaitStore)
 }
