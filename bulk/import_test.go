@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -306,5 +307,30 @@ func TestImportReadsTheCurrentVersion(t *testing.T) {
 	}
 	if rows != 1 {
 		t.Errorf("%d current versions of one resource", rows)
+	}
+}
+
+// TestManyInputs: each of very many inputs is counted for itself, and what a
+// refused line tells is in the file of its own input.
+func TestManyInputs(t *testing.T) {
+	s := newTestSite(t)
+	const inputs = 800 // a request of 10,000 is too large for a catalog in memory
+	paths := make([]string, inputs)
+	for i := range paths {
+		line := patient("p"+strconv.Itoa(i), "")
+		if i%500 == 7 {
+			line = "{bad"
+		}
+		paths[i] = s.file("f"+strconv.Itoa(i), line)
+	}
+	status := s.wait(s.start(IncrementalLoad, 0, paths...))
+	if len(status.Inputs) != inputs {
+		t.Fatalf("%d inputs in the result", len(status.Inputs))
+	}
+	for i, in := range status.Inputs {
+		bad := i%500 == 7
+		if in.Loaded+in.Refused != 1 || (in.Refused == 1) != bad || (in.ErrorFile != "") != bad {
+			t.Fatalf("input %d: %+v", i, in)
+		}
 	}
 }
