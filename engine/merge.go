@@ -184,6 +184,7 @@ func (s *Store) chooseInputs(v *view, pool mergePool) []*runState {
 			meta := r.run.Meta()
 			candidates[i] = mergeCandidate{
 				bytes: meta.Bytes, rows: uint64(meta.Rows), barrier: r.merging || r.replaced || r.unmergeable,
+				extraction: r.run.Extraction(),
 			}
 		}
 		if c := chooseMerge(candidates, l); c.ok() {
