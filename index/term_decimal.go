@@ -131,7 +131,7 @@ func parseDecimal(text []byte) (d decimalParts, ok bool) {
 		point = digits
 	}
 	d.exponent += int64(point)
-	if seen == 0 {
+	if seen == 0 || text[i-1] == '.' {
 		return d, false
 	}
 	if i == len(text) {
