@@ -195,7 +195,7 @@ func TestIssuesAreBounded(t *testing.T) {
 		}
 	}
 	const bad = `{"type":"display","linkId":1}`
-	text := "Expected a string (a text without control characters), found a number."
+	text := "Expected a string (a text of at most 1048576 characters, none of them a control character), found a number."
 	f(IssuesMax, bad, "", IssuesMax, text)
 	f(IssuesMax+1, bad, "", IssuesMax+1, "1 more issues are not listed.")
 	f(IssuesMax+300, bad, "", IssuesMax+1, "300 more issues are not listed.")

@@ -1,11 +1,15 @@
 package structure
 
 import (
+	"unicode/utf8"
+
 	"kiln/fhir"
 )
 
-// How primitives are written is in datatypes.html#primitive of R4. Its limit of 1 MB
-// for strings is not enforced: only the limit of a whole resource is.
+// How primitives are written is in datatypes.html#primitive of R4.
+
+// stringCharactersMax: "strings SHALL NOT exceed 1MB (1024*1024 characters)".
+const stringCharactersMax = 1 << 20
 
 // validString tells whether text, which holds no control characters but tab, line
 // feed and carriage return, is a value of k.
@@ -14,7 +18,9 @@ func validString(k kind, text []byte) bool {
 		return false // "primitive values can never be empty"
 	}
 	switch k {
-	case kindString, kindMarkdown:
+	case kindString:
+		return len(text) <= stringCharactersMax || utf8.RuneCount(text) <= stringCharactersMax
+	case kindMarkdown:
 		return true
 	case kindURI, kindURL, kindCanonical:
 		return !hasBlank(text)

@@ -61,6 +61,20 @@ func TestPrimitivesAreWrittenAsTheirTypesAre(t *testing.T) {
 	}
 }
 
+func TestStringsHaveALargestLength(t *testing.T) {
+	f := func(character string, count int, want string) {
+		t.Helper()
+		src := `{"resourceType":"Patient","name":[{"family":"` + strings.Repeat(character, count) + `"}]}`
+		if got := brief(NewChecker().Check(scanned(t, src))); got != want {
+			t.Errorf("%d %q: got %q, want %q", count, character, got, want)
+		}
+	}
+	f("x", stringCharactersMax, "")
+	f("é", stringCharactersMax, "")
+	f("x", stringCharactersMax+1, "value Patient.name[0].family")
+	f("é", stringCharactersMax+1, "value Patient.name[0].family")
+}
+
 func TestNarrativeBeginsWithADiv(t *testing.T) {
 	f := func(div, want string) {
 		t.Helper()

@@ -171,7 +171,7 @@ var kindTexts = [kindPrimitives]string{
 	kindUnsignedInt:  "an unsignedInt (a whole number from 0 to 2147483647, without quotes)",
 	kindPositiveInt:  "a positiveInt (a whole number from 1 to 2147483647, without quotes)",
 	kindDecimal:      "a decimal (a number without quotes)",
-	kindString:       "a string (a text without control characters)",
+	kindString:       "a string (a text of at most 1048576 characters, none of them a control character)",
 	kindMarkdown:     "a markdown (a text without control characters)",
 	kindCode:         "a code (a text without white space other than single spaces inside)",
 	kindID:           "an id (1 to 64 letters A-Z and a-z, digits, '-' and '.')",
