@@ -36,7 +36,7 @@ func TestRealResources(t *testing.T) {
 	f(761, nil, "data", "examples-r4.ndjson.gz")
 	f(13, nil, "data", "huge-r4.ndjson.gz")
 	f(26937, nil, "data", "native-ndjson")
-	f(366717, nil, "data", "bench")
+	f(46497, nil, "data", "bench", "fhir-data-pipes-hiv")
 	f(308, refusedOdd, "data", "odd-r4.ndjson.gz")
 }
 

@@ -123,7 +123,7 @@ func TestCheckAgreesWithTheReference(t *testing.T) {
 		if len(line) > 6000 {
 			continue
 		}
-		for range 12 {
+		for range 6 {
 			root := parseTree(t, line)
 			for step, before := 0, d.refused; step < 4 && d.refused == before; step++ {
 				mutated(t, random, root)
