@@ -61,6 +61,7 @@ bench:
 
 bench-postgres:
 	$(GO) run ./bench import --compare-postgres
+	$(GO) run ./bench write --compare-postgres
 
 demo:
 	$(GO) run ./cmd/kiln demo

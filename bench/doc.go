@@ -18,7 +18,8 @@
 //	import.go    bench import, with the comparison
 //	export.go    bench export
 //	read.go      bench read
-//	write.go     bench write
+//	bare.go      the bare handler that reads are compared with
+//	write.go     bench write; write_compare.go compares creates with inserts
 //	history.go   bench history
 //	grow.go      bench grow: a store that grows
 //	mixed.go     bench mixed: clients without and beside an import
@@ -26,7 +27,8 @@
 //	reshape.go   a data set in one file, or in very many
 //	load.go      the load generator: clients, latencies
 //	sample.go    draws resources of the data set
-//	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster
+//	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster;
+//	             postgres_insert.go inserts row by row
 //	report.go    figures, as text and JSON
 //	processor.go who took the processors meanwhile
 //	machine.go   what the figures were measured on (machine_linux.go asks the system)

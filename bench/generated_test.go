@@ -5,12 +5,13 @@ import (
 
 	"kiln/bench/synth"
 	"kiln/fhir"
+	"kiln/fhir/structure"
 )
 
-// TestScannerAcceptsGeneratedLines stands here because synth knows nothing of
+// TestServerAcceptsGeneratedLines stands here because synth knows nothing of
 // the server.
-func TestScannerAcceptsGeneratedLines(t *testing.T) {
-	scanner := fhir.NewScanner(fhir.ScannerOptions{})
+func TestServerAcceptsGeneratedLines(t *testing.T) {
+	scanner, checker := fhir.NewScanner(fhir.ScannerOptions{}), structure.NewChecker()
 	_, err := synth.Generate(synth.Options{Seed: 11, Patients: 30}, func(name string, line []byte) error {
 		resource, err := scanner.Scan(line, nil)
 		if err != nil {
@@ -21,6 +22,9 @@ func TestScannerAcceptsGeneratedLines(t *testing.T) {
 		}
 		if &resource.Body[0] != &line[0] || len(resource.Body) != len(line) {
 			t.Errorf("%s/%s is not minified", name, resource.ID)
+		}
+		if issues := checker.Check(line); structure.Refused(issues) {
+			t.Errorf("%s/%s: %+v", name, resource.ID, issues)
 		}
 		return nil
 	})

@@ -36,7 +36,7 @@ func (c *importCommand) Run(ctx context.Context) error {
 		if set, err = b.unpackForAll(set); err != nil {
 			return err
 		}
-		if copier, err = startPostgres(ctx, b.dir); err != nil {
+		if copier, err = startPostgres(ctx, b.dir, forBulk); err != nil {
 			return err
 		}
 		defer copier.stop()

@@ -67,20 +67,33 @@ func load(ctx context.Context, base string, s loadSettings, seed uint64, makeCli
 	}
 	running.Wait()
 	all := &loadResult{took: time.Since(start)}
-	for i := range parts {
-		all.latencies = append(all.latencies, parts[i].latencies...)
-		all.bytes += parts[i].bytes
-		all.wrong += parts[i].wrong
-		if all.example == nil {
-			all.example = parts[i].example
-		}
-	}
-	slices.Sort(all.latencies)
+	all.add(parts...)
 	if len(all.latencies) == 0 {
 		return nil, errors.Join(errors.New("cannot measure: no right answer"), all.example, ctx.Err())
 	}
 	return all, ctx.Err()
 }
+
+// add takes in what others saw in the same time.
+func (r *loadResult) add(parts ...loadResult) {
+	for i := range parts {
+		r.latencies = append(r.latencies, parts[i].latencies...)
+		r.bytes += parts[i].bytes
+		r.wrong += parts[i].wrong
+		if r.example == nil {
+			r.example = parts[i].example
+		}
+	}
+	slices.Sort(r.latencies)
+}
+
+// addTime takes in a measurement made at another time.
+func (r *loadResult) addTime(other *loadResult) {
+	r.took += other.took
+	r.add(*other)
+}
+
+func (r *loadResult) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
 
 func (c client) run(ctx context.Context, door *fasthttp.HostClient, end time.Time, r *rand.Rand) (result loadResult) {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
@@ -122,7 +135,7 @@ func (r *loadResult) figures(s loadSettings) []figure {
 	return []figure{
 		{"clients", float64(s.Concurrency), ""},
 		{"time", seconds, "s"},
-		{"requests per second", float64(len(r.latencies)) / seconds, "1/s"},
+		{"requests per second", r.rate(), "1/s"},
 		{"received", float64(r.bytes) / 1e6 / seconds, "MB/s"},
 		{"median latency", millis(r.percentile(50)), "ms"},
 		{"90 of 100 below", millis(r.percentile(90)), "ms"},

@@ -19,6 +19,7 @@ type commands struct {
 	History historyCommand `cmd:"" help:"Read histories of single resources, and page through the system's."`
 	Grow    growCommand    `cmd:"" help:"Import the data again and again under new ids: what a resource costs in a store that grows."`
 	Mixed   mixedCommand   `cmd:"" help:"Create, update, read and page through histories, without and then beside an import: latencies of both."`
+	Bare    bareCommand    `cmd:"" hidden:"" help:"Serve one body from memory: what bench read compares with."`
 }
 
 // settings are what every benchmark takes.
@@ -51,7 +52,8 @@ type bench struct {
 	dir    string // the work directory of this run
 	binary string
 	report *report
-	server *server // the running one, to be killed when the benchmark fails
+	// servers are those that were started, to be killed when the benchmark fails.
+	servers []*server
 }
 
 // setUp makes the work directory and the binary. Call the returned function at
@@ -68,8 +70,8 @@ func (s settings) setUp(ctx context.Context, name string) (*bench, func(), error
 	}
 	b := &bench{settings: s, dir: dir, binary: s.Kiln, report: newReport(name, dir)}
 	cleanUp := func() {
-		if b.server != nil {
-			b.server.kill()
+		for _, s := range b.servers {
+			s.kill()
 		}
 		if s.Keep {
 			fmt.Fprintln(os.Stderr, "kept", dir)

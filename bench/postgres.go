@@ -25,12 +25,18 @@ type postgres struct {
 	socket      string
 }
 
-func startPostgres(ctx context.Context, workDir string) (*postgres, error) {
+// How a cluster is set up.
+const (
+	forBulk   = "bulk"     // memory and checkpoint distance for a bulk load
+	asItComes = "defaults" // nothing but the place of the socket
+)
+
+func startPostgres(ctx context.Context, workDir, settings string) (*postgres, error) {
 	p := &postgres{script: filepath.Join(workDir, "postgres.sh"), dir: filepath.Join(workDir, "postgres")}
 	if err := os.WriteFile(p.script, postgresScript, 0o755); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "bash", p.script, "start", p.dir)
+	cmd := exec.CommandContext(ctx, "bash", p.script, "start", p.dir, settings)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # A private PostgreSQL cluster for comparisons.
 #
-#   postgres.sh start DIR   makes and starts it in DIR, prints its socket directory
-#   postgres.sh stop DIR    stops it and removes DIR
+#   postgres.sh start DIR bulk       makes and starts it in DIR, with memory for a
+#                                    bulk load; prints its socket directory
+#   postgres.sh start DIR defaults   the same with the settings it comes with
+#   postgres.sh stop DIR             stops it and removes DIR
 #
 # It listens on a socket inside DIR only, so it meets no other server. As root
 # it runs under another user, because PostgreSQL refuses root; DIR has to lie
@@ -51,17 +53,20 @@ start() {
   as_owner test -w "$dir" || die "user $owner may not reach $dir: choose another place (bench --work DIR)"
   cd "$dir"
   as_owner "$programs/initdb" --no-sync -D "$dir/cluster" -U postgres -A trust -E UTF8 --no-locale > "$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; die "initdb failed"; }
-  # Durable as it comes (fsync and synchronous_commit stay on), with the memory
-  # and the checkpoint distance that a bulk load wants.
   cat >> "$dir/cluster/postgresql.conf" <<CONF
 listen_addresses = ''
 unix_socket_directories = '$dir'
+CONF
+  # Durable as it comes (fsync and synchronous_commit stay on), with the memory
+  # and the checkpoint distance that a bulk load wants.
+  if [ "$settings" = bulk ]; then cat >> "$dir/cluster/postgresql.conf" <<CONF
 shared_buffers = 1GB
 maintenance_work_mem = 512MB
 max_wal_size = 16GB
 checkpoint_timeout = 30min
 autovacuum = off
 CONF
+  fi
   as_owner "$programs/pg_ctl" -D "$dir/cluster" -l "$dir/server.log" -w -t 60 start > "$dir/start.log" 2>&1 || { cat "$dir/start.log" "$dir/server.log" >&2; die "the server did not start"; }
   echo "$dir"
 }
@@ -74,12 +79,14 @@ stop() {
   rm -rf "$dir"
 }
 
-[ $# = 2 ] || die "usage: postgres.sh start|stop DIR"
+usage="usage: postgres.sh start DIR bulk|defaults, or postgres.sh stop DIR"
+[ $# -ge 2 ] || die "$usage"
+settings=${3:-}
 dir=$(realpath -m "$2")
 owner=nobody
 if id postgres >/dev/null 2>&1; then owner=postgres; fi
 case "$1" in
-  start) start ;;
+  start) case "$settings" in bulk | defaults) start ;; *) die "$usage" ;; esac ;;
   stop) stop ;;
-  *) die "usage: postgres.sh start|stop DIR" ;;
+  *) die "$usage" ;;
 esac

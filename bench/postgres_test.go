@@ -27,7 +27,7 @@ func TestCopyTakesLinesAsTheyAre(t *testing.T) {
 		}
 		files = append(files, path)
 	}
-	p, err := startPostgres(t.Context(), dir)
+	p, err := startPostgres(t.Context(), dir, forBulk)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,8 +45,14 @@ type usage struct {
 
 // start runs the server on dataDir. Inputs of imports may lie below importRoot.
 func (b *bench) start(ctx context.Context, dataDir, importRoot string) (*server, error) {
-	s := &server{dataDir: dataDir, logPath: dataDir + ".log", drained: make(chan error, 1)}
-	s.cmd = exec.CommandContext(ctx, b.binary, "serve", "--data-dir", dataDir, "--listen", "127.0.0.1:0", "--import-root", importRoot)
+	cmd := exec.CommandContext(ctx, b.binary, "serve", "--data-dir", dataDir, "--listen", "127.0.0.1:0", "--import-root", importRoot)
+	return b.run(ctx, cmd, dataDir)
+}
+
+// run starts a program that says msg=listening, and waits until it does. Its log
+// goes beside dataDir.
+func (b *bench) run(ctx context.Context, cmd *exec.Cmd, dataDir string) (*server, error) {
+	s := &server{cmd: cmd, dataDir: dataDir, logPath: dataDir + ".log", drained: make(chan error, 1)}
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay = time.Minute
 	stderr, err := s.cmd.StderrPipe()
@@ -56,7 +62,7 @@ func (b *bench) start(ctx context.Context, dataDir, importRoot string) (*server,
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start the server: %w", err)
 	}
-	b.server = s
+	b.servers = append(b.servers, s)
 	addr := make(chan string, 1)
 	go func() { s.drained <- copyLog(s.logPath, stderr, addr) }()
 	select {

@@ -18,6 +18,8 @@ import (
 type writeCommand struct {
 	settings
 	loadSettings
+	ComparePostgres bool `help:"Also compare durable creates with single-row inserts into PostgreSQL, at 1, 8 and 64 clients."`
+	Rounds          int  `help:"Take turns this often between what is compared." default:"3"`
 }
 
 // bodiesMax is how many different bodies the clients send; ids are always new.
@@ -75,6 +77,11 @@ func (c *writeCommand) Run(ctx context.Context) error {
 		figure{"runs on disk", float64(sizes["runs"]) / versions, "bytes a version"},
 		figure{"all on disk", float64(sizes[""]) / versions, "bytes a version"},
 		figure{"log on disk", float64(sizes["log"]) / 1e6, "MB"})...)
+	if c.ComparePostgres {
+		if err := c.comparePostgres(ctx, b, set, bodies); err != nil {
+			return err
+		}
+	}
 	return b.report.save(c.JSON)
 }
 

@@ -214,7 +214,10 @@ func (f *facts) addObservation(c []string) error {
 
 // parseQuantity reads unit, UCUM code, low, high, precision.
 func parseQuantity(c []string) (q quantity, err error) {
-	q.unit = `,"unit":` + quote(c[0]) + `,"system":"http://unitsofmeasure.org","code":` + quote(c[1]) + `}`
+	q.unit = `}`
+	if c[0] != "" { // FHIR has no empty strings: what has no unit has no member for it
+		q.unit = `,"unit":` + quote(c[0]) + `,"system":"http://unitsofmeasure.org","code":` + quote(c[1]) + `}`
+	}
 	if q.low, err = strconv.ParseFloat(c[2], 64); err != nil {
 		return q, err
 	}
