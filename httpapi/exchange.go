@@ -128,24 +128,28 @@ func (x *exchange) snapshot() (*engine.Snapshot, func(), error) {
 }
 
 // checkFraming refuses a request with both lengths: servers and proxies
-// disagree about where such a request ends (RFC 9112 section 6.1).
+// disagree about where such a request ends (RFC 9112 section 6.1). It looks at
+// the headers as they came: the library forgets a length beside a coding, and
+// the coding of an empty body.
 func (x *exchange) checkFraming() error {
-	header := &x.ctx.Request.Header
-	if len(header.Peek("Transfer-Encoding")) == 0 || !hasContentLength(header.RawHeaders()) {
+	raw := x.ctx.Request.Header.RawHeaders()
+	if !hasHeader(raw, "transfer-encoding") || !hasHeader(raw, "content-length") {
 		return nil
 	}
 	x.ctx.SetConnectionClose()
 	return badRequest("The request has both Content-Length and Transfer-Encoding.")
 }
 
-// hasContentLength looks for the header among the raw ones, because the library
-// forgets it when there is a Transfer-Encoding too.
-func hasContentLength(raw []byte) bool {
-	const name = "content-length:"
-	for line := range bytes.Lines(raw) {
-		if len(line) >= len(name) && strings.EqualFold(string(line[:len(name)]), name) {
+func hasHeader(raw []byte, name string) bool {
+	for len(raw) > len(name) {
+		if raw[len(name)] == ':' && strings.EqualFold(string(raw[:len(name)]), name) {
 			return true
 		}
+		end := bytes.IndexByte(raw, '\n')
+		if end < 0 {
+			return false
+		}
+		raw = raw[end+1:]
 	}
 	return false
 }
@@ -241,7 +245,9 @@ func (x *exchange) now() time.Time { return x.server.opts.Now() }
 func (x *exchange) fail(err error) {
 	p, known := asProblem(err)
 	if !known || p.status >= fasthttp.StatusInternalServerError && p.status != fasthttp.StatusNotImplemented {
-		x.server.opts.Logger.Error("request failed", "interaction", x.server.table.name(x.row), "status", p.status, "request", x.requestID(), "error", err)
+		if ok, skipped := x.server.logLimit.take(p.status, x.now()); ok {
+			x.server.opts.Logger.Error("request failed", "interaction", x.server.table.name(x.row), "status", p.status, "request", x.requestID(), "error", err, "left_out", skipped)
+		}
 	}
 	if p.status == fasthttp.StatusServiceUnavailable {
 		x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))

@@ -26,6 +26,16 @@ const (
 	// most that idle clients can hold.
 	connectionsMax = 4096
 
+	// refusalsMax bounds the connections beyond connectionsMax that are being told
+	// so, each for refusalTime at most.
+	refusalsMax = 64
+	refusalTime = time.Second
+
+	// logLinesPerInterval lines about one status of 500 and more are written in
+	// each logInterval.
+	logLinesPerInterval = 10
+	logInterval         = 10 * time.Second
+
 	// readTimeout covers a whole request with its body: 32 MiB at 280 KB/s.
 	readTimeout = 2 * time.Minute
 

@@ -38,6 +38,7 @@ type Options struct {
 	// ValidateWrites refuses writes of resources that are not built as R4 says.
 	ValidateWrites bool
 	BodyBytesMax   int // 0: 32 MiB
+	ConnectionsMax int // 0: 4,096
 	Version        string
 }
 
@@ -52,6 +53,7 @@ type Server struct {
 	scanners sync.Pool // of *fhir.Scanner
 	checkers sync.Pool // of *structure.Checker
 	packers  *packers
+	logLimit *logLimit
 	bodies   *bodyBudget
 	stopping atomic.Bool
 	// search finds ids of a type by a query, at most so many; nil: there is no
@@ -73,6 +75,12 @@ func New(opts Options) (*Server, error) {
 	if opts.BodyBytesMax == 0 {
 		opts.BodyBytesMax = bodyBytesDefault
 	}
+	if opts.ConnectionsMax == 0 {
+		opts.ConnectionsMax = connectionsMax
+	}
+	if opts.ConnectionsMax < 0 {
+		return nil, fmt.Errorf("cannot limit connections to %d", opts.ConnectionsMax)
+	}
 	if opts.BodyBytesMax < 0 {
 		return nil, fmt.Errorf("cannot limit request bodies to %d bytes", opts.BodyBytesMax)
 	}
@@ -85,7 +93,7 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit()}
 	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
 	s.metrics = newServerMetrics(s.table)
 	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }
@@ -108,8 +116,8 @@ func (s *Server) config() *fasthttp.Server {
 		MaxRequestBodySize: s.opts.BodyBytesMax,
 		ReadBufferSize:     headBytesMax,
 		WriteBufferSize:    writeBufferBytes,
-		Concurrency:        connectionsMax,
-		MaxConnsPerIP:      0, // a proxy in front is one address
+		Concurrency:        2 * s.opts.ConnectionsMax, // limitedListener bounds them; this is never reached
+		MaxConnsPerIP:      0,                         // a proxy in front is one address
 		MaxRequestsPerConn: 0,
 
 		ReadTimeout:           readTimeout,
@@ -139,7 +147,10 @@ func (s *Server) config() *fasthttp.Server {
 
 // Serve answers on ln until Shutdown.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(ln); err != nil {
+	limited := &limitedListener{
+		Listener: ln, max: int64(s.opts.ConnectionsMax), refuse: s.refuseConnection, refusals: make(chan struct{}, refusalsMax),
+	}
+	if err := s.http.Serve(limited); err != nil {
 		return fmt.Errorf("cannot serve HTTP on %s: %w", ln.Addr(), err)
 	}
 	return nil

@@ -1,10 +1,15 @@
 package httpapi
 
 import (
+	"bufio"
 	"io"
+	"net"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -112,4 +117,86 @@ func TestLargeBodiesShareABudget(t *testing.T) {
 	if s.bodies.free != 100<<10 {
 		t.Errorf("%d bytes of the budget are free afterwards", s.bodies.free)
 	}
+}
+
+func TestOneConnectionTooManyIsToldSo(t *testing.T) {
+	s := newBareServer(t, func(o *Options) { o.ConnectionsMax = 2 })
+	var open []net.Conn
+	ask := func(conn net.Conn) int {
+		t.Helper()
+		if _, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode
+	}
+	for range 2 {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if status := ask(conn); status != 200 {
+			t.Fatalf("within the limit: %d", status)
+		}
+		open = append(open, conn)
+	}
+	a := s.do(t, "GET", "/readyz", "")
+	if code, _ := a.outcome(t); a.status != 503 || code != "throttled" || a.header.Get("Retry-After") != "1" {
+		t.Errorf("one too many: %d %s, Retry-After %q", a.status, code, a.header.Get("Retry-After"))
+	}
+	if status := ask(open[1]); status != 200 {
+		t.Errorf("the connections that were there: %d", status)
+	}
+	open[0].Close()
+	for end := time.Now().Add(10 * time.Second); s.do(t, "GET", "/readyz", "").status != 200; {
+		if time.Now().After(end) {
+			t.Fatal("a place that was given back is not used")
+		}
+	}
+}
+
+func TestOddRequestsHaveOneMeaning(t *testing.T) {
+	s := newAPI(t, nil)
+	s.put(t, "a", "")
+	f := func(name, request string, statuses ...int) {
+		t.Helper()
+		answers := s.raw(t, request)
+		var got []int
+		for _, a := range answers {
+			got = append(got, a.status)
+			if a.status >= 400 {
+				a.outcome(t)
+			}
+		}
+		if !slices.Equal(got, statuses) {
+			t.Errorf("%s: got %v, want %v", name, got, statuses)
+		}
+	}
+	get := func(target string, headers ...string) string {
+		return "GET " + target + " HTTP/1.1\r\nHost: x\r\n" + strings.Join(append(headers, ""), "\r\n") + "\r\n"
+	}
+	last := get("/fhir/Patient/a", "Connection: close")
+	put := func(headers ...string) string {
+		body := patient("a", "")
+		return "PUT /fhir/Patient/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n" + strings.Join(append(headers, ""), "\r\n") + "\r\n" + body
+	}
+	f("pipelined", get("/fhir/Patient/a")+get("/fhir/Patient/x")+put()+last, 200, 404, 200, 200)
+	f("encoded slash", get("/fhir/Patient%2Fa")+last, 400, 200)
+	f("double slash", get("/fhir//Patient/a")+last, 400, 200)
+	f("dots", get("/fhir/Patient/x/../a")+get("/fhir/Patient/%2e%2e/a")+last, 400, 400, 200)
+	f("NUL", get("/fhir/Patient/a%00")+last, 400, 200)
+	f("backslash", get("/fhir/Patient%5Ca")+last, 400, 200)
+	f("bad escape", get("/fhir/Patient/%zz")+last, 400, 200)
+	f("a fragment is no part of a path", get("/fhir/Patient/a%23b")+last, 404, 200)
+	f("repeated If-Match", put(`If-Match: W/"1"`, `If-Match: W/"1"`)+last, 400, 200)
+	f("repeated If-None-Match", put("If-None-Match: *", "If-None-Match: *")+last, 400, 200)
+	f("repeated If-None-Exist", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nIf-None-Exist: a=b\r\nIf-None-Exist: c=d\r\nContent-Length: 26\r\n\r\n"+patient("", "")+last, 400, 200)
+	f("repeated Content-Encoding", put("Content-Encoding: gzip", "Content-Encoding: gzip")+last, 415, 200)
+	f("both lengths and an empty body", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"+last, 400)
+	f("a length with a sign", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nabcde"+last, 400)
+	f("a space before the colon", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nabcde"+last, 400)
 }

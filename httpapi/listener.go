@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"io"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// limitedListener bounds the open connections. Those beyond the bound get a 503
+// that FHIR clients understand; the HTTP library's own is plain text.
+type limitedListener struct {
+	net.Listener
+	max  int64
+	open atomic.Int64
+	// refuse answers a connection that is one too many and closes it; refusals
+	// bounds how many are being answered, more are closed at once.
+	refuse   func(net.Conn)
+	refusals chan struct{}
+}
+
+// Accept returns the next connection within the bound.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= l.max {
+			return l.counted(conn), nil
+		}
+		l.open.Add(-1)
+		select {
+		case l.refusals <- struct{}{}:
+			go func() {
+				defer func() { <-l.refusals }()
+				l.refuse(conn)
+			}()
+		default:
+			_ = conn.Close() // the client is told nothing, and the server has no time
+		}
+	}
+}
+
+// counted wraps a connection so that its end is noticed. A TCP connection keeps
+// its methods, which files are sent with.
+func (l *limitedListener) counted(conn net.Conn) net.Conn {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return &countedConn{Conn: conn, counted: counted{listener: l}}
+	}
+	// The library would set these, if it saw the connection itself.
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlivePeriod, Interval: keepAlivePeriod})
+	return &countedTCP{TCPConn: tcp, counted: counted{listener: l}}
+}
+
+// counted is one connection's share of the bound.
+type counted struct {
+	listener *limitedListener
+	closed   atomic.Bool
+}
+
+func (c *counted) end() {
+	if !c.closed.Swap(true) {
+		c.listener.open.Add(-1)
+	}
+}
+
+type countedConn struct {
+	net.Conn
+	counted
+}
+
+// Close closes the connection and gives its place back.
+func (c *countedConn) Close() error {
+	c.end()
+	return c.Conn.Close()
+}
+
+type countedTCP struct {
+	*net.TCPConn
+	counted
+}
+
+// Close closes the connection and gives its place back.
+func (c *countedTCP) Close() error {
+	c.end()
+	return c.TCPConn.Close()
+}
+
+// refuseConnection answers when the client has begun to ask, since an answer
+// before that is an error to most clients, and waits a moment for the client to
+// hear it: closing with unread bytes would reset the connection.
+func (s *Server) refuseConnection(conn net.Conn) {
+	defer conn.Close()
+	id := s.opts.NewID()
+	body := appendOutcome(nil, id, s.opts.Now(), issue{severity: "error", code: codeThrottled, text: "Too many connections are open; try again."})
+	head := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nX-Request-Id: " + id + "\r\nRetry-After: " + strconv.Itoa(retryAfterSeconds) +
+		"\r\nContent-Type: " + contentTypeAnswer + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
+	s.metrics.observe(rowNone, fasthttp.StatusServiceUnavailable, 0)
+	if conn.SetDeadline(time.Now().Add(refusalTime)) != nil {
+		return
+	}
+	if _, err := conn.Read(make([]byte, writeBufferBytes)); err != nil {
+		return
+	}
+	if _, err := conn.Write(append([]byte(head), body...)); err != nil {
+		return
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, headBytesMax)
+	}
+}
