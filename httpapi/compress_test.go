@@ -46,7 +46,7 @@ func writers() map[string]func(io.Writer) (io.WriteCloser, error) {
 func TestBodiesMayBeCompressed(t *testing.T) {
 	s := newAPI(t, nil)
 	for name, open := range writers() {
-		text := patient(name, `,"text":{"div":"`+strings.Repeat("x", 200_000)+`"}`)
+		text := patient(name, `,"implicitRules":"urn:`+strings.Repeat("x", 200_000)+`"`)
 		header := "Content-Encoding: " + strings.Replace(name, "raw", "deflate", 1)
 		a := s.do(t, "PUT", "/fhir/Patient/"+name, packed(t, text, open), typeHeader, header).expect(t, name, 201, `W/"1"`)
 		if got := a.plainBody(t); got != text {
@@ -76,7 +76,7 @@ func TestBodiesThatUnpackToTooMuchAreRefused(t *testing.T) {
 		}
 	}
 	s.bodies.free = 100 << 10
-	text := packed(t, patient("a", `,"text":{"div":"`+strings.Repeat("x", 200_000)+`"}`), writers()["gzip"])
+	text := packed(t, patient("a", `,"implicitRules":"urn:`+strings.Repeat("x", 200_000)+`"`), writers()["gzip"])
 	if code, _ := s.do(t, "PUT", "/fhir/Patient/a", text, typeHeader, "Content-Encoding: gzip").expect(t, "no room", 503, "").outcome(t); code != "throttled" || s.bodies.free != 100<<10 {
 		t.Errorf("no room: %s, %d bytes free", code, s.bodies.free)
 	}

@@ -49,7 +49,7 @@ func newTiming(b *testing.B) *Server {
 }
 
 func timingBody(i, n int) string {
-	return fmt.Sprintf(`{"resourceType":"Patient","id":"p%d","multipleBirthInteger":%d,"text":{"div":%q}}`, i, n, strings.Repeat("Lorem ipsum ", 160))
+	return fmt.Sprintf(`{"resourceType":"Patient","id":"p%d","multipleBirthInteger":%d,"text":{"status":"generated","div":%q}}`, i, n, "<div>"+strings.Repeat("Lorem ipsum ", 160)+"</div>")
 }
 
 // timed handles one request without a network and returns the answer's size.
