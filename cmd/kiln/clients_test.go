@@ -29,6 +29,7 @@ var clientSteps = []struct{ name, needs string }{
 
 // TestClientsOfOthersWork runs FHIR clients from npm against the binary.
 func TestClientsOfOthersWork(t *testing.T) {
+	t.Parallel()
 	installClients(t)
 	for _, client := range []string{"fhir-kit-client", "@medplum/core"} {
 		t.Run(client, func(t *testing.T) {

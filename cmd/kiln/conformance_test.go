@@ -33,6 +33,7 @@ const checkWait = 60 * time.Second
 // they read) on the built binary. Requests are written byte by byte, so that
 // nothing tidies them.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	files, err := readChecks("testdata/conformance")
 	if err != nil {
 		t.Fatal(err)

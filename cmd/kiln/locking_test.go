@@ -22,6 +22,7 @@ const incrementsDefault = 200
 // each time from the version that they read: version n has the value n, to the
 // last of them, so that no update was lost and none was made twice.
 func TestIncrementsUnderIfMatchLoseNothing(t *testing.T) {
+	t.Parallel()
 	increments := int64(incrementsDefault)
 	if text := os.Getenv("KILN_INCREMENTS"); text != "" {
 		var err error

@@ -50,6 +50,7 @@ var soakActions = []struct {
 	{"create", 10, (*soakClient).create},
 	{"update", 20, (*soakClient).update},
 	{"delete", 4, (*soakClient).remove},
+	{"patch", 6, (*soakClient).patch},
 	{"update of a shared resource", 10, (*soakClient).updateShared},
 	{"transaction", 4, (*soakClient).transact},
 	{"read", 25, (*soakClient).read},
@@ -58,6 +59,7 @@ var soakActions = []struct {
 	{"history", 6, (*soakClient).history},
 	{"history of the system", 2, (*soakClient).systemHistory},
 	{"what is refused", 5, (*soakClient).refused},
+	{"validate", 2, (*soakClient).validate},
 	{"capabilities", 1, (*soakClient).capabilities},
 }
 
@@ -166,6 +168,17 @@ func (c *soakClient) update() error {
 		header = []string{"If-Match", fmt.Sprintf(`W/"%d"`, want.version-1)}
 	}
 	return c.write(http.MethodPut, id, basic(id, want.marker), want, header...)
+}
+
+// patch changes the marker of a resource that is there.
+func (c *soakClient) patch() error {
+	id := c.pick()
+	if id == "" || c.last(id).deleted {
+		return nil
+	}
+	want := c.own[id].next(c.marker(), false)
+	patch := fmt.Sprintf(`[{"op":"test","path":"/code/text","value":%q},{"op":"replace","path":"/code/text","value":%q}]`, c.last(id).marker, want.marker)
+	return c.write(http.MethodPatch, id, patch, want, "Content-Type", "application/json-patch+json")
 }
 
 func (c *soakClient) last(id string) state {
@@ -304,6 +317,11 @@ func (c *soakClient) refused() error {
 	}
 	m := mistakes[c.random.IntN(len(mistakes))]
 	_, err := c.ask(m.method, m.path, m.body, []int{m.status})
+	return err
+}
+
+func (c *soakClient) validate() error {
+	_, err := c.ask(http.MethodPost, "/Basic/$validate", basic("", c.marker()), []int{http.StatusOK})
 	return err
 }
 

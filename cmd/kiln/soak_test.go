@@ -37,6 +37,7 @@ const (
 // race detector (make soak builds the server with it) saw nothing, and
 // goroutines, files and memory are back where they were.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	length := soakDefault
 	if text := os.Getenv("KILN_SOAK"); text != "" {
 		var err error
