@@ -199,7 +199,7 @@ func (s *Store) publishFlush(g *headGen, run *index.Run) (published bool, err er
 		return false, err
 	}
 	lsn := uint64(placed[0].LSN)
-	state := newRunState(run, lsn, ingestFlush, run.Meta().ID, superseded, nil)
+	state := newRunState(run, lsn, ingestFlush, run.Meta().ID, superseded, nil, lsn)
 	s.flushed, s.viewLSN = s.sealedLSN, lsn
 	s.rememberFlush(flushedRange{base: g.base, count: uint64(g.count.Load()), run: state})
 	s.install(s.view.with([]*runState{state}, s.view.gens[1:]), lsn)

@@ -11,56 +11,63 @@ import (
 // headTerms is the search terms of a generation's entries. They are made when a
 // search first asks for them, of all entries that have none yet: commits,
 // replay and flushes neither wait for them nor hold their memory.
+//
+// Searches read them together; one that finds entries without terms waits for
+// the others to end and makes them.
 type headTerms struct {
-	mu    sync.Mutex // guards all below, and is held while a search reads
+	mu    sync.RWMutex // guards all below; read while a search reads
 	table *index.MemoryTerms
 	next  int // the first entry whose terms are not in the table
 	space []byte
 }
 
-// SearchHead calls fn for the snapshot's head generations, oldest first, with
-// their search terms. The ordinals below a bound are the versions that the
-// snapshot may show: base and ordinal together are Place.Ordinal of a place in
-// the head. As in a run, they include superseded versions and, without terms,
-// deleted ones. fn keeps nothing of the table and does not wait for other
-// searches: they wait for it.
+// withHeadTerms calls fn with the search terms of the first count entries of a
+// generation; an ordinal is an entry's place in it. As in a run, they include
+// superseded versions and, but for date, type and deletion, not deleted ones. fn
+// keeps nothing of the table and asks for no other.
 //
 // The first search after many writes pays for their terms, about 4 microseconds
-// each. Errors are those of reading the log, of ctx, and of fn.
-func (n *Snapshot) SearchHead(ctx context.Context, fn func(base uint64, terms *index.MemoryTerms, below index.Ordinal) error) error {
-	for _, g := range n.view.gens {
-		if count := g.countAt(n.lsn); count > 0 {
-			if err := n.searchGen(ctx, g, count, fn); err != nil {
-				return err
-			}
+// each. Errors are those of reading the log, of ctx, and of fn; ErrQueryTooLarge
+// for a generation that holds more than a table can.
+func (n *Snapshot) withHeadTerms(ctx context.Context, g *headGen, count int, fn func(*index.MemoryTerms) error) error {
+	t := &g.terms
+	t.mu.RLock()
+	if t.table == nil || t.next < count {
+		t.mu.RUnlock()
+		if err := t.fill(ctx, n.s, g, count); err != nil {
+			return err
 		}
+		t.mu.RLock()
 	}
-	return nil
+	defer t.mu.RUnlock()
+	return fn(t.table)
 }
 
-func (n *Snapshot) searchGen(ctx context.Context, g *headGen, count int, fn func(uint64, *index.MemoryTerms, index.Ordinal) error) error {
-	t := &g.terms
+// fill makes the terms of the first count entries.
+func (t *headTerms) fill(ctx context.Context, s *Store, g *headGen, count int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.table == nil {
 		t.table = index.NewMemoryTerms()
 	}
-	if t.next < count {
-		x := n.s.extractor(t.table)
-		defer n.s.keepExtractor(x)
-		for ; t.next < count; t.next++ {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := t.add(n.s, x, g.entry(t.next)); err != nil {
-				return fmt.Errorf("cannot make the search terms of a version of LSN %d: %w", g.entry(t.next).lsn, err)
-			}
+	x := s.extractor(t.table)
+	defer s.keepExtractor(x)
+	for ; t.next < count; t.next++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if t.table.Full() {
+			return fmt.Errorf("%w: the head holds too many search terms; flush it more often", ErrQueryTooLarge)
+		}
+		if err := t.add(s, x, g.entry(t.next)); err != nil {
+			return fmt.Errorf("cannot make the search terms of a version of LSN %d: %w", g.entry(t.next).lsn, err)
 		}
 	}
-	return fn(g.base, t.table, index.Ordinal(count))
+	t.table.Sort()
+	return nil
 }
 
-// add makes the terms of the next entry. Deleted versions have none.
+// add makes the terms of the next entry: as those of a run's row.
 func (t *headTerms) add(s *Store, x *index.Extractor, e *headEntry) error {
 	if !e.deleted {
 		v, err := s.readEntry(e, t.space)
@@ -76,6 +83,7 @@ func (t *headTerms) add(s *Store, x *index.Extractor, e *headEntry) error {
 			t.space = nil
 		}
 	}
+	t.table.AddRow(e.row())
 	t.table.Commit(index.Ordinal(t.next))
 	return nil
 }

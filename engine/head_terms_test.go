@@ -35,14 +35,17 @@ func familyTerm(t *testing.T, family string) (index.Param, []byte) {
 func named(t *testing.T, n *Snapshot, family string) (numbers []uint64) {
 	t.Helper()
 	p, value := familyTerm(t, family)
-	err := n.SearchHead(context.Background(), func(base uint64, terms *index.MemoryTerms, below index.Ordinal) error {
-		for _, o := range terms.Postings(p, value, below).ToArray() {
-			numbers = append(numbers, base+uint64(o))
+	for _, g := range n.view.gens {
+		count := g.countAt(n.lsn)
+		err := n.withHeadTerms(context.Background(), g, count, func(terms *index.MemoryTerms) error {
+			for _, o := range terms.Postings(p, value, index.Ordinal(count)).ToArray() {
+				numbers = append(numbers, g.base+uint64(o))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return numbers
 }

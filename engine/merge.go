@@ -301,7 +301,7 @@ func (s *Store) publishMerge(m *merge, run *index.Run) (published bool, err erro
 		return false, err
 	}
 	lsn := uint64(placed[0].LSN)
-	state := mergedState(m.inputs, rows, run)
+	state := mergedState(m.inputs, rows, run, lsn)
 	s.viewLSN = lsn
 	s.rememberMoves(m.inputs, rows, run.Meta().ID, lsn)
 	s.mu.Lock()

@@ -273,7 +273,7 @@ func (g *Ingest) apply(rec *ingestRecord, lsn uint64) {
 	}
 	var states []*runState
 	for i, r := range g.runs {
-		states = append(states, newRunState(r.run, lsn, ingestImport, r.run.Meta().ID, rec.runs[i].superseded, rec.runs[i].void))
+		states = append(states, newRunState(r.run, lsn, ingestImport, r.run.Meta().ID, rec.runs[i].superseded, rec.runs[i].void, lsn))
 	}
 	s.install(s.view.with(states, s.view.gens), lsn)
 	s.kickMerges()

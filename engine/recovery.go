@@ -111,20 +111,21 @@ func (r *recovery) begin() error {
 	}
 	for i := range c.runs {
 		run := &c.runs[i]
-		if err := r.addRun(run.meta, run); err != nil {
+		if err := r.addRun(run.meta, run, c.lsn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// addRun enters a run; openRuns opens it, unless a later record replaces it.
-func (r *recovery) addRun(meta index.RunMeta, run *checkpointRun) error {
+// addRun enters a run as it was at an LSN; openRuns opens it, unless a later
+// record replaces it.
+func (r *recovery) addRun(meta index.RunMeta, run *checkpointRun, lsn uint64) error {
 	if _, ok := r.metas[meta.ID]; ok {
 		return fmt.Errorf("run %016x is published twice", uint64(meta.ID))
 	}
 	r.metas[meta.ID] = meta
-	r.runs[meta.ID] = newRunState(nil, run.publishLSN, run.kind, run.rank, run.superseded, run.void)
+	r.runs[meta.ID] = newRunState(nil, run.publishLSN, run.kind, run.rank, run.superseded, run.void, lsn)
 	r.nextRun = max(r.nextRun, uint64(meta.ID)+1)
 	return nil
 }

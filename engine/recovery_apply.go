@@ -117,7 +117,7 @@ func (r *recovery) applyRuns(lsn uint64, in *ingestRecord) error {
 	for i := range in.runs {
 		run := &in.runs[i]
 		state := checkpointRun{publishLSN: lsn, kind: in.kind, rank: run.meta.ID, superseded: run.superseded, void: run.void}
-		if err := r.addRun(run.meta, &state); err != nil {
+		if err := r.addRun(run.meta, &state, lsn); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (r *recovery) applyReplace(rec wal.Record) error {
 		delete(r.runs, id)
 		delete(r.metas, id)
 	}
-	r.metas[in.meta.ID], r.runs[in.meta.ID] = in.meta, mergedState(inputs, rows, nil)
+	r.metas[in.meta.ID], r.runs[in.meta.ID] = in.meta, mergedState(inputs, rows, nil, uint64(rec.LSN))
 	r.nextRun = max(r.nextRun, uint64(in.meta.ID)+1)
 	r.viewLSN = uint64(rec.LSN)
 	return nil

@@ -33,8 +33,10 @@ type runState struct {
 	// mu guards what follows. Leaf lock: nothing is locked under it.
 	mu sync.Mutex
 	// base holds the superseded rows that every live snapshot sees as such. The
-	// bitmap is never changed, only replaced.
-	base *roaring.Bitmap
+	// bitmap is never changed, only replaced. All of them were superseded up to
+	// the LSN settled.
+	base    *roaring.Bitmap
+	settled uint64
 	// marks and bulk, in LSN order, are younger supersessions. Append-only, so
 	// a reader may keep a prefix; fold moves old ones into base.
 	marks []mark
@@ -51,20 +53,21 @@ type bulkMark struct {
 	ordinals *roaring.Bitmap // never changed
 }
 
-func newRunState(run *index.Run, publishLSN uint64, kind ingestKind, rank index.RunID, superseded, void *roaring.Bitmap) *runState {
+// newRunState is a run's state; superseded is as of the LSN settled.
+func newRunState(run *index.Run, publishLSN uint64, kind ingestKind, rank index.RunID, superseded, void *roaring.Bitmap, settled uint64) *runState {
 	if superseded == nil {
 		superseded = roaring.New()
 	}
 	if void != nil && void.IsEmpty() {
 		void = nil
 	}
-	return &runState{run: run, publishLSN: publishLSN, kind: kind, rank: rank, void: void, base: superseded}
+	return &runState{run: run, publishLSN: publishLSN, kind: kind, rank: rank, void: void, base: superseded, settled: settled}
 }
 
 // mergedState is the state of a run that takes the place of inputs, which have
-// so many rows each: what is superseded in them is superseded in it. Slot and
-// recovery only.
-func mergedState(inputs []*runState, rows []uint32, run *index.Run) *runState {
+// so many rows each, at an LSN: what is superseded in them is superseded in it.
+// Slot and recovery only.
+func mergedState(inputs []*runState, rows []uint32, run *index.Run, lsn uint64) *runState {
 	superseded, base := roaring.New(), uint32(0)
 	for i, in := range inputs {
 		superseded.Or(roaring.AddOffset(in.superseded(math.MaxUint64), base))
@@ -75,7 +78,7 @@ func mergedState(inputs []*runState, rows []uint32, run *index.Run) *runState {
 	if last.fromFlush() {
 		kind = ingestFlush
 	}
-	return newRunState(run, last.publishLSN, kind, last.rank, superseded, nil)
+	return newRunState(run, last.publishLSN, kind, last.rank, superseded, nil, lsn)
 }
 
 // fromFlush tells whether the rows were written one by one, through the head,
@@ -150,9 +153,11 @@ func (r *runState) fold(lsn uint64) {
 	defer r.mu.Unlock()
 	r.base = foldMarks(r.base, r.marks, r.bulk, lsn)
 	for len(r.marks) > 0 && r.marks[0].lsn <= lsn {
+		r.settled = max(r.settled, r.marks[0].lsn)
 		r.marks = r.marks[1:]
 	}
 	for len(r.bulk) > 0 && r.bulk[0].lsn <= lsn {
+		r.settled = max(r.settled, r.bulk[0].lsn)
 		r.bulk = r.bulk[1:]
 	}
 	if len(r.marks) == 0 {

@@ -10,9 +10,66 @@ import (
 // Postings is the set of ordinals that have the term; empty when none has. The
 // bitmap is the caller's.
 func (r *Run) Postings(p Param, value []byte) (*roaring.Bitmap, error) {
+	payload, block, err := r.findTerm(p, value)
+	if payload == nil || err != nil {
+		return roaring.New(), err
+	}
+	return r.postingBitmap(payload, block)
+}
+
+// Cursor is Terms as a TermSource has it.
+func (r *Run) Cursor(p Param) Cursor { return r.Terms(p) }
+
+// AddPostings adds the ordinals that have the term.
+func (r *Run) AddPostings(rows *RowSet, p Param, value []byte) error {
+	payload, block, err := r.findTerm(p, value)
+	if payload == nil || err != nil {
+		return err
+	}
+	return r.addPosting(rows, payload, block)
+}
+
+// PostingCount is the number of ordinals that have the term.
+func (r *Run) PostingCount(p Param, value []byte) (uint64, error) {
+	payload, _, err := r.findTerm(p, value)
+	if payload == nil || err != nil {
+		return 0, err
+	}
+	return postingCount(payload), nil
+}
+
+// postingCount is the number of ordinals in a payload.
+func postingCount(payload []byte) uint64 {
+	r := byteReader{b: payload}
+	if n := r.uvarint(); n > 0 {
+		return n
+	}
+	return r.uvarint()
+}
+
+// addPosting adds the ordinals of a payload in term block i.
+func (r *Run) addPosting(rows *RowSet, payload []byte, i int) error {
+	var inline [postingInlineMax]uint32
+	p, ok := parsePosting(inline[:0], payload, r.footer.meta.Rows)
+	if !ok {
+		return r.impossible(blockTerms, r.terms, i)
+	}
+	if p.ordinals != nil {
+		rows.Add(p.ordinals...)
+		return nil
+	}
+	bm, err := r.placedBitmap(p.place, i)
+	if err == nil {
+		rows.AddBitmap(bm)
+	}
+	return err
+}
+
+// findTerm gives the payload of a term and the block it is in; nil: there is none.
+func (r *Run) findTerm(p Param, value []byte) (payload []byte, block int, err error) {
 	key := appendTermKey(nil, p, value)
 	if r.terms.count() == 0 {
-		return roaring.New(), nil
+		return nil, 0, nil
 	}
 	for i := r.terms.seek(key); i < r.terms.count(); i++ {
 		if bytes.Compare(r.terms.separator(i), key) > 0 {
@@ -20,21 +77,21 @@ func (r *Run) Postings(p Param, value []byte) (*roaring.Bitmap, error) {
 		}
 		b, err := r.block(blockTerms, r.terms, i)
 		if err != nil {
-			return nil, err
+			return nil, i, err
 		}
 		var c tableCursor
 		found := c.open(b.payload, skipPosting) && c.seekGE(key)
 		if c.bad {
-			return nil, r.impossible(blockTerms, r.terms, i)
+			return nil, i, r.impossible(blockTerms, r.terms, i)
 		}
 		if found {
 			if !bytes.Equal(c.key, key) {
 				break
 			}
-			return r.postingBitmap(c.payload, i)
+			return c.payload, i, nil
 		}
 	}
-	return roaring.New(), nil
+	return nil, 0, nil
 }
 
 // postingBitmap gives the bitmap of a payload in term block i.
@@ -164,11 +221,12 @@ func (c *TermCursor) Postings() (*roaring.Bitmap, error) {
 
 // Count is the number of ordinals that have the value.
 func (c *TermCursor) Count() uint64 {
-	r := byteReader{b: c.payloads[c.at]}
-	if n := r.uvarint(); n > 0 {
-		return n
-	}
-	return r.uvarint()
+	return postingCount(c.payloads[c.at])
+}
+
+// AddTo adds the ordinals that have the value.
+func (c *TermCursor) AddTo(rows *RowSet) error {
+	return c.r.addPosting(rows, c.payloads[c.at], c.block)
 }
 
 // Err is the first damage or failure the cursor met.

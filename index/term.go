@@ -22,6 +22,10 @@ const (
 	paramGivenMin = 4
 )
 
+// IsField tells whether p is a search.Field's number, whose terms an Extractor
+// makes; the others are the Builder's.
+func (p Param) IsField() bool { return p >= search.FieldMin }
+
 // A term key is the parameter, big endian, and the value. Values of
 // TermBytesMax bytes or more are cut to TermPrefixBytes and the SHA-256 of the
 // whole, which makes exactly TermBytesMax; so a stored value of that length

@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/index"
+)
+
+// Query asks for the current, not deleted versions that an expression chooses.
+type Query struct {
+	Types []fhir.TypeCode // empty: all
+	Where *Expr           // nil: all of the types
+	// Sort orders the result; what is equal in all keys, or no key is given, is
+	// in the order of the store: by LSN, and inside one record by place.
+	Sort  []SortKey
+	After Cursor // zero: from the first
+	Limit int    // at most so many; 0 or less: all
+	// AsOf is the LSN that the result is of, at most the snapshot's; 0: the
+	// snapshot's. With Page.AsOf of the first page the pages of later snapshots
+	// make one list, whatever was written, flushed, merged or restarted since;
+	// only what was purged is gone.
+	AsOf uint64
+	// Explain, when not nil, gets what each step found and how long it took.
+	Explain *Explanation
+}
+
+// SortKey is one key of an order. Of several values in a resource the lowest
+// counts, with Desc the highest; those without a value come last either way.
+// Dates are ordered by their beginning, tokens by system and code, quantities
+// by number whatever their unit. Composites and special parameters have no order.
+type SortKey struct {
+	Param *search.Param
+	Desc  bool
+}
+
+// Op is what an Expr does.
+type Op uint8
+
+// The operations.
+const (
+	All   Op = iota // every version of the query's types
+	And             // all of Args; none: All
+	Or              // any of Args; none: nothing
+	Not             // those without Args[0]
+	Terms           // those that have a term of one of Walks
+	Keys            // those of the resources in Keys
+)
+
+// Expr chooses versions. Read only while a search runs.
+type Expr struct {
+	Op    Op
+	Args  []*Expr
+	Walks []index.Walk
+	Keys  []Key
+	Name  string // for Explain
+}
+
+// Key names a resource.
+type Key struct {
+	Type fhir.TypeCode
+	ID   []byte
+}
+
+// Cursor is a place in a result: behind one version of it. The zero Cursor is
+// the place before the first.
+type Cursor struct {
+	typ     fhir.TypeCode
+	version int64
+	id      string
+}
+
+// Page tells how to go on.
+type Page struct {
+	Next Cursor // After of the following page
+	More bool   // there is a following page
+	AsOf uint64 // of all pages
+}
+
+var (
+	// ErrReindex refuses a search over runs whose terms were made by other rules.
+	ErrReindex = errors.New("search terms were made by another version of Kiln: the store must be indexed again")
+	// ErrQueryTooLarge refuses a search that needs too much memory.
+	ErrQueryTooLarge = errors.New("the search needs too much memory; narrow it")
+	// ErrCursorGone refuses a cursor whose version is not in the store any more.
+	ErrCursorGone = errors.New("the place in the result is gone, because a resource was purged; search again")
+	// ErrCursor refuses bytes that are no cursor.
+	ErrCursor = errors.New("not a place in a search result")
+	// ErrUnsortable refuses a sort by a parameter that has no order.
+	ErrUnsortable = errors.New("this parameter has no order")
+)
+
+// AppendBinary appends the cursor; nothing for the zero one.
+//
+//	+----------+-------------+----+
+//	| type u16 | version i64 | id |     big endian
+//	+----------+-------------+----+
+func (c Cursor) AppendBinary(dst []byte) ([]byte, error) {
+	if c == (Cursor{}) {
+		return dst, nil
+	}
+	dst = append(dst, byte(c.typ>>8), byte(c.typ))
+	for shift := 56; shift >= 0; shift -= 8 {
+		dst = append(dst, byte(uint64(c.version)>>shift))
+	}
+	return append(dst, c.id...), nil
+}
+
+// cursorHeadBytes stand before the id.
+const cursorHeadBytes = 10
+
+// ParseCursor undoes AppendBinary. ErrCursor.
+func ParseCursor(b []byte) (Cursor, error) {
+	if len(b) == 0 {
+		return Cursor{}, nil
+	}
+	if len(b) <= cursorHeadBytes {
+		return Cursor{}, ErrCursor
+	}
+	c := Cursor{typ: fhir.TypeCode(b[0])<<8 | fhir.TypeCode(b[1]), id: string(b[cursorHeadBytes:])}
+	version := uint64(0)
+	for _, x := range b[2:cursorHeadBytes] {
+		version = version<<8 | uint64(x)
+	}
+	c.version = int64(version)
+	return c, nil
+}
+
+// Search calls fn for each version of the query's page, in order; what fn gets
+// holds for ever. Errors: ErrReindex, ErrQueryTooLarge, ErrCursorGone,
+// ErrUnsortable, index.ErrWalk, those of reading, of ctx and of fn.
+func (n *Snapshot) Search(ctx context.Context, q *Query, fn func(*Version) error) (Page, error) {
+	s, err := n.newSearch(ctx, q)
+	if err != nil {
+		return Page{}, fmt.Errorf("cannot search: %w", err)
+	}
+	if len(q.Sort) > 0 {
+		return s.sorted(fn)
+	}
+	return s.inStoreOrder(fn)
+}
+
+// Count is how many versions the query has on all pages; Sort, After and Limit
+// do not matter. Errors as for Search.
+func (n *Snapshot) Count(ctx context.Context, q *Query) (uint64, error) {
+	s, err := n.newSearch(ctx, q)
+	if err != nil {
+		return 0, fmt.Errorf("cannot count: %w", err)
+	}
+	return s.count()
+}
+
+// SearchKeys calls fn for each resource that matches, in no order and whatever
+// Limit is. id holds until fn returns. Chains read what the inner query finds.
+func (n *Snapshot) SearchKeys(ctx context.Context, q *Query, fn func(t fhir.TypeCode, id []byte) error) error {
+	s, err := n.newSearch(ctx, q)
+	if err != nil {
+		return fmt.Errorf("cannot search: %w", err)
+	}
+	return s.keys(fn)
+}
+
+// SearchValues calls fn for each value in walks that a matching version has,
+// possibly several times; value holds until fn returns. Reverse chains and
+// revincludes read what the matching resources refer to.
+func (n *Snapshot) SearchValues(ctx context.Context, q *Query, walks []index.Walk, fn func(p index.Param, value []byte) error) error {
+	s, err := n.newSearch(ctx, q)
+	if err != nil {
+		return fmt.Errorf("cannot search: %w", err)
+	}
+	return s.values(walks, fn)
+}
+
+// VersionTerms calls fn for each search term of a version, in no order; value
+// holds until fn returns. Includes read what a page's resources refer to.
+func (s *Store) VersionTerms(v *Version, fn func(p index.Param, value []byte)) error {
+	x := s.extractor(termFunc(fn))
+	defer s.keepExtractor(x)
+	if _, err := x.Scan(v.Body); err != nil {
+		return fmt.Errorf("cannot read the search terms of %v/%s: %w", v.Type, v.ID, err)
+	}
+	return nil
+}
+
+type termFunc func(p index.Param, value []byte)
+
+func (f termFunc) AddTerm(p index.Param, value []byte) { f(p, value) }

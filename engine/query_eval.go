@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/index"
+)
+
+// evaluate makes the matches of a source, doubtful ones included.
+func (s *searching) evaluate(src *source) error {
+	if src.matches != nil {
+		return nil
+	}
+	if err := s.prepare(src); err != nil {
+		return err
+	}
+	if s.q.Where == nil || src.live.IsEmpty() {
+		src.matches = src.live
+		return nil
+	}
+	err := s.withTerms(src, s.q.Where, func(terms index.TermSource) error {
+		e := evaluation{s: s, src: src, terms: terms}
+		var err error
+		src.matches, err = e.eval(s.q.Where, src.live, s.q.Explain)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.keep(src.matches)
+}
+
+// withTerms gives the terms of a source to fn, which keeps nothing of them.
+// where says whether terms are needed at all; nil: they are.
+func (s *searching) withTerms(src *source, where *Expr, fn func(index.TermSource) error) error {
+	if src.run == nil {
+		return s.n.withHeadTerms(s.ctx, src.gen, int(src.rows), func(m *index.MemoryTerms) error {
+			return fn(index.MemorySource{Terms: m, Below: index.Ordinal(src.rows)})
+		})
+	}
+	if src.run.run.Extraction() != index.ExtractionVersion && (where == nil || where.needsFields()) {
+		return ErrReindex
+	}
+	return fn(src.run.run)
+}
+
+// needsFields tells whether an expression reads terms that an extraction made.
+func (e *Expr) needsFields() bool {
+	return slices.ContainsFunc(e.Args, (*Expr).needsFields) ||
+		slices.ContainsFunc(e.Walks, func(w index.Walk) bool { return w.Param.IsField() })
+}
+
+// evaluation evaluates expressions over one source.
+type evaluation struct {
+	s     *searching
+	src   *source
+	terms index.TermSource
+}
+
+// eval gives the rows of within that e chooses. within is not modified; the
+// result may be within itself and is not to be modified either.
+func (v *evaluation) eval(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+	if err := v.s.check(); err != nil {
+		return nil, err
+	}
+	done := v.s.explain(e, x)
+	rows, err := v.apply(e, within, x)
+	if err != nil {
+		return nil, err
+	}
+	if done != nil {
+		done(rows.GetCardinality())
+	}
+	return rows, nil
+}
+
+func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+	switch e.Op {
+	case All:
+		return within, nil
+	case And:
+		return v.and(e, within, x)
+	case Or:
+		return v.or(e, within, x)
+	case Not:
+		rows, err := v.eval(e.Args[0], within, x.step(0))
+		if err != nil {
+			return nil, err
+		}
+		return roaring.AndNot(within, rows), nil
+	case Terms:
+		return v.walks(e.Walks, within)
+	case Keys:
+		return v.keys(e.Keys, within)
+	}
+	panic("BUG: an operation that does not exist")
+}
+
+// and takes the argument that is thought to leave least first.
+func (v *evaluation) and(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+	order := make([]int, len(e.Args))
+	sizes := make([]uint64, len(e.Args))
+	for i, arg := range e.Args {
+		order[i] = i
+		if len(e.Args) > 1 {
+			var err error
+			if sizes[i], err = v.estimate(arg); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case sizes[a] < sizes[b]:
+			return -1
+		case sizes[a] > sizes[b]:
+			return 1
+		}
+		return 0
+	})
+	var err error
+	for _, i := range order {
+		if within.IsEmpty() {
+			break
+		}
+		if within, err = v.eval(e.Args[i], within, x.step(i)); err != nil {
+			return nil, err
+		}
+	}
+	return within, nil
+}
+
+func (v *evaluation) or(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+	all := roaring.New()
+	for i, arg := range e.Args {
+		rows, err := v.eval(arg, within, x.step(i))
+		if err != nil {
+			return nil, err
+		}
+		all.Or(rows)
+	}
+	return all, nil
+}
+
+// Guesses of how many rows an argument of And leaves, where counting would cost
+// as much as reading: walks over ranges leave a part, Not leaves most.
+const (
+	estimateWalk  = 1 << 32
+	estimateNot   = 1 << 33
+	estimateTerms = 16 // so many exact terms are counted
+)
+
+// estimate guesses how many rows an argument of And leaves.
+func (v *evaluation) estimate(e *Expr) (uint64, error) {
+	total := uint64(0)
+	switch e.Op {
+	case And:
+		total = estimateNot
+		for _, arg := range e.Args {
+			n, err := v.estimate(arg)
+			if err != nil {
+				return 0, err
+			}
+			total = min(total, n)
+		}
+	case Or:
+		for _, arg := range e.Args {
+			n, err := v.estimate(arg)
+			if err != nil {
+				return 0, err
+			}
+			total += n
+		}
+	case Keys:
+		total = uint64(len(e.Keys))
+	case Terms:
+		return v.estimateWalks(e.Walks)
+	default:
+		total = estimateNot
+	}
+	return total, nil
+}
+
+func (v *evaluation) estimateWalks(walks []index.Walk) (total uint64, err error) {
+	if len(walks) > estimateTerms || slices.ContainsFunc(walks, func(w index.Walk) bool { return !w.Exact }) {
+		return estimateWalk, nil
+	}
+	for i := range walks {
+		n, err := v.terms.PostingCount(walks[i].Param, walks[i].From)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// walks gives the rows of within that have a term of one of walks.
+func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+	rows := index.NewRowSet(v.src.rows)
+	for i := range walks {
+		if i%walksPerCheck == walksPerCheck-1 {
+			if err := v.s.check(); err != nil {
+				return nil, err
+			}
+		}
+		if err := walks[i].AddTo(rows, v.terms, v.s.check); err != nil {
+			return nil, err
+		}
+	}
+	all := rows.Bitmap()
+	all.And(within)
+	return all, nil
+}
+
+// walksPerCheck is how many walks pass between looks at the deadline.
+const walksPerCheck = 256
+
+// keys gives the rows of within that are versions of the keys.
+func (v *evaluation) keys(keys []Key, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+	all := index.NewRowSet(v.src.rows)
+	sorted := make([][]byte, 0, len(keys))
+	for _, k := range keys {
+		sorted = append(sorted, index.AppendKey(nil, k.Type, k.ID))
+	}
+	slices.SortFunc(sorted, slices.Compare[[]byte])
+	var lookup *index.LookupCursor
+	if v.src.run != nil {
+		lookup = v.src.run.run.LookupCursor()
+	}
+	var space []index.Found
+	for i, key := range sorted {
+		if i%walksPerCheck == walksPerCheck-1 {
+			if err := v.s.check(); err != nil {
+				return nil, err
+			}
+		}
+		var err error
+		if space, err = v.rowsOfKey(all, lookup, key, space[:0]); err != nil {
+			return nil, err
+		}
+	}
+	rows := all.Bitmap()
+	rows.And(within)
+	return rows, nil
+}
+
+// rowsOfKey adds the rows of one key. Keys come in order.
+func (v *evaluation) rowsOfKey(all *index.RowSet, lookup *index.LookupCursor, key []byte, space []index.Found) ([]index.Found, error) {
+	if lookup == nil {
+		return space, v.src.gen.versions(key, v.s.asOf, func(i int32, _ *headEntry) bool {
+			all.Add(uint32(i))
+			return true
+		})
+	}
+	if !v.src.run.run.MayContain(index.KeyHash(key)) {
+		return space, nil
+	}
+	space, err := lookup.Lookup(space, key)
+	for _, f := range space {
+		all.Add(uint32(f.Ordinal))
+	}
+	return space, err
+}

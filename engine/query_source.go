@@ -1,0 +1,286 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/fhir"
+	"kiln/index"
+)
+
+// A search reads sources: each run in the order of compareRuns, then each
+// generation of the head. Rows of a source lie by (LSN, place in the record), so
+// the store's order is (LSN, source, row). It outlives flushes and merges: see
+// compareItems for why.
+//
+// What a search at AsOf shows of a source is its live rows: up to AsOf, not
+// void, not deleted, of the types, and current then. A head entry knows since
+// when it is not current. A run knows it for what was superseded after
+// runState.settled; whether an older superseded row was current at AsOf is asked
+// of the key table when it is about to be delivered. Such rows are doubtful.
+
+// source is a run or a generation of the head, as one search sees it.
+type source struct {
+	run   *runState // nil: the head
+	gen   *headGen
+	order int
+	rows  uint32 // all ordinals are below
+	// live is what the search may show, doubtful what of it is to be asked
+	// about; nil: not made yet. Both are not modified.
+	live, doubtful *roaring.Bitmap
+	matches        *roaring.Bitmap // of the query; nil: not made yet
+}
+
+// searching is one search under way. Not safe for concurrent use.
+type searching struct {
+	n       *Snapshot
+	ctx     context.Context
+	q       *Query
+	asOf    uint64
+	sources []*source
+	bytes   uint64 // of the bitmaps that are kept
+}
+
+// queryBytesMax bounds the bitmaps that one search keeps: the matches of 2e9
+// versions at worst.
+const queryBytesMax = 256 << 20
+
+func (n *Snapshot) newSearch(ctx context.Context, q *Query) (*searching, error) {
+	s := &searching{n: n, ctx: ctx, q: q, asOf: n.lsn}
+	if q.AsOf != 0 {
+		s.asOf = min(q.AsOf, n.lsn)
+	}
+	for _, r := range n.view.byAge {
+		if r.run.Meta().Live > 0 {
+			s.sources = append(s.sources, &source{run: r, order: len(s.sources), rows: r.run.Meta().Rows})
+		}
+	}
+	for _, g := range n.view.gens {
+		if count := g.countAt(s.asOf); count > 0 {
+			s.sources = append(s.sources, &source{gen: g, order: len(s.sources), rows: uint32(count)})
+		}
+	}
+	return s, s.check()
+}
+
+// check ends a search whose time is over.
+func (s *searching) check() error { return s.ctx.Err() }
+
+// keep counts a bitmap that stays.
+func (s *searching) keep(b *roaring.Bitmap) error {
+	if s.bytes += b.GetSizeInBytes(); s.bytes > queryBytesMax {
+		return ErrQueryTooLarge
+	}
+	return nil
+}
+
+// prepare makes live and doubtful.
+func (s *searching) prepare(src *source) error {
+	if src.live != nil {
+		return nil
+	}
+	if src.gen != nil {
+		s.prepareHead(src)
+		return nil
+	}
+	return s.prepareRun(src)
+}
+
+func (s *searching) prepareHead(src *source) {
+	wanted := map[fhir.TypeCode]bool{}
+	for _, t := range s.q.Types {
+		wanted[t] = true
+	}
+	live := index.NewRowSet(src.rows)
+	for i := range int(src.rows) {
+		e := src.gen.entry(i)
+		if !e.deleted && e.isCurrentAt(s.asOf) && (len(wanted) == 0 || wanted[e.typ]) {
+			live.Add(uint32(i))
+		}
+	}
+	src.live, src.doubtful = live.Bitmap(), roaring.New()
+}
+
+func (s *searching) prepareRun(src *source) error {
+	r := src.run
+	gone, doubtful := r.supersededAt(s.n.lsn, s.asOf)
+	live := roaring.AndNot(r.visible(), gone)
+	if r.publishLSN > s.asOf {
+		newer, err := r.boundary(s.asOf)
+		if err != nil {
+			return err
+		}
+		live.RemoveRange(uint64(newer), math.MaxUint32+1)
+	}
+	deleted, err := r.run.Postings(index.ParamDeleted, nil)
+	if err != nil {
+		return err
+	}
+	live.AndNot(deleted)
+	if len(s.q.Types) > 0 && !live.IsEmpty() {
+		types, err := r.ofTypes(s.q.Types...)
+		if err != nil {
+			return err
+		}
+		live.And(types)
+	}
+	src.live, src.doubtful = live, doubtful
+	return s.keep(live)
+}
+
+// supersededAt is the rows that were not current at asOf for certain, and those
+// of which it is not known. Do not modify either.
+func (r *runState) supersededAt(lsn, asOf uint64) (gone, doubtful *roaring.Bitmap) {
+	r.mu.Lock()
+	base, settled, marks, bulk := r.base, r.settled, r.marks, r.bulk
+	r.mu.Unlock()
+	if asOf >= settled || asOf >= lsn {
+		return foldMarks(base, marks, bulk, asOf), roaring.New()
+	}
+	return foldMarks(roaring.New(), marks, bulk, asOf), base
+}
+
+// isMatch tells whether a row of matches was current at AsOf.
+func (s *searching) isMatch(src *source, o uint32) (bool, error) {
+	if src.run == nil || !src.doubtful.Contains(o) {
+		return true, nil
+	}
+	row, err := src.run.row(index.Ordinal(o))
+	if err != nil {
+		return false, err
+	}
+	stored, err := src.run.run.Body(index.Ordinal(o))
+	if err != nil {
+		return false, err
+	}
+	return s.wasCurrent(row, stored.ID)
+}
+
+// wasCurrent asks whether no version of a resource up to AsOf is above row's.
+func (s *searching) wasCurrent(row index.Row, id []byte) (bool, error) {
+	current, rowErr := row.VersionID > 0, error(nil)
+	key := index.AppendKey(make([]byte, 0, keyBytesTypical), row.Type, id)
+	err := s.n.versions(key, func(f found) bool {
+		if f.versionID <= row.VersionID {
+			return true
+		}
+		var other index.Row
+		if other, rowErr = f.row(); rowErr != nil {
+			return false
+		}
+		if other.LSN <= s.asOf {
+			current = false
+		}
+		return current
+	})
+	if err == nil {
+		err = rowErr
+	}
+	return current, err
+}
+
+// place is where a row is read.
+func (src *source) place(o uint32) found {
+	if src.run != nil {
+		return found{run: src.run, ordinal: index.Ordinal(o)}
+	}
+	return found{entry: src.gen.entry(int(o))}
+}
+
+// lsn is a row's.
+func (src *source) lsn(o uint32) (uint64, error) {
+	if src.run == nil {
+		return src.gen.entry(int(o)).lsn, nil
+	}
+	if src.run.kind == ingestImport {
+		return src.run.publishLSN, nil
+	}
+	row, err := src.run.row(index.Ordinal(o))
+	return row.LSN, err
+}
+
+// firstLSN is not above that of any row.
+func (src *source) firstLSN() (uint64, error) {
+	if src.run != nil && src.run.kind != ingestImport {
+		return src.lsn(src.run.run.Live().Minimum())
+	}
+	return src.lsn(0)
+}
+
+// behind is the first row with an LSN above lsn.
+func (src *source) behind(lsn uint64) (uint32, error) {
+	if src.run == nil {
+		return uint32(src.gen.countAt(lsn)), nil
+	}
+	return src.run.boundary(lsn)
+}
+
+// cursorPlace is where the query's cursor points.
+type cursorPlace struct {
+	lsn   uint64
+	order int
+	row   uint32
+	found found
+}
+
+// findCursor locates the version that the cursor is behind; nil for a zero cursor.
+func (s *searching) findCursor() (*cursorPlace, error) {
+	c := s.q.After
+	if c == (Cursor{}) {
+		return nil, nil
+	}
+	var at *cursorPlace
+	key := index.AppendKey(make([]byte, 0, keyBytesTypical), c.typ, []byte(c.id))
+	err := s.n.versions(key, func(f found) bool {
+		if f.versionID == c.version {
+			at = &cursorPlace{found: f}
+		}
+		return at == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if at == nil {
+		return nil, ErrCursorGone
+	}
+	row, err := at.found.row()
+	if err != nil {
+		return nil, err
+	}
+	if at.lsn = row.LSN; at.lsn > s.asOf {
+		return nil, fmt.Errorf("%w: it is newer than the result", ErrCursor)
+	}
+	for _, src := range s.sources {
+		if o, ok := src.rowOf(at.found); ok {
+			at.order, at.row = src.order, o
+			return at, nil
+		}
+	}
+	panic("BUG: a version of a snapshot is in none of its sources")
+}
+
+// rowOf is the row of a place, if it is in this source.
+func (src *source) rowOf(f found) (uint32, bool) {
+	if f.run != nil || src.run != nil {
+		return uint32(f.ordinal), f.run == src.run
+	}
+	i := f.number - uint32(src.gen.base)
+	return i, i < src.rows && src.gen.entry(int(i)) == f.entry
+}
+
+// startAfter is the first row of a source that lies behind a cursor in the
+// store's order.
+func (src *source) startAfter(at *cursorPlace) (uint32, error) {
+	switch {
+	case at == nil:
+		return 0, nil
+	case src.order == at.order:
+		return at.row + 1, nil
+	case src.order < at.order:
+		return src.behind(at.lsn)
+	}
+	return src.behind(at.lsn - 1)
+}

@@ -1,0 +1,245 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// ErrWalk: a value cannot be searched for in this way.
+var ErrWalk = errors.New("the value cannot be searched for")
+
+// Cursor walks the terms of one field in value order: those of a run, or those
+// in memory. A move that returns false leaves it on no term; Err tells whether
+// that was the end.
+type Cursor interface {
+	SeekGE(value []byte) bool // to the lowest value that is not less
+	SeekLT(value []byte) bool // to the highest value that is less
+	Last() bool
+	Next() bool
+	Prev() bool
+	Value() []byte // holds until the next move
+	Count() uint64 // of the ordinals that have the value; of terms in memory, at most so many
+	AddTo(rows *RowSet) error
+	Err() error
+}
+
+var (
+	_ Cursor = (*TermCursor)(nil)
+	_ Cursor = (*MemoryCursor)(nil)
+)
+
+// TermSource is what walks run on: the terms of a run, or terms in memory.
+type TermSource interface {
+	Cursor(p Param) Cursor
+	// AddPostings adds the ordinals that have one term.
+	AddPostings(rows *RowSet, p Param, value []byte) error
+	// PostingCount is how many ordinals have one term; of terms in memory, at
+	// most so many.
+	PostingCount(p Param, value []byte) (uint64, error)
+}
+
+// Walk is a set of terms of one field: those from From on and below To, of
+// which Look, when there is one, chooses.
+type Walk struct {
+	Param Param
+	From  []byte // nil: from the lowest value
+	To    []byte // nil: to the highest value
+	Exact bool   // From alone; To and Look are nil
+	Look  Look
+}
+
+// Look judges the value that a walk stands on. The walk goes on at seek, which
+// is above value, or, when it is nil, at the value that follows. room is for
+// making seek in. Not for concurrent use unless it says so.
+type Look func(value, room []byte) (verdict Verdict, seek []byte)
+
+// Verdict is what a Look says of a value.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Pass    Verdict = iota // not wanted
+	Take                   // wanted
+	End                    // not wanted, nor is any behind it
+	Unknown                // the value was cut (TermBytesMax) before what decides
+)
+
+// Run calls fn at each term of the walk, with c standing on it. Errors are those
+// of fn and of c, and ErrWalk for a value that cannot be judged.
+func (w *Walk) Run(c Cursor, fn func() error) error {
+	var room, to []byte
+	if w.To != nil {
+		to = appendTermValue(make([]byte, 0, TermBytesMax), w.To)
+	}
+	exact := []byte(nil)
+	if w.Exact {
+		exact = appendTermValue(nil, w.From)
+	}
+	for ok := c.SeekGE(w.From); ok; {
+		value := c.Value()
+		if to != nil && bytes.Compare(value, to) >= 0 || w.Exact && !bytes.Equal(value, exact) {
+			break
+		}
+		verdict, seek := Take, []byte(nil)
+		if w.Look != nil {
+			verdict, seek = w.Look(value, room[:0])
+		}
+		switch verdict {
+		case Take:
+			if err := fn(); err != nil {
+				return err
+			}
+		case End:
+			return c.Err()
+		case Unknown:
+			return errCut
+		}
+		if seek == nil {
+			ok = !w.Exact && c.Next()
+		} else {
+			ok = c.SeekGE(seek)
+			room = seek
+		}
+	}
+	return c.Err()
+}
+
+var errCut = errors.Join(ErrWalk, errors.New("a stored value is so long that what is asked for was cut off"))
+
+// takes tells whether a value belongs to the walk.
+func (w *Walk) takes(value []byte) Verdict {
+	switch {
+	case w.Exact:
+		if bytes.Equal(value, w.From) {
+			return Take
+		}
+		return Pass
+	case bytes.Compare(value, w.From) < 0, w.To != nil && bytes.Compare(value, w.To) >= 0:
+		return Pass
+	case w.Look == nil:
+		return Take
+	}
+	verdict, _ := w.Look(value, nil)
+	return verdict
+}
+
+// AddTo adds the ordinals of the walk's terms.
+func (w *Walk) AddTo(rows *RowSet, terms TermSource, check func() error) error {
+	if w.Exact {
+		return terms.AddPostings(rows, w.Param, w.From)
+	}
+	c, n := terms.Cursor(w.Param), 0
+	return w.Run(c, func() error {
+		if n++; n%walkTermsPerCheck == 0 {
+			if err := check(); err != nil {
+				return err
+			}
+		}
+		return c.AddTo(rows)
+	})
+}
+
+// walkTermsPerCheck is how many terms pass between looks at a deadline.
+const walkTermsPerCheck = 1 << 12
+
+// ExactWalk is the walk of one term.
+func ExactWalk(p Param, value []byte) Walk { return Walk{Param: p, From: value, Exact: true} }
+
+// PrefixWalk is the walk of all terms that begin with prefix. ErrWalk when the
+// prefix is longer than what stored values keep in order.
+func PrefixWalk(p Param, prefix []byte) (Walk, error) {
+	if len(prefix) > TermPrefixBytes {
+		return Walk{}, errLong
+	}
+	return Walk{Param: p, From: prefix, To: successor(prefix)}, nil
+}
+
+var errLong = errors.Join(ErrWalk, errors.New("it is too long"))
+
+// successor is the lowest text above all that begin with prefix; nil: none.
+func successor(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xFF {
+			next := append([]byte(nil), prefix[:i+1]...)
+			next[i]++
+			return next
+		}
+	}
+	return nil
+}
+
+// RowSet collects ordinals in any order: few of them in a list, many in a field
+// of bits, which is made a bitmap at the end. OR-ing bitmaps of one ordinal
+// each would cost ten times as much.
+type RowSet struct {
+	few  []uint32
+	bits []uint64
+	rows uint32 // all ordinals are below
+	all  *roaring.Bitmap
+}
+
+// rowSetFew is how many ordinals are kept in a list.
+const rowSetFew = 1 << 12
+
+// containerBits is how many ordinals a bitmap keeps together.
+const containerBits = 1 << 16
+
+// NewRowSet makes an empty set for ordinals below rows.
+func NewRowSet(rows uint32) *RowSet { return &RowSet{rows: rows} }
+
+// Add adds ordinals.
+func (s *RowSet) Add(ordinals ...uint32) {
+	if s.bits == nil {
+		s.few = append(s.few, ordinals...)
+		if len(s.few) > rowSetFew {
+			s.bits = make([]uint64, (int(s.rows)/containerBits+1)*containerBits/64)
+			s.set(s.few)
+			s.few = nil
+		}
+		return
+	}
+	s.set(ordinals)
+}
+
+func (s *RowSet) set(ordinals []uint32) {
+	for _, o := range ordinals {
+		s.bits[o/64] |= 1 << (o % 64)
+	}
+}
+
+// AddBitmap adds the ordinals of a bitmap, which becomes the set's.
+func (s *RowSet) AddBitmap(b *roaring.Bitmap) {
+	if s.all == nil {
+		s.all = b
+		return
+	}
+	s.all.Or(b)
+}
+
+// Bitmap gives the set, once.
+func (s *RowSet) Bitmap() *roaring.Bitmap {
+	all := s.all
+	if all == nil {
+		all = roaring.New()
+	}
+	if s.bits != nil {
+		all.Or(roaring.FromDense(s.bits, false))
+	} else {
+		all.AddMany(s.few)
+	}
+	*s = RowSet{rows: s.rows}
+	return all
+}
+
+// Meets tells whether an ordinal is in rows too, and empties the set.
+func (s *RowSet) Meets(rows *roaring.Bitmap) bool {
+	if s.bits != nil {
+		return s.Bitmap().Intersects(rows)
+	}
+	meets := slices.ContainsFunc(s.few, rows.Contains) || s.all != nil && s.all.Intersects(rows)
+	s.few, s.all = s.few[:0], nil
+	return meets
+}
