@@ -115,7 +115,7 @@ func (x *exchange) nextPage(page *historyPage, cursor engine.HistoryCursor) stri
 		sinceMilli: page.query.SinceMilli, beforeMilli: page.query.BeforeMilli,
 		cursor: cursor, total: page.total, scope: x.historyScope(),
 	}
-	return x.keepFormat("ct=" + token.encode())
+	return x.keepFormat("ct=" + token.encode(x.server.opts.PagingKey))
 }
 
 // keepFormat adds _format and _pretty as they were given.
@@ -159,7 +159,7 @@ func (x *exchange) tokenPage(text string) (historyPage, error) {
 			return historyPage{}, badRequest("The parameter '%s' cannot be combined with 'ct'.", name)
 		}
 	}
-	t, err := decodePagingToken(text)
+	t, err := decodePagingToken(x.server.opts.PagingKey, text)
 	if err != nil || t.scope != x.historyScope() {
 		return historyPage{}, badRequest("The value of the parameter 'ct' is not a paging token for this address.")
 	}

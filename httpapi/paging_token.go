@@ -1,17 +1,18 @@
 package httpapi
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 
 	"kiln/engine"
 )
 
 // A paging token is base64url, without padding, of this (big endian):
 //
-//	0   version      1 byte, 1
+//	0   version      1 byte, 2
 //	1   count        u16   entries a page
 //	3   lsn          u64   the history's snapshot: later versions stay out
 //	11  since        i64   lastUpdated >= (milliseconds; 0: no bound)
@@ -21,13 +22,14 @@ import (
 //	43  cursor skip  u32   }
 //	47  total        i64   entries on all pages
 //	55  scope        u64   hash of the address (system, type or resource)
-//	63  crc32c       u32   of the bytes before
+//	63  hmac         16 bytes of HMAC-SHA256 of the bytes before
 //
-// It holds no secret and grants nothing: a forged one reads what its address
-// already gives. The checksum only tells damage from a good token.
+// It grants nothing that its address does not give, and is signed so that nobody
+// relies on what is in it, or has the server work on numbers it never gave out.
 const (
-	tokenVersion = 1
-	tokenBytes   = 67
+	tokenVersion  = 2
+	tokenMACBytes = 16
+	tokenBytes    = 63 + tokenMACBytes
 )
 
 // pagingToken is everything that a following page needs.
@@ -43,13 +45,15 @@ type pagingToken struct {
 
 var errToken = errors.New("not a paging token of this server")
 
-// castagnoli is the polynomial of all checksums in Kiln.
-func castagnoli(b []byte) uint32 {
-	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
+// tokenMAC signs a token's bytes.
+func tokenMAC(key, b []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(b)
+	return mac.Sum(nil)[:tokenMACBytes]
 }
 
-// encode returns the token's text.
-func (t *pagingToken) encode() string {
+// encode returns the token's text, signed.
+func (t *pagingToken) encode(key []byte) string {
 	b := make([]byte, 0, tokenBytes)
 	b = append(b, tokenVersion)
 	b = binary.BigEndian.AppendUint16(b, uint16(t.count))
@@ -61,12 +65,13 @@ func (t *pagingToken) encode() string {
 	b = binary.BigEndian.AppendUint32(b, t.cursor.Skip)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.total))
 	b = binary.BigEndian.AppendUint64(b, t.scope)
-	b = binary.BigEndian.AppendUint32(b, castagnoli(b))
+	b = append(b, tokenMAC(key, b)...)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// decodePagingToken reads a token's text; errToken when it is none.
-func decodePagingToken(text string) (pagingToken, error) {
+// decodePagingToken reads a token's text; errToken when it is none
+// that was signed with the key.
+func decodePagingToken(key []byte, text string) (pagingToken, error) {
 	if len(text) != base64.RawURLEncoding.EncodedLen(tokenBytes) {
 		return pagingToken{}, errToken
 	}
@@ -74,7 +79,7 @@ func decodePagingToken(text string) (pagingToken, error) {
 	if err != nil || len(b) != tokenBytes || b[0] != tokenVersion { // line ends are skipped by the decoder
 		return pagingToken{}, errToken
 	}
-	if castagnoli(b[:tokenBytes-4]) != binary.BigEndian.Uint32(b[tokenBytes-4:]) {
+	if signed := tokenBytes - tokenMACBytes; !hmac.Equal(tokenMAC(key, b[:signed]), b[signed:]) {
 		return pagingToken{}, errToken
 	}
 	t := pagingToken{

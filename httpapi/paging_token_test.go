@@ -1,11 +1,19 @@
 package httpapi
 
 import (
+	"bytes"
+	"context"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
+	"kiln/bulk"
 	"kiln/engine"
+	"kiln/internal/vfs"
 )
+
+func testKey() []byte { return bytes.Repeat([]byte{7}, pagingKeyBytes) }
 
 func sampleToken() pagingToken {
 	return pagingToken{
@@ -15,43 +23,83 @@ func sampleToken() pagingToken {
 }
 
 func TestPagingTokenComesBack(t *testing.T) {
+	key := testKey()
 	want := sampleToken()
-	got, err := decodePagingToken(want.encode())
+	got, err := decodePagingToken(key, want.encode(key))
 	if err != nil || got != want {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 }
 
 func TestChangedPagingTokenIsRefused(t *testing.T) {
+	key := testKey()
 	token := sampleToken()
-	good := token.encode()
+	good := token.encode(key)
 	for i := range good {
 		bad := []byte(good)
 		bad[i] = 'A'
 		if bad[i] == good[i] {
 			bad[i] = 'B'
 		}
-		if _, err := decodePagingToken(string(bad)); err == nil {
+		if _, err := decodePagingToken(key, string(bad)); err == nil {
 			t.Errorf("accepted with another character at %d", i)
 		}
 	}
+	if _, err := decodePagingToken(bytes.Repeat([]byte{8}, pagingKeyBytes), good); err == nil {
+		t.Error("accepted with another key")
+	}
 	for _, bad := range []string{"", "x", good + "A", good[1:]} {
-		if _, err := decodePagingToken(bad); err == nil {
+		if _, err := decodePagingToken(key, bad); err == nil {
 			t.Errorf("accepted %q", bad)
 		}
 	}
 }
 
 func FuzzPagingToken(f *testing.F) {
+	key := testKey()
 	token := sampleToken()
-	f.Add(token.encode())
+	f.Add(token.encode(key))
 	f.Add("")
-	f.Add(strings.Repeat("\n", len(token.encode())))
-	f.Add(token.encode()[:60] + strings.Repeat("\r", 30))
+	f.Add(strings.Repeat("\n", len(token.encode(key))))
+	f.Add(token.encode(key)[:60] + strings.Repeat("\r", 30))
 	f.Fuzz(func(t *testing.T, text string) {
-		token, err := decodePagingToken(text)
-		if err == nil && token.encode() != text {
-			t.Errorf("%q means the same as %q", text, token.encode())
+		token, err := decodePagingToken(key, text)
+		if err == nil && token.encode(key) != text {
+			t.Errorf("%q means the same as %q", text, token.encode(key))
 		}
 	})
+}
+
+func TestPagingLinksOutliveARestart(t *testing.T) {
+	dir := t.TempDir()
+	open := func() (*testServer, func()) {
+		store, err := engine.Open(context.Background(), engine.Options{FS: vfs.OS(), Dir: dir, Now: time.Now, NewID: rand.Uint64})
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := bulk.NewManager(context.Background(), bulk.Options{Store: store, Now: time.Now, NewID: rand.Uint64})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newBareServer(t, func(o *Options) { o.Store, o.Jobs, o.PagingKey = store, jobs, nil })
+		return s, func() {
+			if err := jobs.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	s, stop := open()
+	s.put(t, "a", "")
+	s.put(t, "a", `,"active":true`)
+	next := s.do(t, "GET", "/fhir/Patient/a/_history?_count=1", "").bundle(t).link("next")
+	_, query, _ := strings.Cut(next, "?")
+	stop()
+	again, stop := open()
+	defer stop()
+	if got := again.do(t, "GET", "/fhir/Patient/a/_history?"+query, "").bundle(t).versions(); got != "a/1" {
+		t.Errorf("got %s", got)
+	}
 }

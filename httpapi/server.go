@@ -32,6 +32,8 @@ type Options struct {
 	// "https://fhir.example.org/fhir"; "": http, the request's Host, and /fhir.
 	BaseURL           string
 	InitialImportMode bool
+	// PagingKey signs paging tokens; nil: the store's own, kept in its catalog.
+	PagingKey []byte
 	// CORSOrigins are the sites whose pages may use the server from a browser:
 	// "*", or scheme://host[:port]; none: no site may.
 	CORSOrigins []string
@@ -92,6 +94,11 @@ func New(opts Options) (*Server, error) {
 	base, err := parseBaseURL(opts.BaseURL)
 	if err != nil {
 		return nil, err
+	}
+	if opts.PagingKey == nil {
+		if opts.PagingKey, err = storedPagingKey(opts.Store, opts.Logger); err != nil {
+			return nil, err
+		}
 	}
 	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit()}
 	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
