@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"github.com/FastFilter/xorfilter"
@@ -211,6 +212,7 @@ func (m *merger) terms() error {
 type postingUnion struct {
 	inline   []uint32        // of terms without a bitmap, ascending
 	all      *roaring.Bitmap // of the others
+	count    uint64          // rows that must be in all
 	ordinals []uint32
 }
 
@@ -232,7 +234,14 @@ func (u *postingUnion) take(w *tableWalk) error {
 	return nil
 }
 
-func (u *postingUnion) takeBitmap(w *tableWalk, place postingPlace) error {
+// takeBitmap is take for a bitmap. That its rows are in order is not checked; the
+// union's count is, and a panic over nonsense is damage.
+func (u *postingUnion) takeBitmap(w *tableWalk, place postingPlace) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = w.impossible()
+		}
+	}()
 	bitmap, err := w.bitmap(place)
 	if err != nil {
 		return err
@@ -240,6 +249,7 @@ func (u *postingUnion) takeBitmap(w *tableWalk, place postingPlace) error {
 	if w.in.void != nil {
 		bitmap.AndNot(w.in.void)
 	}
+	u.count += bitmap.GetCardinality()
 	u.all.Or(roaring.AddOffset(bitmap, w.in.base))
 	return nil
 }
@@ -267,7 +277,7 @@ func (w *tableWalk) bitmap(p postingPlace) (*roaring.Bitmap, error) {
 	if p.offset > n || p.length > n-p.offset {
 		return nil, w.impossible()
 	}
-	bitmap, err := parseBitmap(w.bitmaps[p.offset:p.offset+p.length], r.footer.meta.Rows)
+	bitmap, err := parseTrustedBitmap(w.bitmaps[p.offset:p.offset+p.length], r.footer.meta.Rows)
 	if err != nil || bitmap.GetCardinality() != p.count {
 		return nil, r.impossible(blockPostings, r.postings, w.postings)
 	}
@@ -276,7 +286,11 @@ func (w *tableWalk) bitmap(p postingPlace) (*roaring.Bitmap, error) {
 
 // write writes the term and empties the union. A term whose rows are all void is left out.
 func (u *postingUnion) write(w *termWriter, key []byte) (err error) {
-	count := uint64(len(u.inline)) + u.all.GetCardinality()
+	all := u.all.GetCardinality()
+	if all != u.count {
+		return fmt.Errorf("a term has %d rows in bitmaps, and %d when they are united; run kiln fsck", u.count, all)
+	}
+	count := uint64(len(u.inline)) + all
 	switch {
 	case count == 0:
 	case u.all.IsEmpty():
@@ -291,6 +305,7 @@ func (u *postingUnion) write(w *termWriter, key []byte) (err error) {
 	}
 	u.inline = u.inline[:0]
 	u.all.Clear()
+	u.count = 0
 	return err
 }
 
