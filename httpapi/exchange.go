@@ -211,7 +211,11 @@ func (x *exchange) baseURL() string {
 		x.base = x.server.base
 	}
 	if x.base == "" {
-		x.base = "http://" + string(x.ctx.Host()) + fhirPath
+		host := string(x.ctx.Host())
+		if host == "" { // HTTP/1.0
+			host = x.ctx.LocalAddr().String()
+		}
+		x.base = "http://" + host + fhirPath
 	}
 	return x.base
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -157,7 +158,8 @@ func (v variables) fill(text string, expression bool) (string, error) {
 
 // bytes is the request as it is sent.
 func (c *check) bytes(known variables) ([]byte, error) {
-	head, err := known.fill(c.method+" "+c.target+" HTTP/1.1\n"+strings.Join(c.headers, "\n"), false)
+	version := cmp.Or(c.directives["http"], "1.1")
+	head, err := known.fill(c.method+" "+c.target+" HTTP/"+version+"\n"+strings.Join(c.headers, "\n"), false)
 	if err != nil {
 		return nil, err
 	}
@@ -188,8 +190,8 @@ func (c *check) bytes(known variables) ([]byte, error) {
 	if (body != "" || takesBody) && !has("Content-Length") && !has("Transfer-Encoding") && c.directives["body"] != "none" {
 		lines = append(lines, "Content-Length: "+strconv.Itoa(len(encoded)))
 	}
-	// A header "Content-Type:" without a value stands for none at all.
-	lines = slices.DeleteFunc(lines, func(line string) bool { return line == "Content-Type:" })
+	// These without a value stand for none at all.
+	lines = slices.DeleteFunc(lines, func(line string) bool { return line == "Content-Type:" || line == "Host:" })
 	return append([]byte(strings.Join(lines, "\r\n")+"\r\n\r\n"), encoded...), nil
 }
 
