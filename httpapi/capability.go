@@ -57,6 +57,7 @@ type capabilityStatement struct {
 	} `json:"implementation"`
 	FHIRVersion string           `json:"fhirVersion"`
 	Format      []string         `json:"format"`
+	PatchFormat []string         `json:"patchFormat"`
 	Rest        []capabilityRest `json:"rest"`
 }
 
@@ -73,7 +74,8 @@ func (x *exchange) capabilities() error {
 		ResourceType: "CapabilityStatement", Status: "active", Kind: "instance",
 		Date:        x.server.started.UTC().Format(instantLayout),
 		FHIRVersion: fhirVersion, Format: []string{contentTypeFHIR, "json"},
-		Rest: []capabilityRest{x.server.table.capabilities(x.baseURL())},
+		PatchFormat: []string{contentTypeJSONPatch, contentTypeMergePatch, contentTypeFHIR},
+		Rest:        []capabilityRest{x.server.table.capabilities(x.baseURL())},
 	}
 	c.Software.Name, c.Software.Version = "Kiln", x.server.opts.Version
 	c.Implementation.Description, c.Implementation.URL = "Kiln FHIR server", x.baseURL()

@@ -324,6 +324,7 @@ func TestMetadataSaysWhatTheTableServes(t *testing.T) {
 	a := s.do(t, "GET", "/fhir/metadata", "")
 	var c struct {
 		ResourceType, FHIRVersion string
+		PatchFormat               []string
 		Implementation            struct{ URL string }
 		Rest                      []struct {
 			Resource []struct {
@@ -349,6 +350,9 @@ func TestMetadataSaysWhatTheTableServes(t *testing.T) {
 	}
 	if len(c.Rest[0].Interaction) != 3 || len(c.Rest[0].Operation) != 2 {
 		t.Errorf("got system interactions %v, operations %v", c.Rest[0].Interaction, c.Rest[0].Operation)
+	}
+	if got := strings.Join(c.PatchFormat, ", "); got != acceptedPatches {
+		t.Errorf("PATCH takes %s", got)
 	}
 	pretty := s.do(t, "GET", "/fhir/metadata?_pretty=true&_format=json", "")
 	if !strings.HasPrefix(pretty.body, "{\n  \"resourceType\"") {
