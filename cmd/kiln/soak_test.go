@@ -119,9 +119,9 @@ func (c *soakCrowd) check() {
 
 // ---- what the server holds ----
 
-var gaugeLine = regexp.MustCompile(`(?m)^(go_goroutines|process_open_fds|process_resident_memory_bytes|kiln_store_runs|kiln_http_open_connections) (\S+)$`)
+var gaugeLine = regexp.MustCompile(`(?m)^(go_goroutines|process_open_fds|process_resident_memory_bytes|kiln_store_runs|kiln_store_head_bytes|kiln_http_open_connections) (\S+)$`)
 
-// gauges reads what the server tells of its goroutines, files, memory, runs
+// gauges reads what the server tells of its goroutines, files, memory, runs, head
 // and connections.
 func (s *server) gauges() map[string]float64 {
 	got, err := ask(http.MethodGet, s.root+"/metrics", "")
@@ -133,7 +133,7 @@ func (s *server) gauges() map[string]float64 {
 	for _, line := range gaugeLine.FindAllStringSubmatch(string(got.body), -1) {
 		found[line[1]], _ = strconv.ParseFloat(line[2], 64)
 	}
-	if len(found) != 5 {
+	if len(found) != 6 {
 		s.t.Errorf("the metrics tell of %v only", found)
 	}
 	return found
