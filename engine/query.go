@@ -90,7 +90,7 @@ var (
 	// ErrCursor refuses bytes that are no cursor.
 	ErrCursor = errors.New("not a place in a search result")
 	// ErrUnsortable refuses a sort by a parameter that has no order.
-	ErrUnsortable = errors.New("this parameter has no order")
+	ErrUnsortable = index.ErrUnsortable
 )
 
 // AppendBinary appends the cursor; nothing for the zero one.

@@ -199,20 +199,51 @@ func (v *evaluation) estimateWalks(walks []index.Walk) (total uint64, err error)
 
 // walks gives the rows of within that have a term of one of walks.
 func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap) (*roaring.Bitmap, error) {
-	rows := index.NewRowSet(v.src.rows)
+	rows, unsure := index.NewRowSet(v.src.rows), index.NewRowSet(v.src.rows)
 	for i := range walks {
 		if i%walksPerCheck == walksPerCheck-1 {
 			if err := v.s.check(); err != nil {
 				return nil, err
 			}
 		}
-		if err := walks[i].AddTo(rows, v.terms, v.s.check); err != nil {
+		if err := walks[i].AddTo(rows, unsure, v.terms, v.s.check); err != nil {
 			return nil, err
 		}
 	}
 	all := rows.Bitmap()
 	all.And(within)
-	return all, nil
+	return all, v.lookInto(all, unsure.Bitmap(), walks, within)
+}
+
+// lookInto adds those of the unsure rows whose bodies have a term in walks.
+func (v *evaluation) lookInto(all, unsure *roaring.Bitmap, walks []index.Walk, within *roaring.Bitmap) error {
+	if unsure.IsEmpty() {
+		return nil
+	}
+	unsure.And(within)
+	unsure.AndNot(all)
+	found := false
+	sink := termFunc(func(p index.Param, value []byte) {
+		found = found || slices.ContainsFunc(walks, func(w index.Walk) bool { return w.Param == p && w.Takes(value) })
+	})
+	for it := unsure.Iterator(); it.HasNext(); {
+		o := it.Next()
+		if err := v.s.check(); err != nil {
+			return err
+		}
+		version, err := v.s.n.read(v.src.place(o))
+		if err != nil {
+			return err
+		}
+		found = false
+		if err := v.s.n.s.VersionTerms(&version, sink); err != nil {
+			return err
+		}
+		if found {
+			all.Add(o)
+		}
+	}
+	return nil
 }
 
 // walksPerCheck is how many walks pass between looks at the deadline.

@@ -208,14 +208,7 @@ func (s *searching) keys(fn func(t fhir.TypeCode, id []byte) error) error {
 		if err != nil {
 			return err
 		}
-		switch n := rows.GetCardinality(); {
-		case src.run == nil:
-			err = s.headKeys(src, rows, fn)
-		case n > uint64(src.rows)/keyScanShare:
-			err = s.scanKeys(src, rows, fn)
-		default:
-			err = s.bodyKeys(src, rows, fn)
-		}
+		err = s.eachKey(src, rows, func(_ uint32, t fhir.TypeCode, id []byte) error { return fn(t, id) })
 		if err != nil {
 			return err
 		}
@@ -224,29 +217,44 @@ func (s *searching) keys(fn func(t fhir.TypeCode, id []byte) error) error {
 	return nil
 }
 
-func (s *searching) headKeys(src *source, rows *roaring.Bitmap, fn func(fhir.TypeCode, []byte) error) error {
+// eachKey calls fn with the key of each row, in no order; id holds until it returns.
+func (s *searching) eachKey(src *source, rows *roaring.Bitmap, fn func(row uint32, t fhir.TypeCode, id []byte) error) error {
+	switch n := rows.GetCardinality(); {
+	case n == 0:
+		return nil
+	case src.run == nil:
+		return s.headKeys(src, rows, fn)
+	case n > uint64(src.rows)/keyScanShare:
+		return s.scanKeys(src, rows, fn)
+	}
+	return s.bodyKeys(src, rows, fn)
+}
+
+func (s *searching) headKeys(src *source, rows *roaring.Bitmap, fn func(uint32, fhir.TypeCode, []byte) error) error {
 	var id []byte
 	for it := rows.Iterator(); it.HasNext(); {
-		t, found, _, ok := index.ParseKey(id[:0], []byte(src.gen.entry(int(it.Next())).key))
+		row := it.Next()
+		t, found, _, ok := index.ParseKey(id[:0], []byte(src.gen.entry(int(row)).key))
 		if !ok {
 			panic("BUG: the head has a key that is none")
 		}
 		id = found
-		if err := fn(t, id); err != nil {
+		if err := fn(row, t, id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *searching) scanKeys(src *source, rows *roaring.Bitmap, fn func(fhir.TypeCode, []byte) error) error {
+func (s *searching) scanKeys(src *source, rows *roaring.Bitmap, fn func(uint32, fhir.TypeCode, []byte) error) error {
 	c, n := src.run.run.KeyCursor(), 0
 	var id []byte
 	for c.Next() {
 		if n++; n%walksPerCheck == 0 && s.check() != nil {
 			return s.check()
 		}
-		if !rows.Contains(uint32(c.Found().Ordinal)) {
+		row := uint32(c.Found().Ordinal)
+		if !rows.Contains(row) {
 			continue
 		}
 		t, found, _, ok := index.ParseKey(id[:0], c.Key())
@@ -254,28 +262,28 @@ func (s *searching) scanKeys(src *source, rows *roaring.Bitmap, fn func(fhir.Typ
 			return errBadVersion
 		}
 		id = found
-		if err := fn(t, id); err != nil {
+		if err := fn(row, t, id); err != nil {
 			return err
 		}
 	}
 	return c.Err()
 }
 
-func (s *searching) bodyKeys(src *source, rows *roaring.Bitmap, fn func(fhir.TypeCode, []byte) error) error {
+func (s *searching) bodyKeys(src *source, rows *roaring.Bitmap, fn func(uint32, fhir.TypeCode, []byte) error) error {
 	for it := rows.Iterator(); it.HasNext(); {
 		if err := s.check(); err != nil {
 			return err
 		}
-		o := index.Ordinal(it.Next())
-		row, err := src.run.row(o)
+		o := it.Next()
+		row, err := src.run.row(index.Ordinal(o))
 		if err != nil {
 			return err
 		}
-		stored, err := src.run.run.Body(o)
+		stored, err := src.run.run.Body(index.Ordinal(o))
 		if err != nil {
 			return err
 		}
-		if err := fn(row.Type, stored.ID); err != nil {
+		if err := fn(o, row.Type, stored.ID); err != nil {
 			return err
 		}
 	}
@@ -312,7 +320,10 @@ func (s *searching) values(walks []index.Walk, fn func(p index.Param, value []by
 func (s *searching) walkValues(w *index.Walk, terms index.TermSource, src *source, rows *roaring.Bitmap, fn func(index.Param, []byte) error) error {
 	c, n := terms.Cursor(w.Param), 0
 	have := index.NewRowSet(src.rows)
-	return w.Run(c, func() error {
+	return w.Run(c, func(sure bool) error {
+		if !sure {
+			return index.ErrWalk
+		}
 		if n++; n%walksPerCheck == 0 && s.check() != nil {
 			return s.check()
 		}

@@ -1,3 +1,405 @@
 package engine
 
-func (s *searching) sorted(func(*Version) error) (Page, error) { return Page{}, ErrUnsortable }
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/index"
+)
+
+// A sorted page walks the terms of the first key in order, those of all sources
+// merged. The matches that have a value and were not met before are a group;
+// inside a group the next key decides in the same way, at last the store's order.
+// Where the cursor's version lies is told by its own terms.
+
+// sorter collects the places of one page.
+type sorter struct {
+	s      *searching
+	terms  []index.TermSource // by source
+	after  *cursorPlace
+	keys   []sortedKey // of the cursor's version
+	places []sortedPlace
+	limit  int // so many places are wanted; 0: all
+}
+
+type sortedPlace struct {
+	src *source
+	row uint32
+}
+
+// sortedKey is a version's value of a sort key.
+type sortedKey struct {
+	has bool
+	key []byte
+}
+
+const sortedPlaceBytes = 16
+
+// rowGroup is rows by source.
+type rowGroup []*roaring.Bitmap
+
+func (g rowGroup) count() (n uint64) {
+	for _, rows := range g {
+		n += rows.GetCardinality()
+	}
+	return n
+}
+
+// sorted delivers a page in the order of the query's keys.
+func (s *searching) sorted(fn func(*Version) error) (Page, error) {
+	page := Page{AsOf: s.asOf, Next: s.q.After}
+	for _, k := range s.q.Sort {
+		if len(k.Param.Sources) == 0 && k.Param.Virtual != search.ByKey && k.Param.Virtual != search.ByClock {
+			return page, index.ErrUnsortable
+		}
+	}
+	o := sorter{s: s}
+	if s.q.Limit > 0 {
+		o.limit = s.q.Limit + 1
+	}
+	all := make(rowGroup, len(s.sources))
+	for i, src := range s.sources {
+		rows, err := s.settled(src)
+		if err != nil {
+			return page, err
+		}
+		all[i] = rows
+	}
+	if err := o.findCursor(); err != nil {
+		return page, err
+	}
+	err := s.withAllTerms(func(terms []index.TermSource) error {
+		o.terms = terms
+		_, err := o.group(all, 0, o.after != nil)
+		return err
+	})
+	if err != nil {
+		return page, err
+	}
+	if page.More = o.limit > 0 && len(o.places) == o.limit; page.More {
+		o.places = o.places[:s.q.Limit]
+	}
+	for _, p := range o.places {
+		if err := s.check(); err != nil {
+			return page, err
+		}
+		if err := s.deliver(&page, p.src, p.row, fn); err != nil {
+			return page, err
+		}
+	}
+	return page, nil
+}
+
+// withAllTerms gives the terms of all sources to fn.
+func (s *searching) withAllTerms(fn func([]index.TermSource) error) error {
+	terms := make([]index.TermSource, 0, len(s.sources))
+	var next func() error
+	next = func() error {
+		if len(terms) == len(s.sources) {
+			return fn(terms)
+		}
+		return s.withTerms(s.sources[len(terms)], nil, func(t index.TermSource) error {
+			terms = append(terms, t)
+			return next()
+		})
+	}
+	return next()
+}
+
+// findCursor finds the place of the query's cursor and its sort keys.
+func (o *sorter) findCursor() (err error) {
+	if o.after, err = o.s.findCursor(); o.after == nil || err != nil {
+		return err
+	}
+	v, err := o.s.n.read(o.after.found)
+	if err != nil {
+		return err
+	}
+	table := index.NewMemoryTerms()
+	if err := o.s.n.s.VersionTerms(&v, table.AddTerm); err != nil {
+		return err
+	}
+	row, err := o.after.found.row()
+	if err != nil {
+		return err
+	}
+	table.AddRow(row)
+	table.Commit(0)
+	for _, k := range o.s.q.Sort {
+		if k.Param.Virtual == search.ByKey {
+			o.keys = append(o.keys, sortedKey{has: true, key: v.ID})
+			continue
+		}
+		walks, err := k.open(index.MemorySource{Terms: table, Below: 1})
+		if err != nil {
+			return err
+		}
+		o.keys = append(o.keys, firstKey(walks, k.Desc))
+	}
+	return nil
+}
+
+// open opens the walks of a key over one source.
+func (k *SortKey) open(terms index.TermSource) ([]*index.SortWalk, error) {
+	if k.Param.Virtual == search.ByClock {
+		return []*index.SortWalk{index.SortWalkLastUpdated(terms, k.Desc)}, nil
+	}
+	return index.SortWalks(k.Param.Sources, terms, k.Desc)
+}
+
+func firstKey(walks []*index.SortWalk, desc bool) (first sortedKey) {
+	for _, w := range walks {
+		if !w.Next() {
+			continue
+		}
+		if key := w.Key(); !first.has || compareSorted(key, first.key, desc) < 0 {
+			first = sortedKey{has: true, key: bytes.Clone(key)}
+		}
+	}
+	return first
+}
+
+func compareSorted(a, b []byte, desc bool) int {
+	if desc {
+		a, b = b, a
+	}
+	return bytes.Compare(a, b)
+}
+
+// group adds the places of a group, which agrees in the first depth keys. seek
+// says that the cursor's version is in it, so that only what is behind counts.
+// It tells whether the page is full.
+func (o *sorter) group(rows rowGroup, depth int, seek bool) (full bool, err error) {
+	if err := o.s.check(); err != nil {
+		return false, err
+	}
+	switch n := rows.count(); {
+	case n == 0:
+		return false, nil
+	case depth == len(o.s.q.Sort), n == 1 && !seek:
+		return o.inStoreOrder(rows, seek)
+	}
+	if o.s.q.Sort[depth].Param.Virtual == search.ByKey {
+		return o.byKey(rows, depth, seek)
+	}
+	return o.byTerms(rows, depth, seek)
+}
+
+// inStoreOrder adds the places of rows that no key tells apart.
+func (o *sorter) inStoreOrder(rows rowGroup, seek bool) (full bool, err error) {
+	after := o.after
+	if !seek {
+		after = nil
+	}
+	var streams []*stream
+	for i, src := range o.s.sources {
+		if rows[i].IsEmpty() {
+			continue
+		}
+		from, err := src.startAfter(after)
+		if err != nil {
+			return false, err
+		}
+		t := &stream{src: src, rows: rows[i].Iterator()}
+		t.rows.AdvanceIfNeeded(from)
+		if err := t.settle(); err != nil {
+			return false, err
+		}
+		streams = append(streams, t)
+	}
+	for {
+		t, err := o.s.next(streams)
+		if t == nil || err != nil {
+			return false, err
+		}
+		row := t.rows.Next()
+		if err := t.settle(); err != nil {
+			return false, err
+		}
+		if full, err = o.add(t.src, row); full || err != nil {
+			return full, err
+		}
+	}
+}
+
+func (o *sorter) add(src *source, row uint32) (full bool, err error) {
+	o.places = append(o.places, sortedPlace{src, row})
+	if o.s.bytes += sortedPlaceBytes; o.s.bytes > queryBytesMax {
+		return false, ErrQueryTooLarge
+	}
+	return o.limit > 0 && len(o.places) == o.limit, nil
+}
+
+// keyedWalk is a walk over one source.
+type keyedWalk struct {
+	*index.SortWalk
+	source int
+}
+
+// byTerms divides a group by the terms of a key.
+func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err error) {
+	key := &o.s.q.Sort[depth]
+	left := make(rowGroup, len(rows))
+	var walks []keyedWalk
+	for i := range rows {
+		left[i] = rows[i].Clone()
+		if rows[i].IsEmpty() {
+			continue
+		}
+		opened, err := key.open(o.terms[i])
+		if err != nil {
+			return false, err
+		}
+		for _, w := range opened {
+			if w.Next() {
+				walks = append(walks, keyedWalk{w, i})
+			} else if w.Err() != nil {
+				return false, w.Err()
+			}
+		}
+	}
+	slices.SortFunc(walks, func(a, b keyedWalk) int { return compareSorted(a.Key(), b.Key(), key.Desc) })
+	remaining := left.count()
+	for n := 0; len(walks) > 0 && remaining > 0; n++ {
+		if n%walksPerCheck == 0 && o.s.check() != nil {
+			return false, o.s.check()
+		}
+		value := bytes.Clone(walks[0].Key())
+		var group rowGroup
+		if group, walks, err = o.take(walks, value, left, key.Desc); err != nil {
+			return false, err
+		}
+		count := group.count()
+		if remaining -= count; count == 0 {
+			continue
+		}
+		if full, err = o.subgroup(group, depth, seek, sortedKey{has: true, key: value}); full || err != nil {
+			return full, err
+		}
+	}
+	return o.subgroup(left, depth, seek, sortedKey{})
+}
+
+// subgroup adds a group with one value, unless it lies before the cursor.
+func (o *sorter) subgroup(rows rowGroup, depth int, seek bool, value sortedKey) (full bool, err error) {
+	if !seek {
+		return o.group(rows, depth+1, false)
+	}
+	switch o.compare(value, depth) {
+	case -1:
+		return false, nil
+	case 0:
+		return o.group(rows, depth+1, true)
+	}
+	return o.group(rows, depth+1, false)
+}
+
+// compare tells whether a value comes before the cursor's, with it, or behind.
+func (o *sorter) compare(value sortedKey, depth int) int {
+	at := o.keys[depth]
+	switch {
+	case !value.has && !at.has:
+		return 0
+	case !value.has:
+		return 1
+	case !at.has:
+		return -1
+	}
+	return compareSorted(value.key, at.key, o.s.q.Sort[depth].Desc)
+}
+
+// take gives the rows that have a value and were not met before, and moves the
+// walks that stand on it. Walks lie in the order of their keys.
+func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool) (rowGroup, []keyedWalk, error) {
+	sets := make([]*index.RowSet, len(left))
+	for len(walks) > 0 && bytes.Equal(walks[0].Key(), value) {
+		w := walks[0]
+		if sets[w.source] == nil {
+			sets[w.source] = index.NewRowSet(o.s.sources[w.source].rows)
+		}
+		if err := w.AddTo(sets[w.source]); err != nil {
+			return nil, nil, err
+		}
+		walks = walks[1:]
+		if w.Next() {
+			walks = insertWalk(walks, w, desc)
+		} else if w.Err() != nil {
+			return nil, nil, w.Err()
+		}
+	}
+	group := make(rowGroup, len(left))
+	for i := range left {
+		if sets[i] == nil {
+			group[i] = roaring.New()
+			continue
+		}
+		group[i] = sets[i].Bitmap()
+		group[i].And(left[i])
+		left[i].AndNot(group[i])
+	}
+	return group, walks, nil
+}
+
+// insertWalk puts a walk into its place.
+func insertWalk(walks []keyedWalk, w keyedWalk, desc bool) []keyedWalk {
+	key := w.Key()
+	at, _ := slices.BinarySearchFunc(walks, key, func(o keyedWalk, key []byte) int {
+		return cmp.Or(compareSorted(o.Key(), key, desc), -1)
+	})
+	return slices.Insert(walks, at, w)
+}
+
+// keyedPlace is a row with its id.
+type keyedPlace struct {
+	id  string
+	src int
+	row uint32
+}
+
+// byKey divides a group by the resources' ids.
+func (o *sorter) byKey(rows rowGroup, depth int, seek bool) (full bool, err error) {
+	var places []keyedPlace
+	for i, src := range o.s.sources {
+		err := o.s.eachKey(src, rows[i], func(row uint32, _ fhir.TypeCode, id []byte) error {
+			places = append(places, keyedPlace{string(id), i, row})
+			if o.s.bytes += uint64(len(id)) + 2*sortedPlaceBytes; o.s.bytes > queryBytesMax {
+				return ErrQueryTooLarge
+			}
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	desc := o.s.q.Sort[depth].Desc
+	slices.SortFunc(places, func(a, b keyedPlace) int {
+		if desc {
+			a, b = b, a
+		}
+		return cmp.Compare(a.id, b.id)
+	})
+	for len(places) > 0 {
+		n := 1
+		for n < len(places) && places[n].id == places[0].id {
+			n++
+		}
+		group := make(rowGroup, len(rows))
+		for i := range group {
+			group[i] = roaring.New()
+		}
+		for _, p := range places[:n] {
+			group[p.src].Add(p.row)
+		}
+		full, err := o.subgroup(group, depth, seek, sortedKey{has: true, key: []byte(places[0].id)})
+		if full || err != nil {
+			return full, err
+		}
+		places = places[n:]
+	}
+	return false, nil
+}

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -52,8 +53,8 @@ type Walk struct {
 }
 
 // Look judges the value that a walk stands on. The walk goes on at seek, which
-// is above value, or, when it is nil, at the value that follows. room is for
-// making seek in. Not for concurrent use unless it says so.
+// is above value, or, when it is nil, at the value that follows. room is empty,
+// for making seek in. A Look is safe for concurrent use.
 type Look func(value, room []byte) (verdict Verdict, seek []byte)
 
 // Verdict is what a Look says of a value.
@@ -61,82 +62,89 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	Pass    Verdict = iota // not wanted
-	Take                   // wanted
-	End                    // not wanted, nor is any behind it
-	Unknown                // the value was cut (TermBytesMax) before what decides
+	Pass Verdict = iota // not wanted
+	Take                // wanted
+	End                 // not wanted, nor is any behind it
 )
 
-// Run calls fn at each term of the walk, with c standing on it. Errors are those
-// of fn and of c, and ErrWalk for a value that cannot be judged.
-func (w *Walk) Run(c Cursor, fn func() error) error {
-	var room, to []byte
+// Run calls fn at each term of the walk, with c standing on it. sure is false for
+// a value that was cut (TermBytesMax) where a Look would have to see it whole: it
+// may belong to the walk. Errors are those of fn and of c.
+func (w *Walk) Run(c Cursor, fn func(sure bool) error) error {
+	var room, to, exact []byte
 	if w.To != nil {
 		to = appendTermValue(make([]byte, 0, TermBytesMax), w.To)
 	}
-	exact := []byte(nil)
 	if w.Exact {
-		exact = appendTermValue(nil, w.From)
+		exact = appendTermValue(make([]byte, 0, TermBytesMax), w.From)
 	}
 	for ok := c.SeekGE(w.From); ok; {
 		value := c.Value()
 		if to != nil && bytes.Compare(value, to) >= 0 || w.Exact && !bytes.Equal(value, exact) {
 			break
 		}
-		verdict, seek := Take, []byte(nil)
+		verdict, seek, sure := Take, []byte(nil), true
 		if w.Look != nil {
-			verdict, seek = w.Look(value, room[:0])
+			if sure = len(value) != TermBytesMax; sure {
+				verdict, seek = w.Look(value, room[:0])
+			}
 		}
-		switch verdict {
-		case Take:
-			if err := fn(); err != nil {
+		if verdict == End {
+			break
+		}
+		if seek != nil {
+			room = seek
+		}
+		if len(seek) > TermPrefixBytes {
+			seek = nil // it has no order among what was cut
+		}
+		if verdict == Take {
+			if err := fn(sure); err != nil {
 				return err
 			}
-		case End:
-			return c.Err()
-		case Unknown:
-			return errCut
 		}
-		if seek == nil {
-			ok = !w.Exact && c.Next()
-		} else {
+		switch {
+		case w.Exact:
+			return c.Err()
+		case seek != nil:
 			ok = c.SeekGE(seek)
-			room = seek
+		default:
+			ok = c.Next()
 		}
 	}
 	return c.Err()
 }
 
-var errCut = errors.Join(ErrWalk, errors.New("a stored value is so long that what is asked for was cut off"))
-
-// takes tells whether a value belongs to the walk.
-func (w *Walk) takes(value []byte) Verdict {
+// Takes tells whether a whole value, as AddTerm is given it, belongs to the walk.
+func (w *Walk) Takes(value []byte) bool {
 	switch {
 	case w.Exact:
-		if bytes.Equal(value, w.From) {
-			return Take
-		}
-		return Pass
+		return bytes.Equal(value, w.From)
 	case bytes.Compare(value, w.From) < 0, w.To != nil && bytes.Compare(value, w.To) >= 0:
-		return Pass
+		return false
 	case w.Look == nil:
-		return Take
+		return true
 	}
 	verdict, _ := w.Look(value, nil)
-	return verdict
+	return verdict == Take
 }
 
-// AddTo adds the ordinals of the walk's terms.
-func (w *Walk) AddTo(rows *RowSet, terms TermSource, check func() error) error {
+// AddTo adds the ordinals of the walk's terms to rows, and those of terms that
+// may belong to it to unsure: their resources must be looked into. Errors are
+// those of check, which is called now and then, and of terms.
+func (w *Walk) AddTo(rows, unsure *RowSet, terms TermSource, check func() error) error {
 	if w.Exact {
 		return terms.AddPostings(rows, w.Param, w.From)
 	}
 	c, n := terms.Cursor(w.Param), 0
-	return w.Run(c, func() error {
+	return w.Run(c, func(sure bool) error {
 		if n++; n%walkTermsPerCheck == 0 {
 			if err := check(); err != nil {
 				return err
 			}
+		}
+		if !sure {
+			return c.AddTo(unsure)
 		}
 		return c.AddTo(rows)
 	})
@@ -157,7 +165,10 @@ func PrefixWalk(p Param, prefix []byte) (Walk, error) {
 	return Walk{Param: p, From: prefix, To: successor(prefix)}, nil
 }
 
-var errLong = errors.Join(ErrWalk, errors.New("it is too long"))
+var (
+	errLong   = fmt.Errorf("%w: it is too long", ErrWalk)
+	errNumber = fmt.Errorf("%w: it is no number", ErrWalk)
+)
 
 // successor is the lowest text above all that begin with prefix; nil: none.
 func successor(prefix []byte) []byte {

@@ -1,0 +1,333 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"kiln/fhir/search"
+)
+
+// walkField is a field for tests of walks.
+func walkField(kind search.Kind) []search.Source {
+	return []search.Source{{Field: &search.Field{Number: search.FieldMin, Kind: kind}}}
+}
+
+// walked gives the ordinals that walks find in memory, those that must be looked
+// into decided by the whole values.
+func walked(t *testing.T, m *MemoryTerms, values [][]byte, walks []Walk) []uint32 {
+	t.Helper()
+	n := uint32(len(values))
+	rows, unsure := NewRowSet(n), NewRowSet(n)
+	for i := range walks {
+		if err := walks[i].AddTo(rows, unsure, MemorySource{m, Ordinal(n)}, func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := rows.Bitmap()
+	for _, o := range unsure.Bitmap().ToArray() {
+		if slices.ContainsFunc(walks, func(w Walk) bool { return w.Takes(values[o]) }) {
+			found.Add(o)
+		}
+	}
+	for i, value := range values { // a value alone is judged as in a walk
+		takes := slices.ContainsFunc(walks, func(w Walk) bool { return w.Takes(value) })
+		if takes != found.Contains(uint32(i)) {
+			t.Errorf("value %q alone: %v, in the walk: %v", value, takes, !takes)
+		}
+	}
+	return found.ToArray()
+}
+
+// tableOf is a table with one value an ordinal.
+func tableOf(values [][]byte) *MemoryTerms {
+	m := NewMemoryTerms()
+	for i, value := range values {
+		m.AddTerm(search.FieldMin, value)
+		m.Commit(Ordinal(i))
+	}
+	return m
+}
+
+func expectWalk(t *testing.T, what string, got []uint32, n int, want func(i int) bool) {
+	t.Helper()
+	var all []uint32
+	for i := range n {
+		if want(i) {
+			all = append(all, uint32(i))
+		}
+	}
+	if !slices.Equal(got, all) {
+		t.Errorf("%s: found %v, want %v", what, got, all)
+	}
+}
+
+func TestTokenWalksReadValues(t *testing.T) {
+	systems := []string{"", "a", "b", "http://loinc.org", "a\x01b", strings.Repeat("s", 1100)}
+	codes := []string{"", "1", "12", "x", "0b2d37a4-5e0b-4a55-9bb7-6f6b0b9fd0b4", "\x02", strings.Repeat("c", 1200), strings.Repeat("c", 1201)}
+	var values [][]byte
+	var parts [][2]string
+	for _, s := range systems {
+		for _, c := range codes {
+			values, parts = append(values, AppendToken(nil, []byte(s), []byte(c))), append(parts, [2]string{s, c})
+			values, parts = append(values, AppendTokenText(nil, []byte(s+c), NewFolder())), append(parts, [2]string{"text", s + c})
+		}
+	}
+	m := tableOf(values)
+	isCode := func(i int) bool { return i%2 == 0 }
+	for _, s := range systems {
+		for _, c := range codes {
+			f := func(what string, tok Token, want func(i int) bool) {
+				t.Helper()
+				walks, err := TokenWalks(walkField(search.Token), tok)
+				if err != nil {
+					if len(s) < TermPrefixBytes {
+						t.Errorf("%s: %v", what, err)
+					}
+					return
+				}
+				expectWalk(t, fmt.Sprintf("%s %.20q|%.40q", what, s, c), walked(t, m, values, walks), len(values), want)
+			}
+			if c != "" {
+				f("system|code", Token{System: []byte(s), Code: []byte(c)}, func(i int) bool { return isCode(i) && parts[i] == [2]string{s, c} })
+				f("code", Token{Code: []byte(c), AnySystem: true}, func(i int) bool { return isCode(i) && parts[i][1] == c })
+			} else {
+				f("system|", Token{System: []byte(s)}, func(i int) bool { return isCode(i) && parts[i][0] == s })
+			}
+		}
+	}
+}
+
+func TestStringWalksReadValues(t *testing.T) {
+	texts := []string{"Eve", "eve", "Évelyn", "Steve", "Straße", "", "x" + strings.Repeat("y", 1100) + "Eve", strings.Repeat("y", 1100)}
+	fold := func(s string) string { return string(NewFolder().Fold([]byte(s))) }
+	var values [][]byte
+	for _, s := range texts {
+		values = append(values, AppendString(nil, []byte(s), NewFolder()))
+	}
+	m := tableOf(values)
+	for _, q := range []string{"Eve", "EV", "strass", "y", "é", "x", "Steve"} {
+		f := func(what string, walks []Walk, want func(i int) bool) {
+			t.Helper()
+			expectWalk(t, what+" "+q, walked(t, m, values, walks), len(values), want)
+		}
+		prefix, err := StringWalks(walkField(search.String), []byte(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f("starts with", prefix, func(i int) bool { return strings.HasPrefix(fold(texts[i]), fold(q)) })
+		f("is", StringExactWalks(walkField(search.String), []byte(q)), func(i int) bool { return texts[i] == q })
+		f("contains", StringContainsWalks(walkField(search.String), []byte(q)), func(i int) bool { return strings.Contains(fold(texts[i]), fold(q)) })
+	}
+	if _, err := StringWalks(walkField(search.String), bytes.Repeat([]byte("y"), 1000)); err == nil {
+		t.Error("a text that is longer than what stands in order is taken")
+	}
+}
+
+func TestDateWalksReadValues(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	at := func() int64 { return rng.Int64N(40) - 20 + 100*rng.Int64N(3) }
+	type span struct{ first, last int64 }
+	var spans []span
+	var values [][]byte
+	for range 600 {
+		s := span{first: at()}
+		s.last = s.first + []int64{0, 0, 1, 9, 20, 500}[rng.IntN(6)]
+		switch rng.IntN(12) {
+		case 0:
+			s.first = math.MinInt64
+		case 1:
+			s.last = math.MaxInt64
+		}
+		if value := AppendDate(nil, s.first, s.last); len(value) > 0 {
+			spans, values = append(spans, s), append(values, value)
+		}
+	}
+	m := tableOf(values)
+	for range 400 {
+		q := span{first: at()}
+		q.last = q.first + []int64{0, 3, 30}[rng.IntN(3)]
+		inside := func(s span) bool { return q.first <= s.first && s.last <= q.last }
+		for c, want := range map[Compare]func(s span) bool{
+			Eq: inside,
+			Ne: func(s span) bool { return !inside(s) },
+			Gt: func(s span) bool { return s.last > q.last },
+			Lt: func(s span) bool { return s.first < q.first },
+			Ge: func(s span) bool { return s.last > q.last || inside(s) },
+			Le: func(s span) bool { return s.first < q.first || inside(s) },
+			Sa: func(s span) bool { return s.first > q.last },
+			Eb: func(s span) bool { return s.last < q.first },
+			Ap: func(s span) bool { return s.first <= q.last && s.last >= q.first },
+		} {
+			got := walked(t, m, values, DateWalks(walkField(search.Date), c, q.first, q.last))
+			expectWalk(t, fmt.Sprintf("%v %v", c, q), got, len(values), func(i int) bool { return want(spans[i]) })
+		}
+	}
+}
+
+// rat reads a number as a fraction.
+func rat(text string) *big.Rat {
+	r, ok := new(big.Rat).SetString(text)
+	if !ok {
+		panic(text)
+	}
+	return r
+}
+
+// queryBounds is what a query's number stands for, by R4's examples.
+func queryBounds(text string) (low, high *big.Rat) {
+	half := rat("0.5")
+	mantissa, exponent, scientific := strings.Cut(text, "e")
+	if _, fraction, ok := strings.Cut(mantissa, "."); ok {
+		half.Mul(half, rat("1e-"+fmt.Sprint(len(fraction))))
+	}
+	if scientific {
+		half.Mul(half, rat("1e"+exponent))
+		half.Mul(half, rat("0.1"))
+	}
+	return new(big.Rat).Sub(rat(text), half), new(big.Rat).Add(rat(text), half)
+}
+
+func TestNumberWalksReadValues(t *testing.T) {
+	numbers := []string{"0", "1", "-1", "99.5", "99.49", "100", "100.0", "100.4999", "100.5", "1e2", "95", "105", "94.9", "90", "110", "-100", "-99.5", "5.4", "5.35", "5.45", "1e-7", "12345678901234567890"}
+	var values, quantities [][]byte
+	for i, n := range numbers {
+		value, _ := AppendNumber(nil, []byte(n))
+		values = append(values, value)
+		quantity, _ := AppendDecimal(AppendQuantityUnit(nil, []byte("ucum"), []byte([]string{"mg", "g"}[i%2])), []byte(n))
+		quantities = append(quantities, quantity)
+	}
+	m, mq := tableOf(values), tableOf(quantities)
+	f := func(c Compare, q string) {
+		t.Helper()
+		low, high := queryBounds(q)
+		n := rat(q)
+		tenth := new(big.Rat).Abs(new(big.Rat).Mul(n, rat("0.1")))
+		inside := func(v *big.Rat) bool { return low.Cmp(v) <= 0 && v.Cmp(high) < 0 }
+		want := map[Compare]func(v *big.Rat) bool{
+			Eq: inside,
+			Ne: func(v *big.Rat) bool { return !inside(v) },
+			Gt: func(v *big.Rat) bool { return v.Cmp(n) > 0 },
+			Lt: func(v *big.Rat) bool { return v.Cmp(n) < 0 },
+			Ge: func(v *big.Rat) bool { return v.Cmp(n) >= 0 },
+			Le: func(v *big.Rat) bool { return v.Cmp(n) <= 0 },
+			Sa: func(v *big.Rat) bool { return v.Cmp(n) > 0 },
+			Eb: func(v *big.Rat) bool { return v.Cmp(n) < 0 },
+			Ap: func(v *big.Rat) bool { return new(big.Rat).Abs(new(big.Rat).Sub(v, n)).Cmp(tenth) <= 0 },
+		}[c]
+		walks, err := NumberWalks(walkField(search.Number), c, []byte(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectWalk(t, c.String()+q, walked(t, m, values, walks), len(numbers), func(i int) bool { return want(rat(numbers[i])) })
+		for what, u := range map[string]Unit{
+			"no unit": {AnySystem: true}, "mg": {Code: []byte("mg"), AnySystem: true}, "ucum|mg": {System: []byte("ucum"), Code: []byte("mg")},
+			"ucum|": {System: []byte("ucum")}, "x|mg": {System: []byte("x"), Code: []byte("mg")},
+		} {
+			walks, err := QuantityWalks(walkField(search.Quantity), c, []byte(q), u)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expectWalk(t, c.String()+q+" "+what, walked(t, mq, quantities, walks), len(numbers), func(i int) bool {
+				return want(rat(numbers[i])) && (len(u.Code) == 0 || i%2 == 0) && string(u.System) != "x"
+			})
+		}
+	}
+	for _, q := range append(numbers, "100.00", "1.0e2", "-5e1", "5", "12345678901234567891") {
+		for c := Eq; c <= Ap; c++ {
+			f(c, q)
+		}
+	}
+	for _, bad := range []string{"", "x", "1.2.3", "+1", "1e", "--1", "1e99999999999999999999", strings.Repeat("9", 300)} {
+		if _, err := NumberWalks(walkField(search.Number), Eq, []byte(bad)); err == nil {
+			t.Errorf("%q is taken for a number", bad)
+		}
+	}
+}
+
+func TestReferenceWalksReadValues(t *testing.T) {
+	const uuid = "0b2d37a4-5e0b-4a55-9bb7-6f6b0b9fd0b4"
+	texts := []string{
+		"Patient/1", "Patient/12", "Patient/1/_history/3", "Patient/" + uuid, "Patient/" + uuid + "/_history/2", "Group/1",
+		"http://own/fhir/Patient/1", "http://own/fhir/Patient/1/_history/3", "http://other/fhir/Patient/1",
+		"urn:uuid:" + uuid, "#x", "http://x/y",
+	}
+	var values [][]byte
+	for _, text := range texts {
+		values = append(values, AppendReference(nil, []byte(text)))
+	}
+	m := tableOf(values)
+	f := func(q string, want ...string) {
+		t.Helper()
+		walks, err := ReferenceWalks(walkField(search.Reference), []byte(q), []byte("http://own/fhir"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectWalk(t, q, walked(t, m, values, walks), len(values), func(i int) bool { return slices.Contains(want, texts[i]) })
+	}
+	one := []string{"Patient/1", "Patient/1/_history/3", "http://own/fhir/Patient/1", "http://own/fhir/Patient/1/_history/3"}
+	f("Patient/1", one...)
+	f("http://own/fhir/Patient/1", one...)
+	f("Patient/1/_history/3", one[1], one[3])
+	f("http://other/fhir/Patient/1", "http://other/fhir/Patient/1")
+	f("Patient/"+uuid, "Patient/"+uuid, "Patient/"+uuid+"/_history/2")
+	f("urn:uuid:"+uuid, "urn:uuid:"+uuid)
+	f("#x", "#x")
+	f("http://x/y", "http://x/y")
+	f("Patient/2")
+	for i, value := range values {
+		typ, id, version, ok := ParseReferenceKey(nil, value, []byte("http://own/fhir"))
+		got := fmt.Sprintf("%v/%s/%s", typ, id, version)
+		want := map[int]string{0: "Patient/1/", 1: "Patient/12/", 2: "Patient/1/3", 3: "Patient/" + uuid + "/", 4: "Patient/" + uuid + "/2", 5: "Group/1/", 6: "Patient/1/", 7: "Patient/1/3"}[i]
+		if ok != (want != "") || ok && got != want {
+			t.Errorf("%s: key %s (%v), want %s", texts[i], got, ok, want)
+		}
+	}
+}
+
+func TestCompositeWalksReadPairs(t *testing.T) {
+	group := &search.Field{Number: search.FieldMin, Kind: search.Composite, Parts: []search.Part{{Kind: search.Token}, {Kind: search.Quantity}}}
+	source := []search.Source{{Field: group}}
+	codes, numbers := []string{"", "a", "ab", "\x02"}, []string{"1", "5.4", "-2", "5.5"}
+	var values [][]byte
+	var parts [][2]string
+	for _, c := range codes {
+		for _, n := range numbers {
+			quantity, _ := AppendDecimal(AppendQuantityUnit(nil, []byte("u"), []byte("mg")), []byte(n))
+			values = append(values, AppendPart(AppendPart(nil, AppendToken(nil, []byte("s"), []byte(c))), quantity))
+			parts = append(parts, [2]string{c, n})
+		}
+	}
+	m := tableOf(values)
+	for _, c := range codes[1:] {
+		for compare := Eq; compare <= Ap; compare++ {
+			for _, any := range []bool{false, true} {
+				tok := Token{System: []byte("s"), Code: []byte(c)}
+				if any {
+					tok = Token{Code: []byte(c), AnySystem: true}
+				}
+				first, err := TokenWalks(source, tok)
+				if err != nil {
+					t.Fatal(err)
+				}
+				second, err := QuantityWalks(source, compare, []byte("5.4"), Unit{System: []byte("u"), Code: []byte("mg"), AnySystem: any})
+				if err != nil {
+					t.Fatal(err)
+				}
+				walks, err := CompositeWalks(group, [][]Walk{first, second})
+				if err != nil {
+					t.Fatal(err)
+				}
+				expectWalk(t, c+"$"+compare.String(), walked(t, m, values, walks), len(values), func(i int) bool {
+					n, _ := AppendDecimal(AppendQuantityUnit(nil, []byte("u"), []byte("mg")), []byte(parts[i][1]))
+					return parts[i][0] == c && slices.ContainsFunc(second, func(w Walk) bool { return w.Takes(n) })
+				})
+			}
+		}
+	}
+}
