@@ -21,6 +21,12 @@ type capabilityOperation struct {
 	Definition string `json:"definition"`
 }
 
+type capabilityParameter struct {
+	Name       string `json:"name"`
+	Definition string `json:"definition"`
+	Type       string `json:"type"`
+}
+
 type capabilityResource struct {
 	Type              string   `json:"type"`
 	Interaction       []codeOf `json:"interaction"`
@@ -32,14 +38,19 @@ type capabilityResource struct {
 	ConditionalUpdate bool     `json:"conditionalUpdate"`
 	ConditionalDelete string   `json:"conditionalDelete"`
 
-	Operation []capabilityOperation `json:"operation"`
+	SearchInclude    []string              `json:"searchInclude,omitempty"`
+	SearchRevInclude []string              `json:"searchRevInclude,omitempty"`
+	SearchParam      []capabilityParameter `json:"searchParam,omitempty"`
+	Operation        []capabilityOperation `json:"operation"`
 }
 
 type capabilityRest struct {
 	Mode        string                `json:"mode"`
 	Resource    []capabilityResource  `json:"resource"`
 	Interaction []codeOf              `json:"interaction"`
+	SearchParam []capabilityParameter `json:"searchParam,omitempty"`
 	Operation   []capabilityOperation `json:"operation"`
+	Compartment []string              `json:"compartment,omitempty"`
 }
 
 type capabilityStatement struct {
@@ -76,6 +87,9 @@ func (x *exchange) capabilities() error {
 		FHIRVersion: fhirVersion, Format: []string{contentTypeFHIR, "json"},
 		PatchFormat: []string{contentTypeJSONPatch, contentTypeMergePatch, contentTypeFHIR},
 		Rest:        []capabilityRest{x.server.table.capabilities(x.baseURL())},
+	}
+	if err := c.Rest[0].addSearch(); err != nil {
+		return err
 	}
 	c.Software.Name, c.Software.Version = "Kiln", x.server.opts.Version
 	c.Implementation.Description, c.Implementation.URL = "Kiln FHIR server", x.baseURL()

@@ -79,6 +79,7 @@ func interactions() []interaction {
 	const get, post, put, del = methodGet, methodPost, methodPut, methodDelete
 	history := []string{"_count", "_since", "_before", "_at", "_summary", "_sort", "ct"}
 	part := []string{"_summary", "_elements"}
+	search := []string{"*"} // package query knows them
 	return []interaction{
 		{place: placeHealth, method: get, name: "healthz", run: (*exchange).health, safe: true, params: []string{"*"}},
 		{place: placeReady, method: get, name: "readyz", run: (*exchange).ready, safe: true, params: []string{"*"}},
@@ -112,11 +113,13 @@ func interactions() []interaction {
 		{place: placeInstanceValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}},
 		{place: placeInstanceValidate, method: get, name: "validate", run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},
 
-		later(placeBase, get, "search-system", "Searching all resource types"),
-		later(placeSystemSearch, post, "search-system", "Searching all resource types"),
-		later(placeType, get, "search-type", "Searching"),
-		later(placeTypeSearch, post, "search-type", "Searching"),
-		later(placeCompartment, get, "search-compartment", "Searching a compartment"),
+		{place: placeBase, method: get, name: "search-system", run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelSystem, code: "search-system"},
+		{place: placeSystemSearch, method: post, name: "search-system", run: (*exchange).searchTypes, json: true, params: search},
+		{place: placeType, method: get, name: "search-type", run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelType, code: "search-type"},
+		{place: placeTypeSearch, method: get, name: "search-type", run: (*exchange).searchTypes, safe: true, json: true, params: search},
+		{place: placeTypeSearch, method: post, name: "search-type", run: (*exchange).searchTypes, json: true, params: search},
+		{place: placeCompartment, method: get, name: "search-compartment", run: (*exchange).searchCompartment, safe: true, json: true, params: search},
+
 		later(placeType, put, "conditional-update", "Conditional update"),
 		later(placeType, methodPatch, "conditional-patch", "Conditional PATCH"),
 		later(placeType, del, "conditional-delete", "Conditional delete"),

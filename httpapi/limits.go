@@ -84,6 +84,10 @@ const (
 	historyCountDefault = 10
 	historyCountMax     = 1000
 
+	// searchCountDefault and searchCountMax are those of histories.
+	searchCountDefault = historyCountDefault
+	searchCountMax     = historyCountMax
+
 	// historyPageBytesMax ends a page early (the next link goes on), because
 	// 1,000 versions of the largest resource would be 30 GB.
 	historyPageBytesMax = 16 << 20

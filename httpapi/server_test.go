@@ -183,9 +183,9 @@ func TestRefusalsAreOperationOutcomes(t *testing.T) {
 	f("GET", "/fhir//Patient", "", 400, "invalid", "path")
 	f("TRACE", "/fhir/Patient/1", "", 405, "not-supported", "method")
 	f("POST", "/fhir/Patient/1", "", 405, "not-supported", "method")
-	f("GET", "/fhir/Patient?name=x", "", 501, "not-supported", "Searching is not supported")
-	f("POST", "/fhir/Patient/_search", "", 501, "not-supported", "Searching")
-	f("GET", "/fhir/Patient/1/Observation", "", 501, "not-supported", "compartment")
+	f("GET", "/fhir/Patient?odd=x", "", 400, "not-supported", "'odd'")
+	f("POST", "/fhir/Patient/_search", "{}", 415, "not-supported", "for a search", typeHeader)
+	f("GET", "/fhir/Observation/1/Patient", "", 400, "invalid", "has no compartment")
 	f("POST", "/fhir", "{}", 400, "invalid", "a Bundle is expected", typeHeader)
 	f("PATCH", "/fhir/Patient/1", "[]", 415, "not-supported", "application/json-patch+json, application/merge-patch+json, application/fhir+json")
 	f("PUT", "/fhir/Patient?identifier=1", "{}", 501, "not-supported", "Conditional update", typeHeader)
@@ -345,10 +345,10 @@ func TestMetadataSaysWhatTheTableServes(t *testing.T) {
 	for _, i := range c.Rest[0].Resource[0].Interaction {
 		codes += " " + i.Code
 	}
-	if codes != " history-type history-instance read vread create update delete patch" {
+	if codes != " history-type history-instance read vread create update delete patch search-type" {
 		t.Errorf("types have%s", codes)
 	}
-	if len(c.Rest[0].Interaction) != 3 || len(c.Rest[0].Operation) != 2 {
+	if len(c.Rest[0].Interaction) != 4 || len(c.Rest[0].Operation) != 2 {
 		t.Errorf("got system interactions %v, operations %v", c.Rest[0].Interaction, c.Rest[0].Operation)
 	}
 	if got := strings.Join(c.PatchFormat, ", "); got != acceptedPatches {

@@ -30,7 +30,10 @@ const (
 func (w *view) isWhole() bool { return w.summary == "" && w.elements == nil }
 
 // view reads _summary and _elements.
-func (x *exchange) view() (view, error) {
+func (x *exchange) view() (view, error) { return x.viewOf(x.addr.typ) }
+
+// viewOf is view for resources of a type; 0: of several.
+func (x *exchange) viewOf(typ fhir.TypeCode) (view, error) {
 	var w view
 	summary, err := x.single("_summary")
 	if err != nil {
@@ -50,14 +53,18 @@ func (x *exchange) view() (view, error) {
 	if w.summary != "" {
 		return w, badRequest("The parameters '_summary' and '_elements' cannot both be specified.")
 	}
-	return w, x.viewElements(&w, names)
+	return w, x.viewElements(&w, typ, names)
 }
 
-func (x *exchange) viewElements(w *view, names string) error {
+func (x *exchange) viewElements(w *view, typ fhir.TypeCode, names string) error {
 	w.elements = map[string]bool{}
-	typeName := x.addr.typ.String()
+	typeName := typ.String()
 	for name := range strings.SplitSeq(names, ",") {
 		name = strings.TrimPrefix(strings.TrimSpace(name), typeName+".")
+		if typ == 0 { // of several types, and none has all of them
+			w.elements[name] = true
+			continue
+		}
 		known, _, ok := elements.ByKey(typeName, name)
 		if _, choice := elements.Of(typeName, name); choice {
 			known, ok = name, true

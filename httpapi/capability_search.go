@@ -1,0 +1,53 @@
+package httpapi
+
+import (
+	"slices"
+	"strings"
+
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/query"
+)
+
+// compartmentPrefix begins the addresses of R4's compartments.
+const compartmentPrefix = "http://hl7.org/fhir/CompartmentDefinition/"
+
+// addSearch tells which search parameters work, and what can be included.
+func (rest *capabilityRest) addSearch() error {
+	table, err := search.Load()
+	if err != nil {
+		return err
+	}
+	for _, p := range table.Params() {
+		if !query.Supports(p) {
+			continue
+		}
+		told := capabilityParameter{Name: p.Code, Definition: p.URL, Type: p.Kind.String()}
+		if p.Type == 0 {
+			rest.SearchParam = append(rest.SearchParam, told)
+			continue
+		}
+		r := &rest.Resource[p.Type-1]
+		r.SearchParam = append(r.SearchParam, told)
+		if p.Kind == search.Reference {
+			r.SearchInclude = append(r.SearchInclude, p.Type.String()+":"+p.Code)
+			for _, target := range p.Targets {
+				back := &rest.Resource[target-1]
+				back.SearchRevInclude = append(back.SearchRevInclude, p.Type.String()+":"+p.Code)
+			}
+		}
+	}
+	for t := fhir.TypeCode(1); t <= fhir.TypeMax; t++ {
+		r := &rest.Resource[t-1]
+		r.SearchParam = append(r.SearchParam, rest.SearchParam...)
+		slices.Sort(r.SearchRevInclude)
+		types, err := query.CompartmentTypes(t)
+		if err != nil {
+			return err
+		}
+		if len(types) > 0 {
+			rest.Compartment = append(rest.Compartment, compartmentPrefix+strings.ToLower(t.String()))
+		}
+	}
+	return nil
+}

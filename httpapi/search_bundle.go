@@ -1,0 +1,104 @@
+package httpapi
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"kiln/engine"
+	"kiln/query"
+)
+
+// appendSearchset appends the Bundle of a page.
+func (x *exchange) appendSearchset(dst []byte, p *searchPage, result *query.Result) ([]byte, error) {
+	dst = append(dst, `{"resourceType":"Bundle","id":`...)
+	dst = appendString(dst, x.server.opts.NewID())
+	dst = append(dst, `,"meta":{"lastUpdated":"`...)
+	dst = x.now().UTC().AppendFormat(dst, instantLayout)
+	dst = append(dst, `"},"type":"searchset"`...)
+	if p.total >= 0 {
+		dst = append(dst, `,"total":`...)
+		dst = strconv.AppendInt(dst, p.total, 10)
+	}
+	dst = append(dst, `,"link":[{"relation":"self","url":`...)
+	dst = appendString(dst, x.searchURL(p.self))
+	if result.More {
+		dst = append(dst, `},{"relation":"next","url":`...)
+		dst = appendString(dst, x.searchURL(x.nextSearch(p, result)))
+	}
+	dst = append(dst, `}]`...)
+	w := searchWriter{x: x, text: dst}
+	for i := range result.Matches {
+		w.add(&result.Matches[i], "match", &p.shown)
+	}
+	for i := range result.Included {
+		included := view{summary: p.shown.summary} // _elements is about the matches
+		w.add(&result.Included[i], "include", &included)
+	}
+	w.remarks(p, result)
+	if w.entries > 0 {
+		w.text = append(w.text, ']')
+	}
+	return append(w.text, '}'), nil
+}
+
+// searchWriter appends the entries of a searchset.
+type searchWriter struct {
+	x       *exchange
+	text    []byte
+	entries int
+}
+
+func (w *searchWriter) next() {
+	if w.entries++; w.entries == 1 {
+		w.text = append(w.text, `,"entry":[`...)
+	} else {
+		w.text = append(w.text, ',')
+	}
+}
+
+func (w *searchWriter) add(v *engine.Version, mode string, shown *view) {
+	w.next()
+	w.text = append(w.text, `{"fullUrl":`...)
+	w.text = appendString(w.text, w.x.baseURL()+"/"+v.Type.String()+"/"+string(v.ID))
+	w.text = append(w.text, `,"resource":`...)
+	if shown.isWhole() {
+		w.text = v.AppendJSON(w.text)
+	} else {
+		w.text = shown.appendView(w.text, v.AppendJSON(nil))
+	}
+	w.text = append(w.text, `,"search":{"mode":"`...)
+	w.text = append(w.text, mode...)
+	w.text = append(w.text, `"}}`...)
+}
+
+// remarks appends an OperationOutcome with what the client should know.
+func (w *searchWriter) remarks(p *searchPage, result *query.Result) {
+	var issues []issue
+	for _, name := range p.search.Ignored {
+		issues = append(issues, issue{severity: "warning", code: codeNotSupported, text: fmt.Sprintf("The parameter '%s' is not supported and was left out.", name)})
+	}
+	if result.Plan != nil {
+		issues = appendPlan(issues, result.Plan, 0)
+	}
+	if len(issues) == 0 {
+		return
+	}
+	w.next()
+	w.text = append(w.text, `{"resource":`...)
+	w.text = appendOutcome(w.text, w.x.requestID(), w.x.now(), issues...)
+	w.text = append(w.text, `,"search":{"mode":"outcome"}}`...)
+}
+
+// appendPlan appends what each step of a search found, and how long it took.
+func appendPlan(issues []issue, step *engine.Explanation, depth int) []issue {
+	if step.Name == "" {
+		return issues
+	}
+	text := fmt.Sprintf("%s%s: %d versions, %v", strings.Repeat("  ", depth), step.Name, step.Found, step.Took)
+	issues = append(issues, issue{severity: "information", code: codeInformational, text: text})
+	for _, inner := range step.Steps {
+		issues = appendPlan(issues, inner, depth+1)
+	}
+	return issues
+}

@@ -1,0 +1,101 @@
+package query
+
+import (
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/index"
+)
+
+// op is what a filter is.
+type op uint8
+
+const (
+	opAll   op = iota // everything
+	opAnd             // all of args
+	opOr              // one of args; none: nothing
+	opNot             // not args[0]
+	opTerms           // a term in one of walks
+	opKeys            // one of keys
+	opChain           // refers, by one of sources, to a match of one of targets
+	opHas             // is referred to, by param, from a match of targets[0]
+	opList            // is an entry of the List keys[0]
+)
+
+// filter is a condition on resources, before its inner searches ran.
+type filter struct {
+	op      op
+	args    []*filter
+	walks   []index.Walk
+	keys    []key
+	sources []search.Source // of opChain and opHas
+	targets []target
+}
+
+// target is an inner search of a chain.
+type target struct {
+	typ   fhir.TypeCode
+	where *filter
+}
+
+// key names a resource.
+type key struct {
+	typ fhir.TypeCode
+	id  string
+}
+
+func and(args ...*filter) *filter {
+	kept := args[:0]
+	for _, f := range args {
+		if f.op != opAll {
+			kept = append(kept, f)
+		}
+	}
+	switch len(kept) {
+	case 0:
+		return &filter{op: opAll}
+	case 1:
+		return kept[0]
+	}
+	return &filter{op: opAnd, args: kept}
+}
+
+// or joins filters; those of terms become one.
+func or(args ...*filter) *filter {
+	terms := &filter{op: opTerms}
+	var kept []*filter
+	for _, f := range args {
+		switch f.op {
+		case opTerms:
+			terms.walks = append(terms.walks, f.walks...)
+		case opAll:
+			return f
+		case opOr:
+			kept = append(kept, f.args...)
+		default:
+			kept = append(kept, f)
+		}
+	}
+	if len(terms.walks) > 0 {
+		kept = append(kept, terms)
+	}
+	if len(kept) == 1 {
+		return kept[0]
+	}
+	return &filter{op: opOr, args: kept}
+}
+
+func not(f *filter) *filter {
+	if f.op == opNot {
+		return f.args[0]
+	}
+	return &filter{op: opNot, args: []*filter{f}}
+}
+
+func nothing() *filter { return &filter{op: opOr} }
+
+func terms(walks []index.Walk) *filter {
+	if len(walks) == 0 {
+		return nothing()
+	}
+	return &filter{op: opTerms, walks: walks}
+}

@@ -1,0 +1,33 @@
+package query
+
+const (
+	// valuesMax bounds the values of one list: "a,b,c". A header or URL of 32 KiB
+	// holds fewer; a POST may have more.
+	valuesMax = 20_000
+
+	// filtersMax bounds the conditions of a search, of chains too.
+	filtersMax = 500
+
+	// chainDepthMax bounds the links of a chain; each is a search of its own.
+	chainDepthMax = 8
+
+	// chainMatchesMax bounds what an inner search of a chain finds: its ids are in
+	// memory, and each is a range of the outer one.
+	chainMatchesMax = 100_000
+
+	// reverseMatchesMax bounds the resources that a reverse chain reads to see what
+	// they refer to.
+	reverseMatchesMax = 100_000
+
+	// includesMax bounds the resources that a page brings along.
+	includesMax = 10_000
+
+	// includedBytesMax bounds their bodies, which are in memory.
+	includedBytesMax = 32 << 20
+
+	// includeRoundsMax bounds how often :iterate goes on.
+	includeRoundsMax = 16
+
+	// keysMax bounds a list of _id: each is a look into the key table.
+	keysMax = 20_000
+)

@@ -1,0 +1,107 @@
+package query
+
+import (
+	"context"
+	"errors"
+
+	"kiln/engine"
+)
+
+// Page is what to run of a search.
+type Page struct {
+	Limit int           // matches at most
+	Bytes int           // the page ends behind the match whose body reaches it
+	After engine.Cursor // zero: the first page
+	AsOf  uint64        // of the first page; 0: this is it
+	Total bool          // count the matches of all pages
+}
+
+// Result is a page of a search.
+type Result struct {
+	Matches, Included []engine.Version
+	Total             uint64
+	Next              engine.Cursor
+	More              bool
+	AsOf              uint64
+	Plan              *engine.Explanation // with Search.Explain
+}
+
+// Run runs a page. Errors are *Error and the engine's.
+func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snapshot, page Page) (*Result, error) {
+	asOf := page.AsOf
+	if asOf == 0 {
+		asOf = snap.LSN()
+	}
+	q, err := s.query(ctx, snap, asOf)
+	if err != nil {
+		return nil, worded(err)
+	}
+	result := &Result{AsOf: asOf}
+	if s.Explain {
+		result.Plan = &engine.Explanation{}
+		q.Explain = result.Plan
+	}
+	if page.Total {
+		if result.Total, err = snap.Count(ctx, q); err != nil {
+			return nil, worded(err)
+		}
+		q.Explain = nil
+	}
+	if page.Limit == 0 {
+		return result, nil
+	}
+	q.Sort, q.After, q.Limit = s.Sort, page.After, page.Limit
+	if err := result.read(ctx, snap, q, page.Bytes); err != nil {
+		return nil, worded(err)
+	}
+	u := runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base}
+	result.Included, err = s.bring(u, store, result.Matches)
+	return result, worded(err)
+}
+
+// IDs finds ids of resources that match, at most limit.
+func (s *Search) IDs(ctx context.Context, snap *engine.Snapshot, limit int) (ids [][]byte, err error) {
+	q, err := s.query(ctx, snap, snap.LSN())
+	if err != nil {
+		return nil, worded(err)
+	}
+	q.Limit = limit
+	_, err = snap.Search(ctx, q, func(v *engine.Version) error {
+		ids = append(ids, append([]byte(nil), v.ID...))
+		return nil
+	})
+	return ids, worded(err)
+}
+
+// worded turns the engine's refusals of a search into words for the client.
+func worded(err error) error {
+	switch {
+	case errors.Is(err, engine.ErrQueryTooLarge):
+		return tooCostly("The search needs too much memory; narrow it.")
+	case errors.Is(err, engine.ErrUnsortable):
+		return notSupported("A parameter of '_sort' has no order.")
+	}
+	return err
+}
+
+// errPageFull ends a page that has reached its size.
+var errPageFull = errors.New("page full")
+
+// read collects the page's matches.
+func (r *Result) read(ctx context.Context, snap *engine.Snapshot, q *engine.Query, bytesMax int) error {
+	size := 0
+	page, err := snap.Search(ctx, q, func(v *engine.Version) error {
+		if size >= bytesMax {
+			return errPageFull
+		}
+		size += len(v.Body)
+		r.Matches = append(r.Matches, *v)
+		return nil
+	})
+	r.Next, r.More = page.Next, page.More
+	if errors.Is(err, errPageFull) {
+		r.More = true
+		return nil
+	}
+	return err
+}

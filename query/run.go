@@ -1,0 +1,173 @@
+package query
+
+import (
+	"context"
+
+	"kiln/engine"
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/index"
+)
+
+// runner makes expressions of filters, which runs their inner searches.
+type runner struct {
+	ctx  context.Context
+	snap *engine.Snapshot
+	asOf uint64
+	base string
+}
+
+// query is the engine's query of a search: chains have run. asOf as in
+// engine.Query. Errors are *Error and the engine's.
+func (s *Search) query(ctx context.Context, snap *engine.Snapshot, asOf uint64) (*engine.Query, error) {
+	u := &runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base}
+	where, err := u.expr(s.where)
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Query{Types: s.Types, Where: where, AsOf: asOf}, nil
+}
+
+func (u *runner) expr(f *filter) (*engine.Expr, error) {
+	switch f.op {
+	case opAll:
+		return &engine.Expr{Op: engine.All}, nil
+	case opTerms:
+		return &engine.Expr{Op: engine.Terms, Walks: f.walks}, nil
+	case opKeys:
+		return keysExpr(f.keys), nil
+	case opChain:
+		return u.chain(f)
+	case opHas:
+		return u.has(f)
+	case opList:
+		return u.list(f)
+	}
+	e := &engine.Expr{Op: map[op]engine.Op{opAnd: engine.And, opOr: engine.Or, opNot: engine.Not}[f.op]}
+	for _, arg := range f.args {
+		inner, err := u.expr(arg)
+		if err != nil {
+			return nil, err
+		}
+		e.Args = append(e.Args, inner)
+	}
+	return e, nil
+}
+
+func keysExpr(keys []key) *engine.Expr {
+	e := &engine.Expr{Op: engine.Keys}
+	for _, k := range keys {
+		e.Keys = append(e.Keys, engine.Key{Type: k.typ, ID: []byte(k.id)})
+	}
+	return e
+}
+
+func nothingExpr() *engine.Expr { return &engine.Expr{Op: engine.Or} }
+
+// chain finds what the inner searches match, and then what refers to that.
+func (u *runner) chain(f *filter) (*engine.Expr, error) {
+	e := &engine.Expr{Op: engine.Terms}
+	for _, t := range f.targets {
+		keys, err := u.keys(t)
+		if err != nil {
+			return nil, err
+		}
+		if len(keys) > 0 {
+			e.Walks = append(e.Walks, referenceWalks(f.sources, t.typ, keys, u.base)...)
+		}
+	}
+	if len(e.Walks) == 0 {
+		return nothingExpr(), nil
+	}
+	return e, nil
+}
+
+// keys is what a chain's inner search matches.
+func (u *runner) keys(t target) ([]key, error) {
+	where, err := u.expr(t.where)
+	if err != nil {
+		return nil, err
+	}
+	var keys []key
+	q := &engine.Query{Types: []fhir.TypeCode{t.typ}, Where: where, AsOf: u.asOf}
+	err = u.snap.SearchKeys(u.ctx, q, func(typ fhir.TypeCode, id []byte) error {
+		if len(keys) == chainMatchesMax {
+			return tooCostly("The chain goes through more than %d resources of type '%s'; narrow it.", chainMatchesMax, t.typ)
+		}
+		keys = append(keys, key{typ, string(id)})
+		return nil
+	})
+	return keys, err
+}
+
+// has finds what the matches of the inner search refer to.
+func (u *runner) has(f *filter) (*engine.Expr, error) {
+	wanted := fhir.TypeCode(0)
+	if len(f.keys) > 0 {
+		wanted = f.keys[0].typ
+	}
+	walks := index.FieldWalks(narrowed(f.sources, wanted))
+	where, err := u.expr(f.targets[0].where)
+	if err != nil {
+		return nil, err
+	}
+	q := &engine.Query{Types: []fhir.TypeCode{f.targets[0].typ}, Where: where, AsOf: u.asOf}
+	return u.referred(q, walks)
+}
+
+// narrowed is the references of sources that are to a type; 0: to any.
+func narrowed(sources []search.Source, t fhir.TypeCode) []search.Source {
+	var kept []search.Source
+	for _, s := range sources {
+		if s.Only == 0 || t == 0 || s.Only == t {
+			s.Only = max(s.Only, t)
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}
+
+// list is the entries of a List.
+func (u *runner) list(f *filter) (*engine.Expr, error) {
+	table, err := search.Load()
+	if err != nil {
+		return nil, err
+	}
+	walks := index.FieldWalks(table.Param(listType(), "item").Sources)
+	q := &engine.Query{Types: []fhir.TypeCode{listType()}, Where: keysExpr(f.keys), AsOf: u.asOf}
+	return u.referred(q, walks)
+}
+
+// referred is the resources that the matches of a query refer to in walks.
+func (u *runner) referred(q *engine.Query, walks []index.Walk) (*engine.Expr, error) {
+	if len(walks) == 0 {
+		return nothingExpr(), nil
+	}
+	seen := map[key]bool{}
+	var keys []key
+	err := u.snap.SearchValues(u.ctx, q, walks, func(_ index.Param, value []byte) error {
+		k, ok := u.referredTo(value)
+		if !ok || seen[k] {
+			return nil
+		}
+		if len(keys) == reverseMatchesMax {
+			return tooCostly("The search refers to more than %d resources; narrow it.", reverseMatchesMax)
+		}
+		seen[k] = true
+		keys = append(keys, k)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return nothingExpr(), nil
+	}
+	return keysExpr(keys), nil
+}
+
+// referredTo gives the resource of this server that a reference's value names.
+func (u *runner) referredTo(value []byte) (k key, ok bool) {
+	t, id, _, ok := index.ParseReferenceKey(nil, value, []byte(u.base))
+	return key{t, string(id)}, ok
+}

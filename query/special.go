@@ -1,0 +1,90 @@
+package query
+
+import (
+	"strings"
+
+	"kiln/fhir"
+	"kiln/fhir/search"
+	"kiln/index"
+)
+
+// special reads the parameters that are no field; ok is false for others.
+func (r *reader) special(t fhir.TypeCode, code, modifier, value string) (f *filter, ok bool, err error) {
+	switch code {
+	case "_type":
+		return nil, true, notSupported("The parameter '_type' is for searches of all resource types.")
+	case "_list":
+		f, err = r.list(modifier, value)
+		return f, true, err
+	case "_filter":
+		return nil, true, notSupported("The search parameter '_filter' is not supported.")
+	case "_text", "_content", "_query":
+		return nil, true, notSupported("The search parameter '%s' is not supported: this server has no index of the words in texts and no named queries.", code)
+	case "near":
+		if r.table.Param(t, code) != nil && r.table.Param(t, code).Kind == search.Special {
+			return nil, true, notSupported("The search parameter 'near' is not supported.")
+		}
+	}
+	return nil, false, nil
+}
+
+// list is the entries of a List resource.
+func (r *reader) list(modifier, value string) (*filter, error) {
+	switch {
+	case modifier != "":
+		return nil, notSupported("The modifier ':%s' is not supported for the parameter '_list'.", modifier)
+	case strings.HasPrefix(value, "$"):
+		return nil, notSupported("The functional list '%s' is not supported.", value)
+	}
+	var all []*filter
+	for _, id := range split(value, ',') {
+		id = strings.TrimPrefix(id, "List/")
+		if !fhir.ValidID([]byte(id)) {
+			return nil, invalid("The value '%s' of the parameter '_list' is not an id.", id)
+		}
+		all = append(all, &filter{op: opList, keys: []key{{listType(), id}}})
+	}
+	return or(all...), nil
+}
+
+func listType() fhir.TypeCode { return fhir.TypeByName([]byte("List")) }
+
+// ids reads _id.
+func (r *reader) ids(t fhir.TypeCode, modifier string, texts []string) (*filter, error) {
+	if modifier != "" {
+		return nil, notSupported("The modifier ':%s' is not supported for the parameter '_id'.", modifier)
+	}
+	types := []fhir.TypeCode{t}
+	if t == 0 {
+		types = types[:0]
+		for t := fhir.TypeCode(1); t <= fhir.TypeMax; t++ {
+			types = append(types, t)
+		}
+	}
+	if len(types)*len(texts) > keysMax {
+		return nil, tooCostly("The parameter '_id' has more than %d values.", keysMax/len(types))
+	}
+	f := &filter{op: opKeys}
+	for _, text := range texts {
+		id := plain(text)
+		if !fhir.ValidID([]byte(id)) {
+			continue // no resource has it
+		}
+		for _, t := range types {
+			f.keys = append(f.keys, key{t, id})
+		}
+	}
+	if len(f.keys) == 0 {
+		return nothing(), nil
+	}
+	return f, nil
+}
+
+// ofTypes is all resources of some types.
+func ofTypes(types ...fhir.TypeCode) *filter {
+	var walks []index.Walk
+	for _, t := range types {
+		walks = append(walks, index.ExactWalk(index.ParamType, typeValue(t)))
+	}
+	return terms(walks)
+}
