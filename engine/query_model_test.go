@@ -136,20 +136,54 @@ func (m *searchModel) commit(t *testing.T, s *Store) {
 	m.date(t, s)
 }
 
-// ingest imports one new version of some resources, as one run.
+// ingest imports one new version of some resources, as one or two runs. Now and
+// then one of them is written meanwhile: the import's version is then after it,
+// and in the head.
 func (m *searchModel) ingest(t *testing.T, s *Store) {
 	t.Helper()
 	g, err := s.BeginIngest(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
+	keys := map[string]bool{}
+	var imported []searchVersion
+	for range 1 + m.rng.IntN(2) {
+		imported = append(imported, m.ingestRun(t, s, g, keys)...)
+	}
+	if m.rng.IntN(3) == 0 {
+		i := m.rng.IntN(len(imported))
+		racing := searchVersion{searchDoc: m.doc()}
+		for racing.typ != imported[i].typ {
+			racing.searchDoc = m.doc()
+		}
+		racing.id = imported[i].id
+		out := mustCommit(t, s, racing.change(t))
+		if !out[0].Unchanged {
+			racing.version = out[0].VersionID
+			m.versions = append(m.versions, racing)
+			m.date(t, s)
+			last := imported[i]
+			last.version = racing.version + 1
+			imported = append(slices.Delete(imported, i, i+1), last)
+		}
+	}
+	if err := g.Publish(context.Background(), 1, takeNext, nil); err != nil {
+		t.Fatal(err)
+	}
+	m.versions = append(m.versions, imported...)
+	m.date(t, s)
+}
+
+// ingestRun adds a run of keys that the import does not have yet.
+func (m *searchModel) ingestRun(t *testing.T, s *Store, g *Ingest, keys map[string]bool) (imported []searchVersion) {
+	t.Helper()
 	b, err := s.NewRun()
 	if err != nil {
 		t.Fatal(err)
 	}
 	x, lookup := s.extraction.NewExtractor(b), g.Snapshot().KeyLookup()
-	rows, keys := map[index.Ordinal]index.Row{}, map[string]bool{}
-	for range 1 + m.rng.IntN(12) {
+	rows := map[index.Ordinal]index.Row{}
+	for len(rows) == 0 || m.rng.IntN(6) > 0 {
 		d := m.doc()
 		key := index.AppendKey(nil, d.typ, []byte(d.id))
 		if keys[string(key)] {
@@ -175,7 +209,7 @@ func (m *searchModel) ingest(t *testing.T, s *Store) {
 			g.Supersede(key, versions[0].Place)
 		}
 		rows[o] = row
-		m.versions = append(m.versions, searchVersion{searchDoc: d, version: row.VersionID})
+		imported = append(imported, searchVersion{searchDoc: d, version: row.VersionID})
 	}
 	b.SortKeys()
 	for o, row := range rows {
@@ -185,13 +219,10 @@ func (m *searchModel) ingest(t *testing.T, s *Store) {
 	if err == nil {
 		err = g.Add(meta, nil)
 	}
-	if err == nil {
-		err = g.Publish(context.Background(), 1, takeNext, nil)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.date(t, s)
+	return imported
 }
 
 // date fills in what the store gave to the versions written last.
