@@ -501,9 +501,10 @@ func TestSearchIsSorted(t *testing.T) {
 	f("-birthdate", "birthDate", false)
 	f("gender", "gender", true)
 	f("-gender", "gender", false)
+	// Several may have one instant, so only the first and the last are told apart.
 	got, _, _ := c.found(t, "/fhir/Patient?_sort=-_lastUpdated&_count=5")
 	back, _, _ := c.found(t, "/fhir/Patient?_sort=_lastUpdated")
-	if len(got) != len(back) || got[0] != back[len(back)-1] && len(got) > 0 {
+	if len(got) != len(back) || got[0] == back[0] || slices.Index(got, back[0]) < len(got)/2 {
 		t.Errorf("by time: %v and %v", got, back)
 	}
 }
