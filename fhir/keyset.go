@@ -46,7 +46,7 @@ func (k *keySet) add(key []byte) bool {
 	}
 	mark := uint64(1)
 	if len(key) > 0 {
-		mark <<= pathHash(key) % 64
+		mark <<= wordsOf(key).hash() % 64
 	}
 	if k.marks&mark != 0 {
 		for _, old := range k.keys {

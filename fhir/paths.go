@@ -1,7 +1,9 @@
 package fhir
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -46,8 +48,37 @@ type pathNode struct {
 }
 
 type pathSlot struct {
-	key  string
-	next uint32 // 0: free
+	words keyWords // of key
+	key   string
+	next  uint32 // 0: free
+}
+
+// keyWords are a key's length and bytes, as far as 16 of them go: comparing and
+// hashing words is cheaper than calling for bytes, and most keys are that short.
+type keyWords struct {
+	head, tail uint64 // first and last 8 bytes; of a shorter key all of it is in head
+	length     uint32
+}
+
+const keyWordsMax = 2 * bytesPerWord
+
+func wordsOf(key []byte) keyWords {
+	n := len(key)
+	w := keyWords{length: uint32(n)}
+	switch {
+	case n >= 8:
+		w.head, w.tail = binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[n-8:])
+	case n >= 4:
+		w.head = uint64(binary.LittleEndian.Uint32(key)) | uint64(binary.LittleEndian.Uint32(key[n-4:]))<<32
+	case n > 0:
+		w.head = uint64(key[0]) | uint64(key[n/2])<<8 | uint64(key[n-1])<<16
+	}
+	return w
+}
+
+// hash mixes all that the words hold.
+func (w keyWords) hash() uint32 {
+	return uint32((w.head^bits.RotateLeft64(w.tail, 29)^uint64(w.length))*0x9E3779B97F4A7C15>>32) >> 8
 }
 
 // noPaths has no rules.
@@ -93,21 +124,16 @@ func (p *Paths) step(state uint32, key []byte) uint32 {
 }
 
 func (n *pathNode) child(key []byte) uint32 {
-	if n.slots == nil || len(key) == 0 {
+	if n.slots == nil {
 		return 0
 	}
-	for at := pathHash(key); ; at++ {
+	words := wordsOf(key)
+	for at := words.hash(); ; at++ {
 		slot := &n.slots[at&n.mask]
-		if slot.next == 0 || slot.key == string(key) {
+		if slot.next == 0 || slot.words == words && (len(key) <= keyWordsMax || slot.key == string(key)) {
 			return slot.next
 		}
 	}
-}
-
-// pathHash of a key that is not empty.
-func pathHash[T string | []byte](key T) uint32 {
-	first, middle, last := uint32(key[0]), uint32(key[len(key)/2]), uint32(key[len(key)-1])
-	return (uint32(len(key))<<24 ^ first<<16 ^ middle<<8 ^ last) * 0x9E3779B1 >> 16
 }
 
 // pathTree is an element while rules are collected.
@@ -225,11 +251,12 @@ func (c *pathCompiler) fill(at uint32, tree *pathTree) {
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		slot := pathHash(key)
+		words := wordsOf([]byte(key))
+		slot := words.hash()
 		for slots[slot&mask].next != 0 {
 			slot++
 		}
-		slots[slot&mask] = pathSlot{key, c.node(key, tree.children[key])}
+		slots[slot&mask] = pathSlot{words, key, c.node(key, tree.children[key])}
 	}
 	c.paths.nodes[at].slots, c.paths.nodes[at].mask = slots, mask
 }

@@ -395,9 +395,14 @@ func (s *Scanner) body(end int) []byte {
 
 // blanks steps over white space at i, leaving it out of the output.
 func (s *Scanner) blanks(i int) int {
-	if i >= len(s.src) || s.src[i] > ' ' {
-		return i
+	if i < len(s.src) && s.src[i] <= ' ' {
+		return s.cutBlanks(i)
 	}
+	return i
+}
+
+// cutBlanks is blanks where there may be some; apart, so that blanks is inlined.
+func (s *Scanner) cutBlanks(i int) int {
 	end := i
 	for end < len(s.src) && isBlank(s.src[end]) {
 		end++

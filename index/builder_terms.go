@@ -160,14 +160,19 @@ func (b *Builder) writeDeleted(w *termWriter, live []uint32) error {
 	return w.add(w.key, ordinals)
 }
 
-// termsPerCheck is how many terms pass between looks at the context.
-const termsPerCheck = 1 << 14
+// termsPerCheck is how many terms are fetched ahead together, between looks at
+// the context.
+const termsPerCheck = 1 << 8
 
 func (b *Builder) writeGiven(ctx context.Context, w *termWriter) error {
 	var ordinals []uint32
-	for i, item := range b.sortedTerms() {
-		if i%termsPerCheck == 0 && ctx.Err() != nil {
-			return ctx.Err()
+	items := b.sortedTerms()
+	for i, item := range items {
+		if i%termsPerCheck == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			b.terms.touchRecords(items[i:min(i+termsPerCheck, len(items))])
 		}
 		ordinals = b.withoutDropped(b.terms.ordinals(ordinals[:0], &b.terms.recs[item.id]))
 		if len(ordinals) == 0 {
@@ -185,9 +190,7 @@ func (b *Builder) sortedTerms() []sortItem {
 	recs := b.terms.recs
 	items := b.sortRoom(len(recs))[:0]
 	for i := range recs {
-		if recs[i].count > 0 {
-			items = append(items, sortItem{id: uint32(i)})
-		}
+		items = append(items, sortItem{id: uint32(i)})
 	}
 	b.sorter.key = b.terms.termKey
 	b.sorter.sort(items)

@@ -67,7 +67,7 @@ func (m *MemoryTerms) Full() bool { return m.set.full() }
 // find gives the record of a term, nil when no version has it.
 func (m *MemoryTerms) find(p Param, value []byte) *termRec {
 	rec, ok := m.set.find(appendTermKey(nil, p, value))
-	if !ok || m.set.recs[rec].count == 0 {
+	if !ok {
 		return nil
 	}
 	return &m.set.recs[rec]
@@ -76,7 +76,7 @@ func (m *MemoryTerms) find(p Param, value []byte) *termRec {
 // rows gives the ordinals below a bound that have a record's term.
 func (m *MemoryTerms) rows(rec *termRec, below Ordinal) *roaring.Bitmap {
 	rows := roaring.New()
-	if rec != nil && rec.count > 0 {
+	if rec != nil {
 		ordinals := m.set.ordinals(nil, rec)
 		end, _ := slices.BinarySearch(ordinals, uint32(below))
 		rows.AddMany(ordinals[:end])
@@ -255,7 +255,7 @@ func (c *MemoryCursor) inField() bool {
 
 func (c *MemoryCursor) visible() bool {
 	rec := &c.m.set.recs[c.rec]
-	return rec.count > 0 && rec.first < uint32(c.below)
+	return rec.first < uint32(c.below)
 }
 
 // Value is the value the cursor is on; see TermCursor.Value.

@@ -18,20 +18,33 @@ import (
 //	+----------+-----------------------------+
 //
 // next is the offset of the following chunk.
+//
+// A version's terms are looked for together, when it is committed: the table is
+// larger than the processor's caches, and so the misses of many terms are
+// waited for at the same time.
 type termSet struct {
 	seed    maphash.Seed // by chance, so that no input can make all terms collide
 	slots   []uint64     // upper half of the hash, and record number + 1; 0 is free
 	recs    []termRec
 	keys    []byte
 	chunks  []byte
-	pending []uint32 // records of the version whose Append comes next
+	pending []pendingTerm // of the version whose commit comes next
+	given   []byte        // their keys, one behind the other
+}
+
+// pendingTerm is a term whose key ends at end in given.
+type pendingTerm struct {
+	tag  uint64 // upper half of the hash
+	slot uint64 // what stood where the search begins; 0: nothing
+	end  uint32
+	look byte // a byte of the key of that slot's record
 }
 
 type termRec struct {
 	key    uint32 // offset in keys; it ends where the next record's begins
 	first  uint32
 	last   uint32
-	count  uint32 // 0: only refused versions had the term
+	count  uint32 // at least 1
 	head   uint32 // offset of the first chunk
 	at     uint32 // offset of the next free byte in the last chunk
 	end    uint32 // where the last chunk ends
@@ -44,7 +57,8 @@ const (
 	chunkGrowthMax  = 9 // 8 << 9 = 4096
 	chunkLinkBytes  = 4
 	termRecBytes    = 32
-	termPendingCost = 4
+	termPendingCost = 24
+	termTagMask     = 1<<64 - 1<<32
 )
 
 func newTermSet() *termSet {
@@ -54,90 +68,85 @@ func newTermSet() *termSet {
 // reset forgets all terms and keeps the memory.
 func (s *termSet) reset() {
 	clear(s.slots)
-	s.recs, s.keys, s.chunks, s.pending = s.recs[:0], s.keys[:0], s.chunks[:0], s.pending[:0]
+	s.recs, s.keys, s.chunks, s.pending, s.given = s.recs[:0], s.keys[:0], s.chunks[:0], s.pending[:0], s.given[:0]
 }
 
 // add notes the term for the version whose commit comes next.
 func (s *termSet) add(p Param, value []byte) {
-	start := len(s.keys)
-	s.keys = appendTermKey(withRoom(s.keys, 2+min(len(value), TermBytesMax)), p, value)
-	key := s.keys[start:]
-	hash := maphash.Bytes(s.seed, key)
-	mask := uint64(len(s.slots) - 1)
-	tag := hash &^ (1<<32 - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
-		slot := s.slots[i]
-		if slot == 0 {
-			s.recs = append(withRoom(s.recs, 1), termRec{key: uint32(start)})
-			s.pending = append(s.pending, uint32(len(s.recs)-1))
-			s.slots[i] = tag | uint64(len(s.recs))
-			if len(s.recs)*4 > len(s.slots)*3 {
-				s.grow()
-			}
-			return
-		}
-		if slot&^(1<<32-1) != tag {
-			continue
-		}
-		rec := uint32(slot) - 1
-		if string(s.key(rec, start)) == string(key) {
-			s.keys = s.keys[:start]
-			s.pending = append(s.pending, rec)
-			return
-		}
-	}
+	start := len(s.given)
+	s.given = appendTermKey(s.given, p, value)
+	s.pending = append(s.pending, pendingTerm{
+		tag: maphash.Bytes(s.seed, s.given[start:]) & termTagMask, end: uint32(len(s.given)),
+	})
 }
+
+// slotOf is where the search for a tag begins. It asks no more of the hash than
+// the slot keeps, so that a table grows without looking at keys.
+func (s *termSet) slotOf(tag uint64) uint64 { return tag >> 32 & uint64(len(s.slots)-1) }
 
 // find gives the record of a key.
 func (s *termSet) find(key []byte) (rec uint32, ok bool) {
-	hash := maphash.Bytes(s.seed, key)
-	mask := uint64(len(s.slots) - 1)
-	tag := hash &^ (1<<32 - 1)
-	for i := hash & mask; s.slots[i] != 0; i = (i + 1) & mask {
-		if s.slots[i]&^(1<<32-1) == tag {
-			rec = uint32(s.slots[i]) - 1
+	rec, _, ok = s.search(maphash.Bytes(s.seed, key)&termTagMask, key)
+	return rec, ok
+}
+
+// search gives the record of a key, or the free slot that it would have.
+func (s *termSet) search(tag uint64, key []byte) (rec uint32, free uint64, ok bool) {
+	slots := s.slots
+	mask := uint64(len(slots) - 1)
+	for i := s.slotOf(tag); ; i = (i + 1) & mask {
+		slot := slots[i]
+		if slot == 0 {
+			return 0, i, false
+		}
+		if slot&termTagMask == tag {
+			rec = uint32(slot) - 1
 			if string(s.termKey(rec)) == string(key) {
-				return rec, true
+				return rec, 0, true
 			}
 		}
 	}
-	return 0, false
 }
 
-// key gives a record's key; end bounds that of the last record.
-func (s *termSet) key(rec uint32, end int) []byte {
-	from := s.recs[rec].key
+// termKey gives a record's key.
+func (s *termSet) termKey(rec uint32) []byte {
+	from, end := s.recs[rec].key, uint32(len(s.keys))
 	if int(rec)+1 < len(s.recs) {
-		end = int(s.recs[rec+1].key)
+		end = s.recs[rec+1].key
 	}
 	return s.keys[from:end:end]
 }
 
-// termKey is key outside of add.
-func (s *termSet) termKey(rec uint32) []byte { return s.key(rec, len(s.keys)) }
-
 func (s *termSet) grow() {
-	slots := make([]uint64, 2*len(s.slots))
-	mask := uint64(len(slots) - 1)
-	for rec := range s.recs {
-		hash := maphash.Bytes(s.seed, s.termKey(uint32(rec)))
-		i := hash & mask
-		for slots[i] != 0 {
+	old := s.slots
+	s.slots = make([]uint64, 2*len(old))
+	mask := uint64(len(s.slots) - 1)
+	for _, slot := range old {
+		if slot == 0 {
+			continue
+		}
+		i := s.slotOf(slot)
+		for s.slots[i] != 0 {
 			i = (i + 1) & mask
 		}
-		slots[i] = hash&^(1<<32-1) | uint64(rec+1)
+		s.slots[i] = slot
 	}
-	s.slots = slots
 }
 
 // commit gives the pending terms to version o; ordinals ascend.
 func (s *termSet) commit(o uint32) {
-	for _, id := range s.pending {
-		rec := &s.recs[id]
-		if rec.count == 0 {
-			rec.first, rec.last, rec.count = o, o, 1
+	s.touch()
+	start := uint32(0)
+	for i := range s.pending {
+		t := &s.pending[i]
+		key := s.given[start:t.end]
+		start = t.end
+		id, free, ok := s.search(t.tag, key)
+		if !ok {
+			s.insert(t.tag, free, key, o)
 			continue
 		}
+		rec := &s.recs[id]
 		if rec.last == o { // twice in one version
 			continue
 		}
@@ -151,7 +160,43 @@ func (s *termSet) commit(o uint32) {
 		}
 		s.put(rec, delta)
 	}
-	s.pending = s.pending[:0]
+	s.discard()
+}
+
+// touch reads what the search for each pending term will read first. Nothing
+// in a loop waits for the step before it, so that the reads overlap.
+func (s *termSet) touch() {
+	for i := range s.pending {
+		t := &s.pending[i]
+		t.slot = s.slots[s.slotOf(t.tag)]
+	}
+	for i := range s.pending {
+		t := &s.pending[i]
+		if t.slot&termTagMask == t.tag && t.slot != 0 {
+			t.look = s.keys[s.recs[uint32(t.slot)-1].key]
+		}
+	}
+}
+
+// touchRecords reads the records and keys of items that are in an order of their
+// own, so that the misses overlap. It uses up their prefixes.
+func (s *termSet) touchRecords(items []sortItem) {
+	for i := range items {
+		items[i].prefix = uint64(s.recs[items[i].id].key)
+	}
+	for i := range items {
+		items[i].prefix = uint64(s.keys[items[i].prefix])
+	}
+}
+
+// insert makes the record of a new term, which version o has.
+func (s *termSet) insert(tag, free uint64, key []byte, o uint32) {
+	s.recs = append(withRoom(s.recs, 1), termRec{key: uint32(len(s.keys)), first: o, last: o, count: 1})
+	s.keys = append(withRoom(s.keys, len(key)), key...)
+	s.slots[free] = tag | uint64(len(s.recs))
+	if len(s.recs)*4 > len(s.slots)*3 {
+		s.grow()
+	}
 }
 
 // put appends a delta whose bytes may go on in another chunk.
@@ -185,9 +230,14 @@ func (s *termSet) addChunk(rec *termRec) {
 func chunkData(i uint32) uint32 { return chunkDataMin << min(i, chunkGrowthMax) }
 
 // discard forgets the pending terms.
-func (s *termSet) discard() { s.pending = s.pending[:0] }
+func (s *termSet) discard() {
+	s.pending, s.given = s.pending[:0], s.given[:0]
+	if cap(s.given) > arenaBytesKept {
+		s.pending, s.given = nil, nil
+	}
+}
 
-// ordinals appends the posting list of a record with count > 0.
+// ordinals appends the posting list of a record.
 func (s *termSet) ordinals(dst []uint32, rec *termRec) []uint32 {
 	o := rec.first
 	dst = append(dst, o)
@@ -215,7 +265,7 @@ func (s *termSet) ordinals(dst []uint32, rec *termRec) []uint32 {
 
 func (s *termSet) memoryBytes() int64 {
 	return int64(8*cap(s.slots)) + int64(termRecBytes*cap(s.recs)) + int64(cap(s.keys)) + int64(cap(s.chunks)) +
-		int64(termPendingCost*cap(s.pending))
+		int64(termPendingCost*cap(s.pending)) + int64(cap(s.given))
 }
 
 // full says that an arena's offsets are running out.

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"encoding/binary"
 	"unicode"
 	"unicode/utf8"
 
@@ -65,31 +66,39 @@ func NewFolder() *Folder { return &Folder{caser: cases.Fold()} }
 // Fold gives text decomposed (NFD), without nonspacing marks, with Unicode's
 // full case folding. The result holds until the next call.
 func (f *Folder) Fold(text []byte) []byte {
-	f.folded = f.folded[:0]
-	for i, c := range text {
-		if c >= utf8.RuneSelf {
-			return f.foldUnicode(text)
-		}
-		if 'A' <= c && c <= 'Z' {
-			f.folded = append(f.folded[:0], text[:i]...)
-			return f.foldFrom(text, i)
-		}
-	}
-	return text
-}
-
-// foldFrom goes on at i, where the first capital is.
-func (f *Folder) foldFrom(text []byte, i int) []byte {
-	for _, c := range text[i:] {
-		if c >= utf8.RuneSelf {
-			return f.foldUnicode(text)
-		}
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		f.folded = append(f.folded, c)
+	f.folded = append(f.folded[:0], text...)
+	if !lowerASCII(f.folded) {
+		return f.foldUnicode(text)
 	}
 	return f.folded
+}
+
+const (
+	eachByte    = 0x0101010101010101
+	eachHighBit = 0x80 * eachByte
+)
+
+// lowerASCII makes small letters of capitals in place, eight bytes at a time; false
+// when text is not ASCII alone. A sum sets a byte's high bit from 'A' on, another one
+// behind 'Z', and no sum of ASCII spills into the byte beside it.
+func lowerASCII(text []byte) bool {
+	for ; len(text) >= 8; text = text[8:] {
+		word := binary.LittleEndian.Uint64(text)
+		if word&eachHighBit != 0 {
+			return false
+		}
+		capitals := (word + (0x80-'A')*eachByte) &^ (word + (0x80-'Z'-1)*eachByte) & eachHighBit
+		binary.LittleEndian.PutUint64(text, word|capitals>>2)
+	}
+	for i, c := range text {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+		if 'A' <= c && c <= 'Z' {
+			text[i] = c | 0x20
+		}
+	}
+	return true
 }
 
 func (f *Folder) foldUnicode(text []byte) []byte {

@@ -1,6 +1,9 @@
 package index
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Texts inside of terms stand escaped, so that a separator ends them:
 //
@@ -17,7 +20,14 @@ const (
 
 // appendText appends text escaped, without a separator.
 func appendText(dst, text []byte) []byte {
-	for _, c := range text {
+	rest := text
+	for ; len(rest) >= 8; rest = rest[8:] {
+		word := binary.LittleEndian.Uint64(rest)
+		if (word-(termUUID+1)*eachByte)&^word&eachHighBit != 0 { // some byte is below 3
+			return appendEscapedText(dst, text)
+		}
+	}
+	for _, c := range rest {
 		if c <= termUUID {
 			return appendEscapedText(dst, text)
 		}
