@@ -186,6 +186,11 @@ func FuzzBitmap(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, rows uint32) {
 		bm, err := parseBitmap(b, rows)
+		if plain, readErr := readWholeBitmap(b); readErr == nil && !plain.IsEmpty() && err == nil && plain.Validate() != nil {
+			t.Fatalf("a bitmap is taken that roaring refuses: %v", plain.Validate())
+		} else if readErr == nil && plain.Validate() == nil && !plain.IsEmpty() && plain.Maximum() < rows && err != nil {
+			t.Fatalf("a bitmap is refused: %v", err)
+		}
 		if err == nil && !bm.IsEmpty() && bm.Maximum() >= rows {
 			t.Fatalf("bitmap with row %d of %d", bm.Maximum(), rows)
 		}

@@ -13,21 +13,13 @@ import (
 // parseBitmap copies a portable bitmap out of b, which it must fill. Every
 // ordinal is below rows. The result shares nothing with b.
 func parseBitmap(b []byte, rows uint32) (*roaring.Bitmap, error) {
-	bm, err := readWholeBitmap(b)
-	if err == nil && !bm.IsEmpty() {
-		err = bm.Validate()
-	}
-	if err == nil {
-		err = checkOrdinals(bm, rows)
-	}
-	if err != nil {
+	if err := checkBitmap(b); err != nil {
 		return nil, fmt.Errorf("cannot read the bitmap: %w", err)
 	}
-	return bm, nil
+	return parseTrustedBitmap(b, rows)
 }
 
-// parseTrustedBitmap is parseBitmap without Validate, which takes a merge as long as all
-// else. It relies on the block's checksum for what is inside the containers; on
+// parseTrustedBitmap is parseBitmap without its look at what is inside. It relies on the block's checksum for what is inside the containers; on
 // nonsense it, and whoever uses the result, may panic.
 func parseTrustedBitmap(b []byte, rows uint32) (*roaring.Bitmap, error) {
 	bm, err := readWholeBitmap(b)
