@@ -53,13 +53,15 @@ func (x *exchange) release() {
 // serve checks what holds for every interaction, and runs the one asked for.
 func (x *exchange) serve() error {
 	x.echoRequestID()
-	x.cors()
-	// Answers are patient data, and a cache would guess how long a resource,
-	// its absence or its end stays true.
-	x.ctx.Response.Header.Set("Cache-Control", "private, no-cache")
-	x.ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
+	x.standingHeaders()
+	if err := x.checkProtocol(); err != nil {
+		return err
+	}
 	if err := x.checkFraming(); err != nil {
 		return err
+	}
+	if string(x.ctx.Request.Header.RequestURI()) == "*" {
+		return x.asterisk()
 	}
 	if isAmbiguousPath(x.ctx.URI().PathOriginal()) {
 		return badRequest("The path has empty or dot segments, or encoded characters that are not allowed.")
@@ -125,6 +127,42 @@ func (x *exchange) snapshot() (*engine.Snapshot, func(), error) {
 		return nil, nil, err
 	}
 	return snap, snap.Release, nil
+}
+
+// Headers of all answers. These are patient data, and a cache would guess how
+// long a resource, its absence or its end stays true.
+const (
+	cacheControl       = "private, no-cache"
+	contentTypeOptions = "nosniff"
+)
+
+func (x *exchange) standingHeaders() {
+	x.cors()
+	x.ctx.Response.Header.Set("Cache-Control", cacheControl)
+	x.ctx.Response.Header.Set("X-Content-Type-Options", contentTypeOptions)
+}
+
+// checkProtocol refuses other major versions than 1 (RFC 9110 section 15.6.6),
+// the preface of HTTP/2 among them.
+func (x *exchange) checkProtocol() error {
+	if bytes.HasPrefix(x.ctx.Request.Header.Protocol(), []byte("HTTP/1.")) {
+		return nil
+	}
+	x.ctx.SetConnectionClose()
+	if conn := x.ctx.Conn(); conn != nil {
+		drain(conn)
+	}
+	return notSupported(fasthttp.StatusHTTPVersionNotSupported, "This server speaks HTTP/1.1.")
+}
+
+// asterisk answers requests about the server itself.
+func (x *exchange) asterisk() error {
+	if parseMethod(x.ctx.Method()) != methodOptions {
+		return badRequest("Only OPTIONS may ask for '*'.")
+	}
+	x.ctx.Response.Header.Set("Allow", strings.Join(methodNames[methodGet:], ", "))
+	x.empty(fasthttp.StatusNoContent)
+	return nil
 }
 
 // checkFraming refuses a request with both lengths: servers and proxies

@@ -99,6 +99,7 @@ func (s *Server) refuseConnection(conn net.Conn) {
 	id := s.opts.NewID()
 	body := appendOutcome(nil, id, s.opts.Now(), issue{severity: "error", code: codeThrottled, text: "Too many connections are open; try again."})
 	head := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nX-Request-Id: " + id + "\r\nRetry-After: " + strconv.Itoa(retryAfterSeconds) +
+		"\r\nCache-Control: " + cacheControl + "\r\nX-Content-Type-Options: " + contentTypeOptions +
 		"\r\nContent-Type: " + contentTypeAnswer + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
 	s.metrics.observe(rowNone, fasthttp.StatusServiceUnavailable, 0)
 	if conn.SetDeadline(time.Now().Add(refusalTime)) != nil {

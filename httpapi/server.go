@@ -185,7 +185,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		if r := recover(); r != nil {
 			s.opts.Logger.Error("request panicked", "interaction", s.table.name(x.row), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			ctx.Response.Reset()
-			x.cors()
+			x.standingHeaders()
 			ctx.SetConnectionClose()
 			x.fail(&problem{fasthttp.StatusInternalServerError, codeException, "The server failed on this request; its log says more."})
 		}
@@ -201,22 +201,29 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // expect answers "Expect: 100-continue" before the body is sent.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	if s.bodies.isRefused(&ctx.Request.Header) {
-		x := &exchange{server: s, ctx: ctx, row: rowNone}
+		x := s.unread(ctx)
 		x.fail(noRoomForBody())
 		return fasthttp.StatusServiceUnavailable
 	}
 	if ctx.Request.Header.ContentLength() > s.opts.BodyBytesMax {
-		x := &exchange{server: s, ctx: ctx, row: rowNone}
+		x := s.unread(ctx)
 		x.fail(bodyTooLarge(s.opts.BodyBytesMax))
 		return fasthttp.StatusRequestEntityTooLarge
 	}
 	return fasthttp.StatusContinue
 }
 
+// unread is the exchange for a request that is refused before its body is there.
+func (s *Server) unread(ctx *fasthttp.RequestCtx) *exchange {
+	x := &exchange{server: s, ctx: ctx, row: rowNone}
+	x.standingHeaders()
+	return x
+}
+
 // refuseUnread answers a request that could not be read; the library closes
 // the connection afterwards.
 func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
-	x := &exchange{server: s, ctx: ctx, row: rowNone}
+	x := s.unread(ctx)
 	ctx.SetConnectionClose() // the library closes; the client should know
 	var head *fasthttp.ErrSmallBuffer
 	var network net.Error

@@ -66,6 +66,17 @@ func TestRefusedBodyIsNotARequest(t *testing.T) {
 	f("refused expectation", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\nExpect: 100-continue\r\n\r\n"+smuggled, 413)
 }
 
+// checkStandingHeaders looks for what every answer has.
+func (a *answer) checkStandingHeaders(t *testing.T, name string) {
+	t.Helper()
+	if got := a.header.Get("Cache-Control"); got != cacheControl {
+		t.Errorf("%s: %d has Cache-Control %q", name, a.status, got)
+	}
+	if got := a.header.Get("X-Content-Type-Options"); got != contentTypeOptions {
+		t.Errorf("%s: %d has X-Content-Type-Options %q", name, a.status, got)
+	}
+}
+
 func TestLimitsAnswerWithOutcomes(t *testing.T) {
 	s := newBareServer(t, func(o *Options) { o.BodyBytesMax = 1000 })
 	f := func(request string, status int, code string) {
@@ -74,6 +85,7 @@ func TestLimitsAnswerWithOutcomes(t *testing.T) {
 		if len(answers) != 1 {
 			t.Fatalf("got %d answers", len(answers))
 		}
+		answers[0].checkStandingHeaders(t, request[:min(20, len(request))])
 		if gotCode, text := answers[0].outcome(t); answers[0].status != status || gotCode != code {
 			t.Errorf("got %d %s %q", answers[0].status, gotCode, text)
 		}
@@ -145,6 +157,7 @@ func TestOneConnectionTooManyIsToldSo(t *testing.T) {
 		open = append(open, conn)
 	}
 	a := s.do(t, "GET", "/readyz", "")
+	a.checkStandingHeaders(t, "one connection too many")
 	if code, _ := a.outcome(t); a.status != 503 || code != "throttled" || a.header.Get("Retry-After") != "1" {
 		t.Errorf("one too many: %d %s, Retry-After %q", a.status, code, a.header.Get("Retry-After"))
 	}
@@ -171,6 +184,7 @@ func TestOddRequestsHaveOneMeaning(t *testing.T) {
 			if a.status >= 400 {
 				a.outcome(t)
 			}
+			a.checkStandingHeaders(t, name)
 		}
 		if !slices.Equal(got, statuses) {
 			t.Errorf("%s: got %v, want %v", name, got, statuses)
@@ -198,5 +212,11 @@ func TestOddRequestsHaveOneMeaning(t *testing.T) {
 	f("repeated Content-Encoding", put("Content-Encoding: gzip", "Content-Encoding: gzip")+last, 415, 200)
 	f("both lengths and an empty body", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"+last, 400)
 	f("a length with a sign", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nabcde"+last, 400)
+	f("any 1.x", "GET /fhir/Patient/a HTTP/1.7\r\nHost: x\r\nConnection: close\r\n\r\n", 200)
+	f("HTTP/2 by name", "GET /fhir/Patient/a HTTP/2.0\r\nHost: x\r\n\r\n"+last, 505)
+	f("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 505)
+	f("HTTP/0.9", "GET /fhir/Patient/a HTTP/0.9\r\nHost: x\r\n\r\n", 505)
+	f("OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"+last, 204, 200)
+	f("GET *", get("*")+last, 400, 200)
 	f("a space before the colon", "POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nabcde"+last, 400)
 }
