@@ -29,6 +29,9 @@ var entryHeaders = [...]struct{ member, header string }{
 	{"ifModifiedSince", "If-Modified-Since"}, {"ifNoneExist", "If-None-Exist"},
 }
 
+// headerIfNoneExist is the place of If-None-Exist in entryHeaders.
+const headerIfNoneExist = 3
+
 // String names an entry in errors.
 func (e *bundleEntry) String() string { return strings.TrimSpace(e.method + " " + e.url) }
 

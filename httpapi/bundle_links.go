@@ -236,12 +236,13 @@ func linkQuote(text []byte) (quote []byte, bytesRead int) {
 
 // referenceTo is the one resource that a conditional reference finds.
 func (x *exchange) referenceTo(typ fhir.TypeCode, query string) (string, error) {
-	ids, err := x.matches(typ, query, 2)
+	c := readCriteria(typ, query)
+	found, err := x.matches(c, 2)
 	if err != nil {
 		return "", err
 	}
-	if len(ids) != 1 {
+	if len(found) != 1 {
 		return "", &problem{fasthttp.StatusPreconditionFailed, codeProcessing, "The conditional reference '" + typ.String() + "?" + query + "' does not find exactly one resource."}
 	}
-	return typ.String() + "/" + string(ids[0]), nil
+	return typ.String() + "/" + string(found[0].ID), nil
 }

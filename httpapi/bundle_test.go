@@ -10,7 +10,6 @@ import (
 
 	"kiln/bulk"
 	"kiln/engine"
-	"kiln/fhir"
 )
 
 // responseBundle is the answer to a batch or transaction.
@@ -127,9 +126,12 @@ func TestTransactionIsAllOrNothing(t *testing.T) {
 	f("patch of nothing", 404, "Bundle.entry[1] (PATCH Patient/x)", entry("PATCH", "Patient/x", patchBinary("application/json-patch+json", `[]`), ""))
 	f("failed test", 422, "Operation 1 of the patch", entry("PATCH", "Patient/a", patchBinary("application/json-patch+json", `[{"op":"test","path":"/id","value":"x"}]`), ""))
 	f("no base64", 400, "not base64", entry("PATCH", "Patient/a", `{"resourceType":"Binary","data":"%"}`, ""))
-	f("condition", 501, "Bundle.entry[1] (POST Patient): A condition by search, 'Patient?identifier=1'", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"identifier=1"`))
-	f("conditional reference", 501, "A condition by search, 'Patient?identifier=1'", entry("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient?identifier=1"}}`, ""))
-	f("conditional update", 400, "conditional-update", entry("PUT", "Patient?identifier=1", patient("", ""), ""))
+	f("condition", 400, "Bundle.entry[1] (POST Patient): The search parameter 'odd' is not supported", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"odd=1"`))
+	f("conditional reference", 412, "The conditional reference 'Patient?identifier=1' does not find exactly one resource", entry("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient?identifier=1"}}`, ""))
+	f("conditional patch of nothing", 404, "Patient?identifier=1", entry("PATCH", "Patient?identifier=1", patchBinary("application/json-patch+json", `[]`), ""))
+	f("one condition twice", 400, "Bundle.entry[1] has the same criteria", entry("PUT", "Patient?identifier=1&active=true", patient("", ""), ""), entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"active=true&identifier=1"`))
+	f("criteria without a value", 400, "no value for 'identifier'", entry("DELETE", "Patient?identifier=", "", ""))
+	f("no criteria", 400, "no criteria", entry("DELETE", "Patient", "", ""))
 	f("a search", 400, "'odd'", entry("GET", "Patient?odd=x", "", ""))
 	f("a job", 400, "cannot be used in a Bundle", entry("GET", "$export", "", ""))
 	f("a Bundle", 400, "inside a Bundle", entry("POST", "/", `{"resourceType":"Bundle","type":"batch"}`, ""))
@@ -202,16 +204,9 @@ func resourceID(t *testing.T, resource []byte) string {
 
 func TestConditionsOfATransactionAreSearched(t *testing.T) {
 	s := newAPI(t, nil)
-	s.put(t, "known", "")
-	s.search = func(_ fhir.TypeCode, query string, _ int) ([][]byte, error) {
-		switch query {
-		case "identifier=one":
-			return [][]byte{[]byte("known")}, nil
-		case "identifier=many":
-			return [][]byte{[]byte("known"), []byte("other")}, nil
-		}
-		return nil, nil
-	}
+	s.put(t, "known", `,"identifier":[{"value":"one"}]`)
+	s.put(t, "twin1", `,"identifier":[{"value":"many"}]`)
+	s.put(t, "twin2", `,"identifier":[{"value":"many"}]`)
 	_, b := s.bundle(t, "transaction", nil,
 		named("urn:uuid:1", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"identifier=one"`)),
 		named("urn:uuid:2", entry("POST", "Patient", patient("", ""), `,"ifNoneExist":"identifier=none"`)),

@@ -130,7 +130,8 @@ func (t *table) capabilities(base string) capabilityRest {
 		rest.Resource = append(rest.Resource, capabilityResource{
 			Type: code.String(), Interaction: ofType,
 			Versioning: "versioned", ReadHistory: true, UpdateCreate: true,
-			ConditionalRead: "full-support", ConditionalDelete: "not-supported",
+			ConditionalRead: "full-support", ConditionalDelete: "multiple",
+			ConditionalCreate: true, ConditionalUpdate: true,
 			Operation: operationsOfType,
 		})
 	}

@@ -39,6 +39,9 @@ type exchange struct {
 	// computed: the change's precondition is the version it was made from, and
 	// the client asked for none.
 	computed bool
+	// selected is what a transaction has found by the criteria of a conditional
+	// write; nil: nobody has searched.
+	selected *selected
 }
 
 // release gives back what the exchange took.

@@ -52,6 +52,8 @@ type interaction struct {
 	// prepare makes the change of a write; what it holds lasts as long as the
 	// exchange and the request.
 	prepare func(*exchange) (engine.Change, error)
+	// conditional: the address has criteria that select the resource.
+	conditional bool
 	// safe: GET reads only, so HEAD is served too.
 	safe bool
 	// json: the answer is FHIR JSON, so Accept and _format must allow it.
@@ -120,20 +122,13 @@ func interactions() []interaction {
 		{place: placeTypeSearch, method: post, name: "search-type", run: (*exchange).searchTypes, json: true, params: search},
 		{place: placeCompartment, method: get, name: "search-compartment", run: (*exchange).searchCompartment, safe: true, json: true, params: search},
 
-		later(placeType, put, "conditional-update", "Conditional update"),
-		later(placeType, methodPatch, "conditional-patch", "Conditional PATCH"),
-		later(placeType, del, "conditional-delete", "Conditional delete"),
+		{place: placeType, method: put, name: "conditional-update", run: (*exchange).write, prepare: (*exchange).conditionalUpdate, conditional: true, json: true, params: search},
+		{place: placeType, method: methodPatch, name: "conditional-patch", run: (*exchange).write, prepare: (*exchange).conditionalPatch, conditional: true, json: true, params: search},
+		{place: placeType, method: del, name: "conditional-delete", run: (*exchange).conditionalDelete, prepare: (*exchange).conditionalDeleteOne, conditional: true, params: search},
 		unknownOperation(placeSystemOperation, get), unknownOperation(placeSystemOperation, post),
 		unknownOperation(placeTypeOperation, get), unknownOperation(placeTypeOperation, post),
 		unknownOperation(placeInstanceOperation, get), unknownOperation(placeInstanceOperation, post),
 	}
-}
-
-// later is an interaction of FHIR that this server refuses by name.
-func later(p place, m method, name, what string) interaction {
-	return interaction{place: p, method: m, name: name, params: []string{"*"}, safe: m == methodGet, run: func(*exchange) error {
-		return notSupported(fasthttp.StatusNotImplemented, "%s is not supported by this server.", what)
-	}}
 }
 
 func unknownOperation(p place, m method) interaction {

@@ -88,6 +88,13 @@ const (
 	searchCountDefault = historyCountDefault
 	searchCountMax     = historyCountMax
 
+	// conditionalDeletesMax is that of the import contract.
+	conditionalDeletesMax = 100
+
+	// conditionLocksCount makes it unlikely that two of some hundred conditions in
+	// flight share a lock.
+	conditionLocksCount = 4096
+
 	// historyPageBytesMax ends a page early (the next link goes on), because
 	// 1,000 versions of the largest resource would be 30 GB.
 	historyPageBytesMax = 16 << 20

@@ -46,21 +46,19 @@ type Options struct {
 
 // Server answers FHIR over HTTP.
 type Server struct {
-	opts     Options
-	started  time.Time
-	base     string // of Options.BaseURL, without a slash at the end
-	http     *fasthttp.Server
-	table    *table
-	metrics  *serverMetrics
-	scanners sync.Pool // of *fhir.Scanner
-	checkers sync.Pool // of *structure.Checker
-	packers  *packers
-	logLimit *logLimit
-	bodies   *bodyBudget
-	stopping atomic.Bool
-	// search finds ids of a type by a query, at most so many; nil: there is no
-	// search.
-	search func(typ fhir.TypeCode, query string, limit int) ([][]byte, error)
+	opts       Options
+	started    time.Time
+	base       string // of Options.BaseURL, without a slash at the end
+	http       *fasthttp.Server
+	table      *table
+	metrics    *serverMetrics
+	scanners   sync.Pool // of *fhir.Scanner
+	checkers   sync.Pool // of *structure.Checker
+	packers    *packers
+	logLimit   *logLimit
+	bodies     *bodyBudget
+	stopping   atomic.Bool
+	conditions *conditionLocks
 	// work is cancelled when Shutdown gives up on requests in flight.
 	work       context.Context
 	cancelWork context.CancelFunc
@@ -100,7 +98,7 @@ func New(opts Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit(), conditions: newConditionLocks()}
 	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
 	s.metrics = newServerMetrics(s.table)
 	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }

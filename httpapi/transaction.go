@@ -30,6 +30,7 @@ type transaction struct {
 	entries []bundleEntry
 	plans   []entryPlan
 	links   links
+	unmet   map[string]int // criteria that found nothing, and the entry that creates it
 	inner   *entryExchange
 	// changes are the writes, order[i] is the entry of changes[i].
 	changes []engine.Change
@@ -44,8 +45,10 @@ type entryPlan struct {
 	typeName string
 	id       string // of the resource; given out here for creates
 	existing bool   // a conditional create that has found its resource
-	computed bool   // its change is made from the current version
-	change   int    // of a write: its place in changes
+	nothing  bool   // a conditional delete that has found nothing
+	selected *selected
+	computed bool // its change is made from the current version
+	change   int  // of a write: its place in changes
 }
 
 // writeOrder is the order of a transaction's writes (FHIR R4 http.html#trules).
@@ -56,6 +59,11 @@ func (x *exchange) transaction(entries []bundleEntry) error {
 	defer t.inner.release()
 	ctx, cancel := context.WithTimeout(x.server.work, bundleTimeout)
 	defer cancel()
+	unlock, err := x.server.conditions.lock(ctx, x.conditionsOf(entries))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := t.plan(); err != nil {
 		return err
 	}
@@ -71,6 +79,7 @@ func (x *exchange) transaction(entries []bundleEntry) error {
 // plan fills plans and links.
 func (t *transaction) plan() error {
 	written := make(map[string]int, len(t.entries))
+	t.links, t.unmet = links{}, map[string]int{}
 	for i := range t.entries {
 		e := &t.entries[i]
 		if err := t.planEntry(i, e); err != nil {
@@ -116,22 +125,12 @@ func (t *transaction) planEntry(i int, e *bundleEntry) error {
 	switch {
 	case row.prepare == nil && !row.safe:
 		return notSupported(fasthttp.StatusBadRequest, "The interaction '%s' cannot be part of a transaction.", row.name)
+	case row.conditional:
+		return t.planSelected(i, p, inner)
 	case row.prepare != nil && row.method == methodPost && p.id == "":
-		return t.planCreate(p, inner)
+		return t.planCreate(i, p, inner)
 	}
 	return nil
-}
-
-// planCreate gives out an id, unless the create's condition finds a resource.
-func (t *transaction) planCreate(p *entryPlan, inner *exchange) error {
-	err := inner.checkNoneExists()
-	var exists *existsError
-	if errors.As(err, &exists) {
-		p.id, p.existing = string(exists.id), true
-		return nil
-	}
-	p.id = t.x.server.opts.NewID()
-	return err
 }
 
 func (t *transaction) isRead(i int) bool {
@@ -139,7 +138,9 @@ func (t *transaction) isRead(i int) bool {
 }
 
 // isWrite: the entry takes part in the commit.
-func (t *transaction) isWrite(i int) bool { return !t.isRead(i) && !t.plans[i].existing }
+func (t *transaction) isWrite(i int) bool {
+	return !t.isRead(i) && !t.plans[i].existing && !t.plans[i].nothing
+}
 
 // tryReads runs the reads whose answers the writes cannot change.
 func (t *transaction) tryReads(ctx context.Context) error {
@@ -202,6 +203,9 @@ func (t *transaction) commit(ctx context.Context) error {
 		case errors.As(err, &conflict):
 			i := t.order[conflict.Index]
 			if t.plans[i].computed && attempt < computedAttemptsMax {
+				if err := t.planAgain(i); err != nil {
+					return err
+				}
 				continue
 			}
 			return refusedEntry(i, &t.entries[i], t.refused(i, conflict))
@@ -245,7 +249,7 @@ func (t *transaction) prepareEntry(i int) error {
 		return err
 	}
 	inner := &t.inner.inner
-	inner.addr.id = []byte(p.id)
+	inner.addr.id, inner.selected = []byte(p.id), p.selected
 	inner.ctx.Request.Header.Del("If-None-Exist") // evaluated by plan
 	change, err := t.x.server.table.rows[p.row].prepare(inner)
 	if err != nil {
@@ -306,6 +310,12 @@ func (t *transaction) show(ctx context.Context, i int) error {
 			return err
 		}
 		return t.inner.inner.answerExisting([]byte(p.id))
+	} else if p.nothing {
+		if err := t.inner.begin(&t.entries[i], nil); err != nil {
+			return err
+		}
+		t.inner.inner.answerDelete(&engine.Committed{Unchanged: true})
+		return nil
 	}
 	_, err := t.read(ctx, i)
 	return err

@@ -15,6 +15,11 @@ import (
 // write answers an interaction that makes a version. A change that was computed
 // from a version is made again when somebody else was faster.
 func (x *exchange) write() error {
+	unlock, err := x.lockCondition()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	prepare := x.server.table.rows[x.row].prepare
 	for attempt := 1; ; attempt++ {
 		change, err := prepare(x)

@@ -59,18 +59,18 @@ func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snap
 	return result, worded(err)
 }
 
-// IDs finds ids of resources that match, at most limit.
-func (s *Search) IDs(ctx context.Context, snap *engine.Snapshot, limit int) (ids [][]byte, err error) {
+// First finds at most limit matches.
+func (s *Search) First(ctx context.Context, snap *engine.Snapshot, limit int) (matches []engine.Version, err error) {
 	q, err := s.query(ctx, snap, snap.LSN())
 	if err != nil {
 		return nil, worded(err)
 	}
 	q.Limit = limit
 	_, err = snap.Search(ctx, q, func(v *engine.Version) error {
-		ids = append(ids, append([]byte(nil), v.ID...))
+		matches = append(matches, *v)
 		return nil
 	})
-	return ids, worded(err)
+	return matches, worded(err)
 }
 
 // worded turns the engine's refusals of a search into words for the client.
