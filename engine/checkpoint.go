@@ -87,7 +87,7 @@ func (s *Store) capture() *checkpointFile {
 	for _, r := range v.runs {
 		c.runs = append(c.runs, checkpointRun{
 			meta: r.run.Meta(), publishLSN: r.publishLSN, kind: r.kind, rank: r.rank,
-			superseded: r.superseded(s.visible), void: r.void,
+			superseded: r.superseded(s.visible), void: r.voidAt(s.visible),
 		})
 	}
 	s.ingestsSinceCheckpoint = 0

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -111,7 +112,7 @@ func commonKeys(keys keySet, ours *index.Run, theirs *runState, after uint64) er
 }
 
 func (r *runState) writtenAfter(o index.Ordinal, after uint64) (bool, error) {
-	if r.isVoid(o) {
+	if r.isVoid(o, math.MaxUint64) {
 		return false, nil
 	}
 	if r.kind == ingestImport {

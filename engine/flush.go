@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"kiln/fhir"
 	"kiln/index"
 	"kiln/wal"
 )
@@ -17,7 +19,7 @@ import (
 //  2. the old generation is written as a run, sealed and durable. (An orphan
 //     file; open removes it.)
 //  3. slot: the old generation's superseded entries become the run's
-//     superseded set, one INGEST record publishes the run, and the run takes
+//     superseded set, those purged since step 2 its void rows, one INGEST record publishes the run, and the run takes
 //     the generation's place in the view. (Replay does the same.)
 //  4. a checkpoint, a CHECKPOINT record, and the log is trimmed. (Either
 //     checkpoint is good; the log is trimmed below the older.)
@@ -96,7 +98,7 @@ func (s *Store) flushSealed(ctx context.Context) error {
 }
 
 func (s *Store) flushGen(ctx context.Context, g *headGen) error {
-	meta, err := s.buildFlushRun(ctx, g)
+	meta, dropped, err := s.buildFlushRun(ctx, g)
 	if err != nil {
 		return fmt.Errorf("cannot write the head's run: %w", noSpace(err))
 	}
@@ -107,7 +109,7 @@ func (s *Store) flushGen(ctx context.Context, g *headGen) error {
 	published := false
 	err = s.inSlot(ctx, func() error {
 		var err error
-		published, err = s.publishFlush(g, run)
+		published, err = s.publishFlush(g, run, dropped)
 		return err
 	})
 	if published {
@@ -122,73 +124,101 @@ func (s *Store) flushGen(ctx context.Context, g *headGen) error {
 }
 
 // buildFlushRun writes the generation as a run. Ordinals are entry numbers.
-func (s *Store) buildFlushRun(ctx context.Context, g *headGen) (index.RunMeta, error) {
+// dropped are those that were purged before; nothing of them is in the run.
+func (s *Store) buildFlushRun(ctx context.Context, g *headGen) (meta index.RunMeta, dropped *roaring.Bitmap, err error) {
 	b, err := s.newBuilder()
 	if err != nil {
-		return index.RunMeta{}, err
+		return meta, nil, err
 	}
-	if err := s.appendEntries(ctx, g, b); err != nil {
-		return index.RunMeta{}, errors.Join(err, b.Abort())
+	if dropped, err = s.appendEntries(ctx, g, b); err != nil {
+		return meta, nil, errors.Join(err, b.Abort())
 	}
 	b.SortKeys()
-	for i := range int(g.count.Load()) {
-		b.SetRow(index.Ordinal(i), g.entry(i).row())
+	for i := range uint32(g.count.Load()) {
+		if dropped.Contains(i) {
+			b.Drop(index.Ordinal(i))
+		} else {
+			b.SetRow(index.Ordinal(i), g.entry(int(i)).row())
+		}
 	}
-	meta, err := b.Seal(ctx)
-	if err != nil {
-		return index.RunMeta{}, errors.Join(err, b.Abort())
+	if meta, err = b.Seal(ctx); err != nil {
+		return meta, nil, errors.Join(err, b.Abort())
 	}
-	return meta, nil
+	return meta, dropped, nil
 }
 
-func (s *Store) appendEntries(ctx context.Context, g *headGen, b *index.Builder) error {
+// appendEntries appends the generation's versions and tells which were purged.
+func (s *Store) appendEntries(ctx context.Context, g *headGen, b *index.Builder) (purged *roaring.Bitmap, err error) {
 	extractor := s.extraction.NewExtractor(b)
+	purged = roaring.New()
 	var space []byte
 	for i := range int(g.count.Load()) {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		e := g.entry(i)
-		v, err := s.readEntry(e, space)
+		var o index.Ordinal
+		if e.isPurgedAt(math.MaxUint64) {
+			purged.Add(uint32(i))
+			o, err = appendHole(b, e.typ)
+		} else {
+			o, err = s.appendEntry(b, extractor, e, &space)
+		}
 		if err != nil {
-			return err
-		}
-		space = v.Body
-		if _, err := extractor.Scan(v.Body); err != nil {
-			// The write path scanned the body before it was accepted. Should one
-			// not scan all the same, it is kept, without search terms.
-			s.opts.Logger.Error("a stored body does not scan; it is kept without terms", "lsn", e.lsn, "error", err)
-			b.DiscardTerms()
-		}
-		if e.deleted { // found by its key and date only
-			b.DiscardTerms()
-		}
-		o, err := b.Append(e.typ, v.ID, e.idAt, v.Body, e.splice)
-		if err != nil {
-			return err
+			return nil, err
 		}
 		if int(o) != i {
 			panic(fmt.Sprintf("BUG: entry %d of the head became ordinal %d", i, o))
 		}
 	}
-	return nil
+	return purged, nil
+}
+
+// appendHole takes the ordinal of a purged version, whose id it does not keep.
+func appendHole(b *index.Builder, t fhir.TypeCode) (index.Ordinal, error) {
+	id := []byte("purged")
+	body, idAt, splice := fhir.StubBody(nil, t, id)
+	return b.Append(t, id, idAt, body, splice)
+}
+
+// appendEntry appends a version, with its body in space.
+func (s *Store) appendEntry(b *index.Builder, extractor *index.Extractor, e *headEntry, space *[]byte) (index.Ordinal, error) {
+	v, err := s.readEntry(e, *space)
+	if err != nil {
+		return 0, err
+	}
+	*space = v.Body
+	if _, err := extractor.Scan(v.Body); err != nil {
+		// The write path scanned the body before it was accepted. Should one
+		// not scan all the same, it is kept, without search terms.
+		s.opts.Logger.Error("a stored body does not scan; it is kept without terms", "lsn", e.lsn, "error", err)
+		b.DiscardTerms()
+	}
+	if e.deleted { // found by its key and date only
+		b.DiscardTerms()
+	}
+	return b.Append(e.typ, v.ID, e.idAt, v.Body, e.splice)
 }
 
 // publishFlush is step 3. Slot only.
-func (s *Store) publishFlush(g *headGen, run *index.Run) (published bool, err error) {
+func (s *Store) publishFlush(g *headGen, run *index.Run, dropped *roaring.Bitmap) (published bool, err error) {
 	if s.poison.Load() != nil {
 		return false, ErrReadOnly
 	}
-	superseded := roaring.New()
+	superseded, void := roaring.New(), roaring.New()
 	for i := range int(g.count.Load()) {
-		if e := g.entry(i); e.superseded != 0 {
+		e := g.entry(i)
+		if e.superseded != 0 {
 			superseded.Add(uint32(i))
+		}
+		if e.purged != 0 && !dropped.Contains(uint32(i)) {
+			void.Add(uint32(i))
 		}
 	}
 	superseded.RunOptimize()
 	rec := ingestRecord{
 		kind: ingestFlush, clock: s.clock.mark(), flushedUpTo: s.sealedLSN,
-		runs: []ingestRun{{meta: run.Meta(), superseded: superseded}},
+		runs: []ingestRun{{meta: run.Meta(), superseded: superseded, void: void}},
 	}
 	payload, err := rec.marshal()
 	if err != nil {
@@ -199,7 +229,7 @@ func (s *Store) publishFlush(g *headGen, run *index.Run) (published bool, err er
 		return false, err
 	}
 	lsn := uint64(placed[0].LSN)
-	state := newRunState(run, lsn, ingestFlush, run.Meta().ID, superseded, nil, lsn)
+	state := newRunState(run, lsn, ingestFlush, run.Meta().ID, superseded, void, lsn)
 	s.flushed, s.viewLSN = s.sealedLSN, lsn
 	s.rememberFlush(flushedRange{base: g.base, count: uint64(g.count.Load()), run: state})
 	s.install(s.view.with([]*runState{state}, s.view.gens[1:]), lsn)

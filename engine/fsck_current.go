@@ -30,6 +30,9 @@ type fsckSource struct {
 // next moves to the following version that is not void; false at the end.
 func (s *fsckSource) next() (bool, error) {
 	if s.run == nil {
+		for len(s.entries) > 0 && s.entries[0].purged != 0 {
+			s.entries = s.entries[1:]
+		}
 		if len(s.entries) == 0 {
 			return false, nil
 		}
@@ -40,7 +43,7 @@ func (s *fsckSource) next() (bool, error) {
 	}
 	for s.keys.Next() {
 		f := s.keys.Found()
-		if s.run.isVoid(f.Ordinal) {
+		if s.run.isVoid(f.Ordinal, math.MaxUint64) {
 			continue
 		}
 		s.key, s.version, s.current = s.keys.Key(), f.VersionID, !s.superseded.Contains(uint32(f.Ordinal))

@@ -34,9 +34,21 @@ type headEntry struct {
 	// superseded is the LSN from which the version is not current; 0: it is.
 	// Atomic: the committer stores while snapshots read.
 	superseded uint64
+	// purged is the LSN from which the version does not exist; 0: it does. Atomic
+	// likewise. A purge takes all versions of a key, or all but the one with
+	// the highest positive versionId; so where the best of some entries is
+	// purged, none of them with a positive versionId is left.
+	purged uint64
 }
 
-// isCurrentAt tells whether the entry is in a scan at lsn.
+// isPurgedAt tells whether the version does not exist any more at lsn.
+func (e *headEntry) isPurgedAt(lsn uint64) bool {
+	at := atomic.LoadUint64(&e.purged)
+	return at != 0 && at <= lsn
+}
+
+// isCurrentAt tells whether the entry is in a scan at lsn; whether it was purged
+// is another question.
 func (e *headEntry) isCurrentAt(lsn uint64) bool {
 	at := atomic.LoadUint64(&e.superseded)
 	return e.lsn <= lsn && (at == 0 || at > lsn)
@@ -71,6 +83,7 @@ type headGen struct {
 	filter keyFilter
 	chunks atomic.Pointer[[]*headChunk]
 	count  atomic.Int64
+	purged atomic.Int64 // of count
 	bytes  atomic.Int64
 	terms  headTerms
 	// refs counts the views that hold the generation. Guarded by Store.mu.
@@ -151,8 +164,14 @@ func (g *headGen) place(i int, e *headEntry, prev int32) {
 	slot := &chunks[i/headChunkEntries][i%headChunkEntries]
 	*slot = *e
 	slot.prev, slot.best = prev, none
+	if e.purged != 0 {
+		g.purged.Add(1)
+	}
 	if prev != none {
 		slot.best = g.entry(int(prev)).best
+	}
+	if slot.best != none && g.entry(int(slot.best)).purged != 0 {
+		slot.best = none // numbers begin anew
 	}
 	if e.versionID > 0 && (slot.best == none || g.entry(int(slot.best)).versionID < e.versionID) {
 		slot.best = int32(i)
@@ -167,13 +186,19 @@ func (g *headGen) latest(key []byte, lsn uint64) (int32, error) {
 	return g.dir.get(key, lsn)
 }
 
+// purge takes an entry out from lsn on. Committer only.
+func (g *headGen) purge(e *headEntry, lsn uint64) {
+	atomic.StoreUint64(&e.purged, lsn)
+	g.purged.Add(1)
+}
+
 // current is the key's version with the highest positive versionId as of lsn; nil: none.
 func (g *headGen) current(key []byte, lsn uint64) (*headEntry, error) {
 	i, err := g.latest(key, lsn)
 	if err != nil || i == none {
 		return nil, err
 	}
-	if best := g.entry(int(i)).best; best != none {
+	if best := g.entry(int(i)).best; best != none && !g.entry(int(best)).isPurgedAt(lsn) {
 		return g.entry(int(best)), nil
 	}
 	return nil, nil
@@ -188,7 +213,7 @@ func (g *headGen) versions(key []byte, lsn uint64, fn func(ordinal int32, e *hea
 	}
 	for i != none {
 		e := g.entry(int(i))
-		if !fn(i, e) {
+		if !e.isPurgedAt(lsn) && !fn(i, e) {
 			return nil
 		}
 		i = e.prev

@@ -268,7 +268,7 @@ func (n *Snapshot) headItems(q *HistoryQuery, skip *uint32) []historyItem {
 		for i := range g.countAt(limit) {
 			e := g.entry(i)
 			milli := e.lastUpdated.Milli
-			if (q.Type != 0 && e.typ != q.Type) || !q.wants(milli) {
+			if (q.Type != 0 && e.typ != q.Type) || !q.wants(milli) || e.isPurgedAt(n.lsn) {
 				continue
 			}
 			if after, inGroup := q.After.place(milli, e.lsn); !after && !inGroup {
@@ -297,7 +297,7 @@ func (n *Snapshot) HistoryTotal(ctx context.Context, q HistoryQuery) (int64, err
 	for _, g := range n.view.gens {
 		for i := range g.countAt(limit) {
 			e := g.entry(i)
-			if (q.Type == 0 || e.typ == q.Type) && q.wants(e.lastUpdated.Milli) {
+			if (q.Type == 0 || e.typ == q.Type) && q.wants(e.lastUpdated.Milli) && !e.isPurgedAt(n.lsn) {
 				total++
 			}
 		}

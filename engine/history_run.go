@@ -166,7 +166,7 @@ func (n *Snapshot) historyCandidates(r *runState, q *HistoryQuery) (*roaring.Bit
 	if r.kind == ingestImport && r.publishLSN > limit {
 		return roaring.New(), nil
 	}
-	rows := r.visible()
+	rows := r.visible(n.lsn)
 	if q.Type != 0 {
 		types, err := r.ofTypes(q.Type)
 		if err != nil {

@@ -112,7 +112,7 @@ func (k *KeyLookup) addRows(i int, r *runState, key []byte) (err error) {
 		return err
 	}
 	for _, f := range k.rows {
-		if r.isVoid(f.Ordinal) {
+		if r.isVoid(f.Ordinal, k.n.lsn) {
 			continue
 		}
 		row, err := r.row(f.Ordinal)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"kiln/index"
@@ -27,7 +28,7 @@ import (
 // REPLACE removes anything.
 //
 // While step 2 runs, commits and imports go on and mark rows of the inputs.
-// Nothing of that is lost: the marks are taken over in step 3, in the slot, where
+// Purges take rows of them out. Nothing of that is lost: the marks are taken over in step 3, in the slot, where
 // none can be made. Whoever found a place before step 3 and uses it after
 // looks it up again (Commit, because the list of runs changed) or has it
 // translated (Ingest.Publish, by Store.follow).
@@ -209,7 +210,7 @@ func (s *Store) endMerge(m *merge) {
 func (s *Store) buildMerge(ctx context.Context, m *merge) (index.RunMeta, error) {
 	opts := index.MergeOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: index.RunID(s.nextRun.Add(1) - 1)}
 	for _, r := range m.inputs {
-		opts.Inputs = append(opts.Inputs, index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.void})
+		opts.Inputs = append(opts.Inputs, index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.voidAt(math.MaxUint64)})
 	}
 	if !s.opts.PrepareInline {
 		opts.Pace = s.mergePace()
@@ -302,6 +303,7 @@ func (s *Store) publishMerge(m *merge, run *index.Run) (published bool, err erro
 	}
 	lsn := uint64(placed[0].LSN)
 	state := mergedState(m.inputs, rows, run, lsn)
+	state.trimVoid()
 	s.viewLSN = lsn
 	s.rememberMoves(m.inputs, rows, run.Meta().ID, lsn)
 	s.mu.Lock()

@@ -97,7 +97,7 @@ func (s *searching) prepareHead(src *source) {
 	live := index.NewRowSet(src.rows)
 	for i := range int(src.rows) {
 		e := src.gen.entry(i)
-		if !e.deleted && e.isCurrentAt(s.asOf) && (len(wanted) == 0 || wanted[e.typ]) {
+		if !e.deleted && e.isCurrentAt(s.asOf) && !e.isPurgedAt(s.n.lsn) && (len(wanted) == 0 || wanted[e.typ]) {
 			live.Add(uint32(i))
 		}
 	}
@@ -107,7 +107,7 @@ func (s *searching) prepareHead(src *source) {
 func (s *searching) prepareRun(src *source) error {
 	r := src.run
 	gone, doubtful := r.supersededAt(s.n.lsn, s.asOf)
-	live := roaring.AndNot(r.visible(), gone)
+	live := roaring.AndNot(r.visible(s.n.lsn), gone)
 	if r.publishLSN > s.asOf {
 		newer, err := r.boundary(s.asOf)
 		if err != nil {

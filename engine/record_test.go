@@ -89,6 +89,11 @@ func TestLayoutsAreOnDisk(t *testing.T) {
 	}
 	f("checkpoint file with a merged run", merged, goldenMergedCheckpoint)
 	f("REPLACE", sampleReplace().marshal(), goldenReplace)
+	purge, err := samplePurge().marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f("PURGE", purge, goldenPurge)
 	f("FORMAT", formatFile{storeID: 0xabcdef}.marshal(), goldenFormat)
 }
 
@@ -212,6 +217,50 @@ func FuzzIngest(f *testing.F) {
 	})
 }
 
+func samplePurge() *purgeRecord {
+	return &purgeRecord{runs: []ingestMarks{{run: 3, ordinals: roaring.BitmapOf(4, 11)}}, heads: []headPlace{{lsn: 9, index: 2}}}
+}
+
+func TestPurgeRecords(t *testing.T) {
+	payload, err := samplePurge().marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got purgeRecord
+	if err := got.unmarshal(payload); err != nil || !reflect.DeepEqual(got.heads, samplePurge().heads) || !got.runs[0].ordinals.Equals(samplePurge().runs[0].ordinals) {
+		t.Errorf("PURGE comes back as %+v, %v", got, err)
+	}
+	for n := range payload {
+		if err := got.unmarshal(payload[:n]); err == nil {
+			t.Fatalf("a PURGE of %d of %d bytes is accepted", n, len(payload))
+		}
+	}
+	for _, bad := range [][]byte{append(payload, 0), make([]byte, purgeHeaderBytes)} {
+		if err := got.unmarshal(bad); err == nil {
+			t.Errorf("the PURGE %x is accepted", bad)
+		}
+	}
+}
+
+func FuzzPurge(f *testing.F) {
+	payload, err := samplePurge().marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(payload)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var r purgeRecord
+		if err := r.unmarshal(payload); err != nil {
+			return
+		}
+		again, err := r.marshal()
+		var twice purgeRecord
+		if err != nil || twice.unmarshal(again) != nil || !reflect.DeepEqual(twice.heads, r.heads) || len(twice.runs) != len(r.runs) {
+			t.Errorf("%x is accepted, and comes back as %x, %v", payload, again, err)
+		}
+	})
+}
+
 func FuzzReplace(f *testing.F) {
 	f.Add(sampleReplace().marshal())
 	f.Fuzz(func(t *testing.T, payload []byte) {
@@ -278,6 +327,9 @@ const (
 	goldenReplace = `
 		020000000000000009000000000000000020000000000000887766554433221114000000130000000100000000000000
 		0200000000000000bc02000000000000000000000000000008000000000000000300000000000000`
+	goldenPurge = `
+		0100000001000000030000000000000014000000000000003a300000010000000000010010000000
+		04000b0009000000000000000200000000000000`
 	goldenFormat = `
 		6b696c6e2d6461746120310a303030303030303030306162636465660a64383039363965310a`
 )

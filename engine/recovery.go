@@ -140,6 +140,7 @@ func (r *recovery) openRuns() error {
 			return r.missing(r.metas[id], err)
 		}
 		r.runs[id].run = run
+		r.runs[id].trimVoid()
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ func (r *recovery) apply(rec wal.Record) error {
 	case wal.TypeReplace:
 		return r.applyReplace(rec)
 	case wal.TypePurge:
-		return fmt.Errorf("%w: record type %d (PURGE) is not known to this Kiln", ErrNewerFormat, rec.Type)
+		return r.applyPurge(rec)
 	}
 	return fmt.Errorf("%w: record type %d is not known to this Kiln", ErrNewerFormat, rec.Type)
 }
@@ -140,6 +140,36 @@ func (r *recovery) applyProgress(in *ingestRecord) {
 	} else {
 		delete(r.progress, in.job)
 	}
+}
+
+// applyPurge takes versions out.
+func (r *recovery) applyPurge(rec wal.Record) error {
+	var in purgeRecord
+	if err := in.unmarshal(rec.Payload); err != nil {
+		return err
+	}
+	lsn := uint64(rec.LSN)
+	for _, p := range in.heads {
+		e := r.find(p.lsn, p.index)
+		switch {
+		case e != nil:
+			e.purged = lsn
+		case !r.included(lsn) || p.lsn > r.flushed:
+			return fmt.Errorf("it purges version %d of LSN %d, which is not there", p.index, p.lsn)
+		}
+	}
+	if r.included(lsn) {
+		return nil
+	}
+	for _, m := range in.runs {
+		run, meta := r.runs[m.run], r.metas[m.run]
+		if run == nil || m.ordinals.Maximum() >= meta.Rows {
+			return fmt.Errorf("it purges rows of run %016x, which are not there", uint64(m.run))
+		}
+		run.purge(lsn, m.ordinals)
+	}
+	r.viewLSN = lsn
+	return nil
 }
 
 // applyReplace puts a merged run in the place of its inputs.

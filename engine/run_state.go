@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -21,9 +22,8 @@ type runState struct {
 	kind       ingestKind
 	// rank is the run's own id, or that of the last run that went into it.
 	rank index.RunID
-	// void rows were taken out by a write that raced with the import; they are
-	// invisible everywhere, for ever. Immutable; nil when there are none.
-	void *roaring.Bitmap
+	// void rows are those that were taken out. Readers load it; it is stored under mu.
+	void atomic.Pointer[voidRows]
 	// refs counts the views that hold the run; replaced says that a merged run
 	// has taken its place, so that its file goes with the last view; merging
 	// that a merge is reading it; unmergeable that one failed at it. All guarded by Store.mu.
@@ -58,19 +58,23 @@ func newRunState(run *index.Run, publishLSN uint64, kind ingestKind, rank index.
 	if superseded == nil {
 		superseded = roaring.New()
 	}
-	if void != nil && void.IsEmpty() {
-		void = nil
-	}
-	return &runState{run: run, publishLSN: publishLSN, kind: kind, rank: rank, void: void, base: superseded, settled: settled}
+	r := &runState{run: run, publishLSN: publishLSN, kind: kind, rank: rank, base: superseded, settled: settled}
+	r.void.Store(newVoidRows(void))
+	return r
 }
 
 // mergedState is the state of a run that takes the place of inputs, which have
-// so many rows each, at an LSN: what is superseded in them is superseded in it.
+// so many rows each, at an LSN: what is superseded in them is superseded in it,
+// and what is void in them is void. Void rows that the merge left out are nothing
+// in the result; trimVoid forgets them when run, which may be nil, is there.
 // Slot and recovery only.
 func mergedState(inputs []*runState, rows []uint32, run *index.Run, lsn uint64) *runState {
-	superseded, base := roaring.New(), uint32(0)
+	superseded, void, base := roaring.New(), roaring.New(), uint32(0)
 	for i, in := range inputs {
 		superseded.Or(roaring.AddOffset(in.superseded(math.MaxUint64), base))
+		if gone := in.voidAt(math.MaxUint64); gone != nil {
+			void.Or(roaring.AddOffset(gone, base))
+		}
 		base += rows[i]
 	}
 	superseded.RunOptimize()
@@ -78,7 +82,7 @@ func mergedState(inputs []*runState, rows []uint32, run *index.Run, lsn uint64) 
 	if last.fromFlush() {
 		kind = ingestFlush
 	}
-	return newRunState(run, last.publishLSN, kind, last.rank, superseded, nil, lsn)
+	return newRunState(run, last.publishLSN, kind, last.rank, superseded, void, lsn)
 }
 
 // fromFlush tells whether the rows were written one by one, through the head,
@@ -166,19 +170,7 @@ func (r *runState) fold(lsn uint64) {
 	if len(r.bulk) == 0 {
 		r.bulk = nil
 	}
-}
-
-// isVoid tells whether a row was taken out.
-func (r *runState) isVoid(o index.Ordinal) bool {
-	return r.void != nil && r.void.Contains(uint32(o))
-}
-
-// visible is the set of rows that exist: live and not void. Do not modify.
-func (r *runState) visible() *roaring.Bitmap {
-	if r.void == nil {
-		return r.run.Live()
-	}
-	return roaring.AndNot(r.run.Live(), r.void)
+	r.void.Store(r.void.Load().folded(lsn))
 }
 
 // row reads the columns of a row, with its LSN filled in.

@@ -55,7 +55,7 @@ func (n *Snapshot) ScanParts(q ScanQuery) ([]ScanPart, error) {
 
 // scanRows is the run's current, live rows that the query wants.
 func (n *Snapshot) scanRows(r *runState, q ScanQuery) (*roaring.Bitmap, error) {
-	rows := roaring.AndNot(r.visible(), r.superseded(n.lsn))
+	rows := roaring.AndNot(r.visible(n.lsn), r.superseded(n.lsn))
 	deleted, err := r.run.Postings(index.ParamDeleted, nil)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (n *Snapshot) scanEntries(q ScanQuery) []*headEntry {
 	for _, g := range n.view.gens {
 		for i := range g.countAt(n.lsn) {
 			e := g.entry(i)
-			if !e.deleted && e.isCurrentAt(n.lsn) && wanted(e.typ) && (q.SinceMilli == 0 || e.lastUpdated.Milli >= q.SinceMilli) {
+			if !e.deleted && e.isCurrentAt(n.lsn) && !e.isPurgedAt(n.lsn) && wanted(e.typ) && (q.SinceMilli == 0 || e.lastUpdated.Milli >= q.SinceMilli) {
 				entries = append(entries, e)
 			}
 		}

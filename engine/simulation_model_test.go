@@ -55,6 +55,17 @@ func (m *simModel) put(k simKey, v simVersion) {
 	m.keys[k][v.id] = v
 }
 
+// purge takes versions out and tells how many.
+func (m *simModel) purge(k simKey, scope PurgeScope) int {
+	cur, found := m.current(k)
+	before := len(m.keys[k])
+	delete(m.keys, k)
+	if scope == PurgeHistory && found {
+		m.put(k, cur)
+	}
+	return before - len(m.keys[k])
+}
+
 // current is the highest positive version.
 func (m *simModel) current(k simKey) (simVersion, bool) {
 	best := simVersion{}
@@ -155,7 +166,46 @@ func (m *simModel) checkDoors(n *Snapshot, st *simState, pageSize int) error {
 			return err
 		}
 	}
-	return m.checkScan(n)
+	return errors.Join(m.checkAbsent(n), m.checkScan(n), m.checkSearch(n))
+}
+
+// checkAbsent asks for what was never written, or was purged.
+func (m *simModel) checkAbsent(n *Snapshot) error {
+	for _, t := range simTypes {
+		for i := range simIDs {
+			k := simKey{t, string(rune('a' + i))}
+			if len(m.keys[k]) > 0 {
+				continue
+			}
+			_, err := n.Get(k.typ, []byte(k.id))
+			_, _, historyErr := n.History(context.Background(), HistoryQuery{Type: k.typ, ID: []byte(k.id)}, func(*Version) error { return nil })
+			if !errors.Is(err, ErrNotFound) || !errors.Is(historyErr, ErrNotFound) {
+				return fmt.Errorf("%v is not there; Get says %v, History %v", k, err, historyErr)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSearch counts what searches see, now and as of an older LSN: then they may
+// see no more than there is.
+func (m *simModel) checkSearch(n *Snapshot) error {
+	want := uint64(0)
+	for k := range m.keys {
+		if v, ok := m.current(k); ok && !v.deleted {
+			want++
+		}
+	}
+	if got, err := n.Count(context.Background(), &Query{}); err != nil || got != want {
+		return fmt.Errorf("Count gives %d, %v; want %d", got, err, want)
+	}
+	_, err := n.Search(context.Background(), &Query{AsOf: n.LSN()/2 + 1}, func(v *Version) error {
+		if _, ok := m.keys[simKey{v.Type, string(v.ID)}][v.VersionID]; !ok {
+			return fmt.Errorf("Search shows %v/%s version %d, which is not there", v.Type, v.ID, v.VersionID)
+		}
+		return nil
+	})
+	return err
 }
 
 func (k simKey) key() []byte { return index.AppendKey(nil, k.typ, []byte(k.id)) }

@@ -186,7 +186,7 @@ func (n *Snapshot) runVersions(key []byte, fn func(found) bool) error {
 			return err
 		}
 		for _, row := range rows {
-			if r.isVoid(row.Ordinal) {
+			if r.isVoid(row.Ordinal, n.lsn) {
 				continue
 			}
 			if !fn(found{run: r, ordinal: row.Ordinal, versionID: row.VersionID}) {

@@ -12,14 +12,17 @@ type Stats struct {
 	// and those that found too little space.
 	Merges, MergeReadBytes, MergeWrittenBytes uint64
 	MergeFailures, MergeStalls                uint64
-	VisibleLSN                                uint64
-	ReadOnly                                  bool
+	// Purges of a resource's versions, and how many versions they took.
+	Purges, PurgedVersions uint64
+	VisibleLSN             uint64
+	ReadOnly               bool
 }
 
 type storeStats struct {
 	groups, commits, stalls         atomic.Uint64
 	merges, mergeRead, mergeWritten atomic.Uint64
 	mergeFailures, mergeStalls      atomic.Uint64
+	purges, purged                  atomic.Uint64
 }
 
 // Stats counts what the newest view holds.
@@ -28,6 +31,7 @@ func (s *Store) Stats() Stats {
 		CommitGroups: s.stats.groups.Load(), Commits: s.stats.commits.Load(), Stalls: s.stats.stalls.Load(),
 		Merges: s.stats.merges.Load(), MergeReadBytes: s.stats.mergeRead.Load(), MergeWrittenBytes: s.stats.mergeWritten.Load(),
 		MergeFailures: s.stats.mergeFailures.Load(), MergeStalls: s.stats.mergeStalls.Load(),
+		Purges: s.stats.purges.Load(), PurgedVersions: s.stats.purged.Load(),
 		ReadOnly: s.poison.Load() != nil,
 	}
 	snap, err := s.Snapshot()
@@ -40,7 +44,7 @@ func (s *Store) Stats() Stats {
 	st.FsyncNanosTotal = uint64(s.log.Stats().SyncNanos)
 	st.Runs = uint64(len(snap.view.runs))
 	for _, g := range snap.view.gens {
-		st.HeadVersions += uint64(g.count.Load())
+		st.HeadVersions += uint64(g.count.Load() - g.purged.Load())
 		st.HeadBytes += g.bytes.Load()
 	}
 	st.Versions = st.HeadVersions
@@ -48,8 +52,8 @@ func (s *Store) Stats() Stats {
 		meta := r.run.Meta()
 		st.RunBytes += meta.Bytes
 		st.Versions += uint64(meta.Live)
-		if r.void != nil {
-			st.Versions -= r.void.GetCardinality()
+		if void := r.voidAt(snap.lsn); void != nil {
+			st.Versions -= void.GetCardinality()
 		}
 	}
 	return st

@@ -77,7 +77,7 @@ type Store struct {
 	clock     clock
 	batch     batch
 	group     []*request
-	viewLSN   uint64 // of the last record that changed the list of runs
+	viewLSN   uint64 // of the last record that changed the list of runs, or purged versions
 	flushed   uint64 // head versions up to it are in runs
 	sealedLSN uint64 // the waiting generation has the versions up to it
 	flushErr  error  // of the last flush; nil after a success

@@ -72,6 +72,7 @@ type interaction struct {
 const (
 	definitionExport = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 	definitionImport = "OperationDefinition/import"
+	definitionPurge  = "OperationDefinition/purge-history"
 
 	definitionValidate = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
 )
@@ -96,7 +97,7 @@ func interactions() []interaction {
 		{place: placeVersion, method: get, name: "vread", run: (*exchange).vread, safe: true, json: true, params: part, level: levelType, code: "vread"},
 		{place: placeType, method: post, name: "create", run: (*exchange).write, prepare: (*exchange).create, json: true, level: levelType, code: "create"},
 		{place: placeInstance, method: put, name: "update", run: (*exchange).write, prepare: (*exchange).update, json: true, level: levelType, code: "update"},
-		{place: placeInstance, method: del, name: "delete", run: (*exchange).write, prepare: (*exchange).delete, level: levelType, code: "delete"},
+		{place: placeInstance, method: del, name: "delete", run: (*exchange).remove, prepare: (*exchange).delete, params: hardDeleteNames[:], level: levelType, code: "delete"},
 		{place: placeInstance, method: methodPatch, name: "patch", run: (*exchange).write, prepare: (*exchange).patch, json: true, level: levelType, code: "patch"},
 
 		{place: placeBase, method: post, name: "bundle", run: (*exchange).bundle, json: true, level: levelSystem, code: "transaction", also: "batch"},
@@ -114,6 +115,8 @@ func interactions() []interaction {
 		{place: placeTypeValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}, level: levelType, code: "validate", operation: definitionValidate},
 		{place: placeInstanceValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}},
 		{place: placeInstanceValidate, method: get, name: "validate", run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},
+
+		{place: placeInstancePurge, method: del, name: "purge-history", run: (*exchange).purgeHistory, level: levelType, code: "purge-history", operation: definitionPurge},
 
 		{place: placeBase, method: get, name: "search-system", run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelSystem, code: "search-system"},
 		{place: placeSystemSearch, method: post, name: "search-system", run: (*exchange).searchTypes, json: true, params: search},

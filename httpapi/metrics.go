@@ -114,6 +114,8 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	metrics.WriteCounterFloat64(w, "kiln_store_fsync_seconds_total", float64(st.FsyncNanosTotal)/1e9)
 	counter(w, "kiln_store_stalls_total", st.Stalls)
 	counter(w, "kiln_store_merges_total", st.Merges)
+	counter(w, "kiln_store_purges_total", st.Purges)
+	counter(w, "kiln_store_purged_versions_total", st.PurgedVersions)
 	counter(w, "kiln_store_merge_read_bytes_total", st.MergeReadBytes)
 	counter(w, "kiln_store_merge_written_bytes_total", st.MergeWrittenBytes)
 	counter(w, "kiln_store_merge_failures_total", st.MergeFailures)

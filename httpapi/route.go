@@ -34,6 +34,7 @@ const (
 	placeInstanceHistory         // /fhir/{type}/{id}/_history
 	placeVersion                 // /fhir/{type}/{id}/_history/{version}
 	placeInstanceValidate        // /fhir/{type}/{id}/$validate
+	placeInstancePurge           // /fhir/{type}/{id}/$purge-history
 	placeInstanceOperation       // /fhir/{type}/{id}/${name}
 	placeCompartment             // /fhir/{type}/{id}/{type or *}
 	placeCount
@@ -192,6 +193,8 @@ func instanceAddress(a address, parts [][]byte) address {
 		a.place = placeInstanceHistory
 	case string(third) == "$validate":
 		a.place = placeInstanceValidate
+	case string(third) == "$purge-history":
+		a.place = placeInstancePurge
 	case third[0] == '$':
 		a.place = placeInstanceOperation
 	case isType || string(third) == "*":

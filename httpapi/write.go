@@ -102,8 +102,14 @@ func (x *exchange) update() (engine.Change, error) {
 	}, nil
 }
 
-// delete prepares DELETE {type}/{id}. Deleting what is not there is no error.
+// delete prepares DELETE {type}/{id}. Deleting what is not there is no error. A
+// hard delete is no change: it comes here from a transaction only.
 func (x *exchange) delete() (engine.Change, error) {
+	if hard, err := x.hardDelete(); err != nil {
+		return engine.Change{}, err
+	} else if hard {
+		return engine.Change{}, notSupported(fasthttp.StatusBadRequest, "A hard delete cannot be part of a transaction; send it in a batch or alone.")
+	}
 	if !fhir.ValidID(x.addr.id) {
 		return engine.Change{}, invalidID(x.addr.id)
 	}
