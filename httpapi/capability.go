@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -105,6 +106,7 @@ func (t *table) capabilities(base string) capabilityRest {
 	rest := capabilityRest{Mode: "server"}
 	var ofType []codeOf
 	var operationsOfType []capabilityOperation
+	only := map[string][]capabilityOperation{}
 	for _, row := range t.rows {
 		switch {
 		case row.operation != "":
@@ -112,7 +114,9 @@ func (t *table) capabilities(base string) capabilityRest {
 			if !strings.Contains(definition, "://") {
 				definition = base + "/" + definition
 			}
-			if row.level == levelType {
+			if row.only != "" {
+				only[row.only] = append(only[row.only], capabilityOperation{row.code, definition})
+			} else if row.level == levelType {
 				operationsOfType = append(operationsOfType, capabilityOperation{row.code, definition})
 			} else {
 				rest.Operation = append(rest.Operation, capabilityOperation{row.code, definition})
@@ -132,7 +136,7 @@ func (t *table) capabilities(base string) capabilityRest {
 			Versioning: "versioned", ReadHistory: true, UpdateCreate: true,
 			ConditionalRead: "full-support", ConditionalDelete: "multiple",
 			ConditionalCreate: true, ConditionalUpdate: true,
-			Operation: operationsOfType,
+			Operation: slices.Concat(operationsOfType, only[code.String()]),
 		})
 	}
 	return rest

@@ -66,6 +66,7 @@ type interaction struct {
 	code      string
 	also      string // a second code
 	operation string // the definition's address, for operations
+	only      string // the one type that has it; "": all
 }
 
 // Definitions of the operations, for the CapabilityStatement.
@@ -74,7 +75,8 @@ const (
 	definitionImport = "OperationDefinition/import"
 	definitionPurge  = "OperationDefinition/purge-history"
 
-	definitionValidate = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
+	definitionValidate   = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
+	definitionEverything = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
 )
 
 // interactions lists what is served, and what is known but refused.
@@ -124,6 +126,9 @@ func interactions() []interaction {
 		{place: placeTypeSearch, method: get, name: "search-type", run: (*exchange).searchTypes, safe: true, json: true, params: search},
 		{place: placeTypeSearch, method: post, name: "search-type", run: (*exchange).searchTypes, json: true, params: search},
 		{place: placeCompartment, method: get, name: "search-compartment", run: (*exchange).searchCompartment, safe: true, json: true, params: search},
+
+		{place: placeEverything, method: get, name: "everything", run: (*exchange).everything, safe: true, json: true, params: search, level: levelType, code: "everything", operation: definitionEverything, only: "Patient"},
+		{place: placeEverything, method: post, name: "everything", run: (*exchange).everything, json: true, params: search},
 
 		{place: placeType, method: put, name: "conditional-update", run: (*exchange).write, prepare: (*exchange).conditionalUpdate, conditional: true, json: true, params: search},
 		{place: placeType, method: methodPatch, name: "conditional-patch", run: (*exchange).write, prepare: (*exchange).conditionalPatch, conditional: true, json: true, params: search},

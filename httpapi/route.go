@@ -35,6 +35,7 @@ const (
 	placeVersion                 // /fhir/{type}/{id}/_history/{version}
 	placeInstanceValidate        // /fhir/{type}/{id}/$validate
 	placeInstancePurge           // /fhir/{type}/{id}/$purge-history
+	placeEverything              // /fhir/Patient/{id}/$everything
 	placeInstanceOperation       // /fhir/{type}/{id}/${name}
 	placeCompartment             // /fhir/{type}/{id}/{type or *}
 	placeCount
@@ -195,6 +196,8 @@ func instanceAddress(a address, parts [][]byte) address {
 		a.place = placeInstanceValidate
 	case string(third) == "$purge-history":
 		a.place = placeInstancePurge
+	case string(third) == "$everything" && string(a.typeName) == "Patient":
+		a.place = placeEverything
 	case third[0] == '$':
 		a.place = placeInstanceOperation
 	case isType || string(third) == "*":

@@ -54,7 +54,7 @@ func TestAddressesLeadToTheirPlaces(t *testing.T) {
 	f("/fhir/Patient/a/_history", placeInstanceHistory, "Patient", "a", "_history")
 	f("/fhir/Patient/a/_history/3", placeVersion, "Patient", "a", "3")
 	f("/fhir/Patient/a/_history/3/4", placeNone, "", "", "")
-	f("/fhir/Patient/a/$everything", placeInstanceOperation, "Patient", "a", "$everything")
+	f("/fhir/Patient/a/$everything", placeEverything, "Patient", "a", "$everything")
 	f("/fhir/Patient/a/Observation", placeCompartment, "Patient", "a", "Observation")
 	f("/fhir/Patient/a/*", placeCompartment, "Patient", "a", "*")
 	f("/fhir/Patient/a/b", placeNone, "", "", "")

@@ -115,13 +115,14 @@ func (b *bringing) follow(in include, from []engine.Version) error {
 	if in.reverse {
 		return b.followBack(in, from)
 	}
+	fields := in.fields()
 	var wanted []key
 	for i := range from {
 		if in.from != 0 && from[i].Type != in.from {
 			continue
 		}
 		err := b.store.VersionTerms(&from[i], func(p index.Param, value []byte) {
-			if k, ok := b.leads(in, p, value); ok && !b.seen[k] {
+			if k, ok := b.leads(&in, fields[p], value); ok && !b.seen[k] {
 				b.seen[k] = true
 				wanted = append(wanted, k)
 			}
@@ -136,20 +137,30 @@ func (b *bringing) follow(in include, from []engine.Version) error {
 	return b.add(&engine.Query{Where: keysExpr(wanted), AsOf: b.asOf})
 }
 
-// leads gives what a term of a resource refers to, if the include follows it.
-func (b *bringing) leads(in include, p index.Param, value []byte) (key, bool) {
-	for _, param := range in.params {
-		for _, s := range param.Sources {
-			if index.Param(s.Field.Number) != p {
-				continue
-			}
-			k, ok := b.referredTo(value)
-			if ok && (s.Only == 0 || s.Only == k.typ) && (in.to == 0 || in.to == k.typ) && !slices.Contains(in.except, k.typ) {
-				return k, true
-			}
+// fields are the fields whose references the include follows.
+func (in *include) fields() map[index.Param][]search.Source {
+	fields := map[index.Param][]search.Source{}
+	for _, p := range in.params {
+		for _, s := range p.Sources {
+			n := index.Param(s.Field.Number)
+			fields[n] = append(fields[n], s)
 		}
 	}
-	return key{}, false
+	return fields
+}
+
+// leads gives what a reference in a field of sources names, if the include
+// follows it.
+func (b *bringing) leads(in *include, sources []search.Source, value []byte) (key, bool) {
+	if len(sources) == 0 {
+		return key{}, false
+	}
+	k, ok := b.referredTo(value)
+	if !ok || in.to != 0 && in.to != k.typ || slices.Contains(in.except, k.typ) {
+		return key{}, false
+	}
+	follows := slices.ContainsFunc(sources, func(s search.Source) bool { return s.Only == 0 || s.Only == k.typ })
+	return k, follows
 }
 
 // followBack adds what refers to some resources.
