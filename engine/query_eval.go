@@ -57,6 +57,7 @@ type evaluation struct {
 	s     *searching
 	src   *source
 	terms index.TermSource
+	small bool // terms are those of a few rows
 }
 
 // eval gives the rows of within that e chooses. within is not modified; the
@@ -121,9 +122,12 @@ func (v *evaluation) and(e *Expr, within *roaring.Bitmap, x *Explanation) (*roar
 		return 0
 	})
 	var err error
-	for _, i := range order {
+	for n, i := range order {
 		if within.IsEmpty() {
 			break
+		}
+		if v, err = v.cheaper(e.Args, order[n:], within); err != nil {
+			return nil, err
 		}
 		if within, err = v.eval(e.Args[i], within, x.step(i)); err != nil {
 			return nil, err
@@ -149,7 +153,8 @@ func (v *evaluation) or(e *Expr, within *roaring.Bitmap, x *Explanation) (*roari
 const (
 	estimateWalk  = 1 << 32
 	estimateNot   = 1 << 33
-	estimateTerms = 16 // so many exact terms are counted
+	estimateTerms = 16 // so many walks are looked at
+	estimateBlock = 256
 )
 
 // estimate guesses how many rows an argument of And leaves.
@@ -184,10 +189,18 @@ func (v *evaluation) estimate(e *Expr) (uint64, error) {
 }
 
 func (v *evaluation) estimateWalks(walks []index.Walk) (total uint64, err error) {
-	if len(walks) > estimateTerms || slices.ContainsFunc(walks, func(w index.Walk) bool { return !w.Exact }) {
+	if len(walks) > estimateTerms {
 		return estimateWalk, nil
 	}
 	for i := range walks {
+		switch {
+		case walks[i].Exact:
+		case v.src.run == nil || v.small:
+			return estimateWalk, nil
+		default:
+			total += v.src.run.run.WalkCost(&walks[i]) * estimateBlock
+			continue
+		}
 		n, err := v.terms.PostingCount(walks[i].Param, walks[i].From)
 		if err != nil {
 			return 0, err

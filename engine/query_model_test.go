@@ -44,6 +44,7 @@ type searchModel struct {
 	rng      *rand.Rand
 	table    *search.Table
 	versions []searchVersion
+	purges   bool
 }
 
 func newSearchModel(t *testing.T, seed uint64) *searchModel {
@@ -223,6 +224,25 @@ func (m *searchModel) ingestRun(t *testing.T, s *Store, g *Ingest, keys map[stri
 		t.Fatal(err)
 	}
 	return imported
+}
+
+// purge takes the versions of a resource out, or all but the current one.
+func (m *searchModel) purge(t *testing.T, s *Store) {
+	t.Helper()
+	of := m.versions[m.rng.IntN(len(m.versions))]
+	scope := oneOf(m.rng, PurgeAll, PurgeHistory)
+	if _, err := s.Purge(context.Background(), of.typ, []byte(of.id), scope, Precondition{}); err != nil {
+		t.Fatal(err)
+	}
+	newest := int64(0)
+	for _, v := range m.versions {
+		if v.typ == of.typ && v.id == of.id {
+			newest = max(newest, v.version)
+		}
+	}
+	m.versions = slices.DeleteFunc(m.versions, func(v searchVersion) bool {
+		return v.typ == of.typ && v.id == of.id && (scope == PurgeAll || v.version < newest)
+	})
 }
 
 // date fills in what the store gave to the versions written last.

@@ -251,7 +251,11 @@ func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err er
 		if rows[i].IsEmpty() {
 			continue
 		}
-		opened, err := key.open(o.terms[i])
+		terms, err := o.s.cheaperSort(o.s.sources[i], o.terms[i], key, rows[i])
+		if err != nil {
+			return false, err
+		}
+		opened, err := key.open(terms)
 		if err != nil {
 			return false, err
 		}

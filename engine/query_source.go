@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"math"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -105,42 +104,49 @@ func (s *searching) prepareHead(src *source) {
 }
 
 func (s *searching) prepareRun(src *source) error {
-	r := src.run
-	gone, doubtful := r.supersededAt(s.n.lsn, s.asOf)
-	live := roaring.AndNot(r.visible(s.n.lsn), gone)
-	if r.publishLSN > s.asOf {
-		newer, err := r.boundary(s.asOf)
-		if err != nil {
-			return err
-		}
-		live.RemoveRange(uint64(newer), math.MaxUint32+1)
-	}
-	deleted, err := r.run.Postings(index.ParamDeleted, nil)
+	live, doubtful, err := s.liveRows(src.run)
 	if err != nil {
 		return err
 	}
-	live.AndNot(deleted)
 	if len(s.q.Types) > 0 && !live.IsEmpty() {
-		types, err := r.ofTypes(s.q.Types...)
+		types, err := src.run.ofTypes(s.q.Types...)
 		if err != nil {
 			return err
 		}
-		live.And(types)
+		types.And(live)
+		live = types
 	}
 	src.live, src.doubtful = live, doubtful
 	return s.keep(live)
 }
 
-// supersededAt is the rows that were not current at asOf for certain, and those
-// of which it is not known. Do not modify either.
-func (r *runState) supersededAt(lsn, asOf uint64) (gone, doubtful *roaring.Bitmap) {
-	r.mu.Lock()
-	base, settled, marks, bulk := r.base, r.settled, r.marks, r.bulk
-	r.mu.Unlock()
-	if asOf >= settled || asOf >= lsn {
-		return foldMarks(base, marks, bulk, asOf), roaring.New()
+// liveRows is the rows of all types that the search may show, and those of them
+// that are to be asked about. Do not modify either.
+func (s *searching) liveRows(r *runState) (live, doubtful *roaring.Bitmap, err error) {
+	known := r.supersessions()
+	if s.asOf == s.n.lsn || s.asOf >= known.settled {
+		live, err = r.currentAt(known, s.asOf)
+		doubtful = roaring.New()
+	} else {
+		live, err = r.liveWithout(foldMarks(roaring.New(), known.marks, known.bulk, s.asOf))
+		doubtful = known.base
 	}
-	return foldMarks(roaring.New(), marks, bulk, asOf), base
+	if err != nil {
+		return nil, nil, err
+	}
+	if void := r.voidAt(s.n.lsn); void != nil {
+		live = roaring.AndNot(live, void)
+	}
+	if r.publishLSN <= s.asOf {
+		return live, doubtful, nil
+	}
+	newer, err := r.boundary(s.asOf)
+	if err != nil {
+		return nil, nil, err
+	}
+	live = live.Clone()
+	live.RemoveRange(uint64(newer), math.MaxUint32+1)
+	return live, doubtful, nil
 }
 
 // isMatch tells whether a row of matches was current at AsOf.
@@ -251,7 +257,7 @@ func (s *searching) findCursor() (*cursorPlace, error) {
 		return nil, err
 	}
 	if at.lsn = row.LSN; at.lsn > s.asOf {
-		return nil, fmt.Errorf("%w: it is newer than the result", ErrCursor)
+		return nil, ErrCursorGone // purged, and its number given again
 	}
 	for _, src := range s.sources {
 		if o, ok := src.rowOf(at.found); ok {

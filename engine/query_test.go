@@ -12,7 +12,7 @@ import (
 // step does something at random that a store may meet, and tells what.
 func (m *searchModel) step(t *testing.T, s *Store, fsys *vfs.Mem) (*Store, string) {
 	t.Helper()
-	switch k := m.rng.IntN(20); {
+	switch k := m.rng.IntN(21); {
 	case k < 11:
 		m.commit(t, s)
 		return s, "after a commit"
@@ -34,6 +34,9 @@ func (m *searchModel) step(t *testing.T, s *Store, fsys *vfs.Mem) (*Store, strin
 			t.Fatal(err)
 		}
 		return s, "after a merge"
+	case k == 20 && m.purges:
+		m.purge(t, s)
+		return s, "after a purge"
 	}
 	mustClose(t, s)
 	return mustOpen(t, mergingOptions(fsys, m.rng.Uint64())), "after opening again"
@@ -50,6 +53,7 @@ func TestSearchesAgreeWithAPlainReading(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			m, fsys := newSearchModel(t, seed), vfs.NewMem(seed)
 			s := mustOpen(t, mergingOptions(fsys, seed))
+			m.purges = true
 			m.commit(t, s)
 			for range 70 {
 				var when string

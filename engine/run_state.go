@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"math"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -41,6 +42,16 @@ type runState struct {
 	// a reader may keep a prefix; fold moves old ones into base.
 	marks []mark
 	bulk  []bulkMark
+	// current is what a search at some LSN found current; nil: none did yet.
+	current *currentRows
+}
+
+// currentRows is the rows that are live, current and not deleted as of base and
+// so many marks; void rows are still in.
+type currentRows struct {
+	base        *roaring.Bitmap
+	marks, bulk int
+	rows        *roaring.Bitmap // never changed
 }
 
 type mark struct {
@@ -187,4 +198,53 @@ func (r *runState) dated(row index.Row) index.Row {
 		row.LSN = r.publishLSN
 	}
 	return row
+}
+
+// supersessions is what a run knew of its superseded rows at one moment.
+type supersessions struct {
+	base    *roaring.Bitmap
+	settled uint64
+	marks   []mark
+	bulk    []bulkMark
+}
+
+// supersessions takes all at once: fold moves marks into base.
+func (r *runState) supersessions() supersessions {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return supersessions{base: r.base, settled: r.settled, marks: r.marks, bulk: r.bulk}
+}
+
+// currentAt is the rows, void ones included, that are live, current and not
+// deleted at an LSN that is not below s.settled, or is that of a live snapshot. Do not modify it.
+// Searches ask again and again, so that the last answer is kept.
+func (r *runState) currentAt(s supersessions, lsn uint64) (*roaring.Bitmap, error) {
+	marks := s.marks[:sort.Search(len(s.marks), func(i int) bool { return s.marks[i].lsn > lsn })]
+	bulk := s.bulk[:sort.Search(len(s.bulk), func(i int) bool { return s.bulk[i].lsn > lsn })]
+	r.mu.Lock()
+	known := r.current
+	r.mu.Unlock()
+	if known != nil && known.base == s.base && known.marks == len(marks) && known.bulk == len(bulk) {
+		return known.rows, nil
+	}
+	rows, err := r.liveWithout(foldMarks(s.base, marks, bulk, lsn))
+	if err != nil {
+		return nil, err
+	}
+	rows.RunOptimize()
+	r.mu.Lock()
+	r.current = &currentRows{base: s.base, marks: len(marks), bulk: len(bulk), rows: rows}
+	r.mu.Unlock()
+	return rows, nil
+}
+
+// liveWithout is the rows that are live and not deleted, without some.
+func (r *runState) liveWithout(gone *roaring.Bitmap) (*roaring.Bitmap, error) {
+	rows := roaring.AndNot(r.run.Live(), gone)
+	deleted, err := r.run.Postings(index.ParamDeleted, nil)
+	if err != nil {
+		return nil, err
+	}
+	rows.AndNot(deleted)
+	return rows, nil
 }

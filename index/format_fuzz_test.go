@@ -191,6 +191,13 @@ func FuzzBitmap(f *testing.F) {
 		} else if readErr == nil && plain.Validate() == nil && !plain.IsEmpty() && plain.Maximum() < rows && err != nil {
 			t.Fatalf("a bitmap is refused: %v", err)
 		}
+		if err == nil {
+			var ordinals []uint32
+			eachOrdinal(b, func(some []uint32) { ordinals = append(ordinals, some...) })
+			if !slices.Equal(ordinals, bm.ToArray()) {
+				t.Fatalf("ordinals %v of a bitmap with %v", ordinals, bm.ToArray())
+			}
+		}
 		if err == nil && !bm.IsEmpty() && bm.Maximum() >= rows {
 			t.Fatalf("bitmap with row %d of %d", bm.Maximum(), rows)
 		}

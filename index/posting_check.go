@@ -112,3 +112,52 @@ func checkRuns(r *byteReader) bool {
 	}
 	return len(runs) > 0
 }
+
+// eachOrdinal calls fn with the ordinals of a bitmap that checkBitmap has passed,
+// ascending, a container's at a time.
+func eachOrdinal(b []byte, fn func(ordinals []uint32)) {
+	r := byteReader{b: b}
+	n, runs := bitmapHead(&r)
+	heads := r.take(4 * n)
+	if runs == nil || n >= bitmapOffsetsMin {
+		r.take(4 * n)
+	}
+	var ordinals []uint32
+	for i := range n {
+		head := binary.LittleEndian.Uint32(heads[4*i:])
+		base, count := head<<16, int(head>>16)+1
+		ordinals = ordinals[:0]
+		switch {
+		case runs != nil && runs[i/8]>>(i%8)&1 != 0:
+			ordinals = appendRuns(ordinals, &r, base)
+		case count > containerListMax:
+			ordinals = appendWords(ordinals, r.take(8*containerWords), base)
+		default:
+			values := r.take(2 * uint64(count))
+			for j := 0; j < len(values); j += 2 {
+				ordinals = append(ordinals, base|uint32(binary.LittleEndian.Uint16(values[j:])))
+			}
+		}
+		fn(ordinals)
+	}
+}
+
+func appendRuns(dst []uint32, r *byteReader, base uint32) []uint32 {
+	runs := r.take(4 * uint64(binary.LittleEndian.Uint16(r.take(2))))
+	for i := 0; i < len(runs); i += 4 {
+		start := base | uint32(binary.LittleEndian.Uint16(runs[i:]))
+		for o := range uint32(binary.LittleEndian.Uint16(runs[i+2:])) + 1 {
+			dst = append(dst, start+o)
+		}
+	}
+	return dst
+}
+
+func appendWords(dst []uint32, words []byte, base uint32) []uint32 {
+	for i := 0; i < len(words); i += 8 {
+		for w := binary.LittleEndian.Uint64(words[i:]); w != 0; w &= w - 1 {
+			dst = append(dst, base|uint32(8*i+bits.TrailingZeros64(w)))
+		}
+	}
+	return dst
+}

@@ -49,18 +49,49 @@ func postingCount(payload []byte) uint64 {
 
 // addPosting adds the ordinals of a payload in term block i.
 func (r *Run) addPosting(rows *RowSet, payload []byte, i int) error {
-	var inline [postingInlineMax]uint32
-	p, ok := parsePosting(inline[:0], payload, r.footer.meta.Rows)
+	if len(payload) > 0 && payload[0] != 0 {
+		if !rows.addInline(payload, r.footer.meta.Rows) {
+			return r.impossible(blockTerms, r.terms, i)
+		}
+		return nil
+	}
+	p, ok := parsePosting(nil, payload, r.footer.meta.Rows)
 	if !ok {
 		return r.impossible(blockTerms, r.terms, i)
 	}
-	if p.ordinals != nil {
-		rows.Add(p.ordinals...)
-		return nil
+	if p.place.count <= addedOrdinalsMax && !rows.isEmpty() {
+		return r.addPlaced(rows, p.place, i)
 	}
 	bm, err := r.placedBitmap(p.place, i)
 	if err == nil {
 		rows.AddBitmap(bm)
+	}
+	return err
+}
+
+// addedOrdinalsMax: up to so many ordinals of a bitmap are added one by one to
+// what is there; making a bitmap and uniting it costs more.
+const addedOrdinalsMax = 1 << 12
+
+// addPlaced adds the ordinals of a bitmap that term block i names.
+func (r *Run) addPlaced(rows *RowSet, p postingPlace, i int) error {
+	b, block, err := r.placed(p, i)
+	if err != nil {
+		return err
+	}
+	if checkBitmap(b) != nil {
+		return r.impossible(blockPostings, r.postings, block)
+	}
+	count := uint64(0)
+	eachOrdinal(b, func(ordinals []uint32) {
+		if count += uint64(len(ordinals)); ordinals[len(ordinals)-1] < r.footer.meta.Rows {
+			rows.Add(ordinals...)
+		} else {
+			err = r.impossible(blockPostings, r.postings, block)
+		}
+	})
+	if count != p.count {
+		err = r.impossible(blockPostings, r.postings, block)
 	}
 	return err
 }
@@ -109,21 +140,30 @@ func (r *Run) postingBitmap(payload []byte, i int) (*roaring.Bitmap, error) {
 	return bm, nil
 }
 
-// placedBitmap reads a bitmap that term block i names.
-func (r *Run) placedBitmap(p postingPlace, i int) (*roaring.Bitmap, error) {
+// placed gives the bytes of a bitmap that term block i names, and its block.
+func (r *Run) placed(p postingPlace, i int) ([]byte, int, error) {
 	if p.block >= uint64(r.postings.count()) {
-		return nil, r.impossible(blockTerms, r.terms, i)
+		return nil, 0, r.impossible(blockTerms, r.terms, i)
 	}
 	block := int(p.block)
 	b, err := r.block(blockPostings, r.postings, block)
 	if err != nil {
-		return nil, err
+		return nil, block, err
 	}
 	n := uint64(len(b.payload))
 	if p.offset > n || p.length > n-p.offset {
-		return nil, r.impossible(blockTerms, r.terms, i)
+		return nil, block, r.impossible(blockTerms, r.terms, i)
 	}
-	bm, err := parseBitmap(b.payload[p.offset:p.offset+p.length], r.footer.meta.Rows)
+	return b.payload[p.offset : p.offset+p.length], block, nil
+}
+
+// placedBitmap reads a bitmap that term block i names.
+func (r *Run) placedBitmap(p postingPlace, i int) (*roaring.Bitmap, error) {
+	b, block, err := r.placed(p, i)
+	if err != nil {
+		return nil, err
+	}
+	bm, err := parseBitmap(b, r.footer.meta.Rows)
 	if err != nil || bm.GetCardinality() != p.count {
 		return nil, r.impossible(blockPostings, r.postings, block)
 	}

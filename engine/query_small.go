@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/fhir/search"
+	"kiln/index"
+)
+
+// Where few rows are left and what comes next would walk over many terms, the
+// terms of those rows are made of their bodies instead, and the walks run on them.
+
+// smallRowsMax is how many rows are read through at most: beyond, they lie in so
+// many blocks that a walk is cheaper.
+const smallRowsMax = 256
+
+// cheaper gives an evaluation for the rest of an And's arguments over rows: v, or
+// one over the rows' own terms.
+func (v *evaluation) cheaper(args []*Expr, rest []int, rows *roaring.Bitmap) (*evaluation, error) {
+	if v.src.run == nil || v.small || rows.GetCardinality() > smallRowsMax {
+		return v, nil
+	}
+	cost := uint64(0)
+	for _, i := range rest {
+		cost += v.walkCost(args[i])
+	}
+	if cost <= v.src.run.run.ReadCost(rows) {
+		return v, nil
+	}
+	terms, err := v.s.readTerms(v.src, rows)
+	if err != nil {
+		return nil, err
+	}
+	return &evaluation{s: v.s, src: v.src, terms: terms, small: true}, nil
+}
+
+// walkCost is about what an expression's walks cost on the run.
+func (v *evaluation) walkCost(e *Expr) (cost uint64) {
+	for i := range e.Walks {
+		cost += v.src.run.run.WalkCost(&e.Walks[i])
+	}
+	for _, arg := range e.Args {
+		cost += v.walkCost(arg)
+	}
+	return cost
+}
+
+// readTerms makes the terms of some rows of a run.
+func (s *searching) readTerms(src *source, rows *roaring.Bitmap) (index.TermSource, error) {
+	table := index.NewMemoryTerms()
+	for it := rows.Iterator(); it.HasNext(); {
+		if err := s.check(); err != nil {
+			return nil, err
+		}
+		o := it.Next()
+		row, err := src.run.row(index.Ordinal(o))
+		if err != nil {
+			return nil, err
+		}
+		v, err := s.n.read(src.place(o))
+		if err != nil {
+			return nil, err
+		}
+		if err := s.n.s.VersionTerms(&v, table.AddTerm); err != nil {
+			return nil, err
+		}
+		table.AddRow(row)
+		table.Commit(index.Ordinal(o))
+	}
+	return index.MemorySource{Terms: table, Below: index.Ordinal(src.rows)}, nil
+}
+
+// cheaperSort gives the terms to sort rows by: those of the source, or their own.
+func (s *searching) cheaperSort(src *source, terms index.TermSource, k *SortKey, rows *roaring.Bitmap) (index.TermSource, error) {
+	if src.run == nil || rows.GetCardinality() > smallRowsMax {
+		return terms, nil
+	}
+	cost := uint64(0)
+	if k.Param.Virtual == search.ByClock {
+		cost = src.run.run.WalkCost(&index.Walk{Param: index.ParamLastUpdated})
+	}
+	for _, from := range k.Param.Sources {
+		cost += src.run.run.WalkCost(&index.Walk{Param: index.Param(from.Field.Number)})
+	}
+	if cost <= src.run.run.ReadCost(rows) {
+		return terms, nil
+	}
+	return s.readTerms(src, rows)
+}
