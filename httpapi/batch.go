@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/valyala/fasthttp"
@@ -9,10 +8,10 @@ import (
 
 // batch answers a batch: each entry by itself, in the order of the Bundle.
 func (x *exchange) batch(entries []bundleEntry) error {
-	ctx, cancel := context.WithTimeout(x.server.work, bundleTimeout)
+	ctx, cancel := x.workContext()
 	defer cancel()
 	out := x.newBundle("batch-response")
-	t := x.entries()
+	t := x.entries(ctx)
 	defer t.release()
 	for i := range entries {
 		e := &entries[i]

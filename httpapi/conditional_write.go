@@ -195,9 +195,7 @@ func (x *exchange) deleteAll(found []engine.Version, condition engine.Preconditi
 	for i := range found {
 		changes = append(changes, engine.Change{Type: x.addr.typ, ID: found[i].ID, Delete: true, If: x.unchangedSince(&found[i], condition)})
 	}
-	ctx, cancel := x.workContext()
-	defer cancel()
-	all, err := x.server.opts.Store.Commit(ctx, changes)
+	all, err := x.commitAll(x.parentContext(), changes)
 	if err != nil {
 		return done, changes[0], err
 	}

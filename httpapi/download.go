@@ -49,6 +49,7 @@ func (x *exchange) file(open func(id int64, name string) (*bulk.Download, error)
 	header.SetContentType(contentTypeNDJSON)
 	x.ctx.Response.SetBodyStream(&fileBody{
 		part: io.NewSectionReader(d, part.from, part.bytes), file: d, conn: x.ctx.Conn(),
+		timeouts: &x.server.opts.Timeouts, started: time.Now(),
 	}, int(part.bytes))
 	return nil
 }
@@ -60,15 +61,21 @@ type fileBody struct {
 	part io.Reader
 	file io.Closer
 	conn net.Conn
+
+	timeouts *Timeouts
+	started  time.Time
+	sent     int64
 }
 
 // Read gives each piece its own time to be sent: a large file may take long, a
 // client that takes nothing may not.
 func (b *fileBody) Read(p []byte) (int, error) {
-	if err := b.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := b.conn.SetWriteDeadline(b.timeouts.piece(b.started, time.Now(), b.sent)); err != nil {
 		return 0, err
 	}
-	return b.part.Read(p)
+	n, err := b.part.Read(p)
+	b.sent += int64(n)
+	return n, err
 }
 
 // Close is called by the HTTP library when the answer was sent, or failed.

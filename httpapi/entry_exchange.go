@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/base64"
 	"strings"
 
@@ -13,11 +14,12 @@ import (
 // exchange of its own that never was on the wire.
 type entryExchange struct {
 	outer *exchange
+	work  context.Context // of the Bundle
 	inner exchange
 }
 
-func (x *exchange) entries() *entryExchange {
-	t := &entryExchange{outer: x, inner: exchange{server: x.server}}
+func (x *exchange) entries(work context.Context) *entryExchange {
+	t := &entryExchange{outer: x, work: work, inner: exchange{server: x.server}}
 	t.inner.ctx = &fasthttp.RequestCtx{}
 	t.inner.ctx.Init(&fasthttp.Request{}, x.ctx.RemoteAddr(), libraryLogger{x.server.opts.Logger})
 	return t
@@ -33,7 +35,7 @@ func (t *entryExchange) begin(e *bundleEntry, resource []byte) error {
 	ctx.Response.Reset()
 	t.inner = exchange{
 		server: x.server, ctx: ctx, row: rowNone, id: x.requestID(), base: x.baseURL(),
-		scanner: scanner, snap: x.snap, prefer: x.prefer,
+		scanner: scanner, snap: x.snap, work: t.work, prefer: x.prefer,
 	}
 	target, err := x.entryTarget(e.url)
 	if err != nil {

@@ -49,7 +49,7 @@ var errorRows = [...]errorRow{
 	{engine.ErrOutcomeUnknown, fasthttp.StatusServiceUnavailable, codeNoStore, "The data disk failed, so it is unknown whether the write is kept. Read the resource once the server is back."},
 	{engine.ErrReadOnly, fasthttp.StatusServiceUnavailable, codeNoStore, "The server takes no writes since its data disk failed; nothing was written."},
 	{engine.ErrClosed, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping."},
-	{context.DeadlineExceeded, fasthttp.StatusServiceUnavailable, codeTimeout, "The request took too long. A write may have been kept nevertheless."},
+	{context.DeadlineExceeded, fasthttp.StatusServiceUnavailable, codeTimeout, "The request took too long: ask for less at once, or try again later. What it was to start or to change may be done nevertheless."},
 	{context.Canceled, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping. A write may have been kept nevertheless."},
 	{patch.ErrMalformed, fasthttp.StatusBadRequest, codeInvalid, ""},
 	{patch.ErrNotApplicable, fasthttp.StatusUnprocessableEntity, codeProcessing, ""},

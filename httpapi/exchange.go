@@ -30,6 +30,8 @@ type exchange struct {
 	base   string // FHIR base as the client sees it, made when first needed
 	// snap is what reads show; nil: the newest. Whoever sets it releases it.
 	snap *engine.Snapshot
+	// work bounds an entry of a Bundle with the Bundle; nil: nothing does.
+	work context.Context
 	// isOutcome: the answer is an OperationOutcome.
 	isOutcome bool
 	// scanner is taken when first needed and given back by release.
@@ -274,11 +276,6 @@ func parseBaseURL(text string) (string, error) {
 		return "", badRequest("the base URL %q is not an absolute http or https URL without query", text)
 	}
 	return strings.TrimSuffix(text, "/"), nil
-}
-
-// workContext bounds the work for this request.
-func (x *exchange) workContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(x.server.work, operationTimeout)
 }
 
 func (x *exchange) now() time.Time { return x.server.opts.Now() }

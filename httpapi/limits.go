@@ -36,25 +36,11 @@ const (
 	logLinesPerInterval = 10
 	logInterval         = 10 * time.Second
 
-	// readTimeout covers a whole request with its body: 32 MiB at 280 KB/s.
-	readTimeout = 2 * time.Minute
-
-	// writeTimeout covers a whole answer that is not a file, and each piece of
-	// one that is.
-	writeTimeout = 2 * time.Minute
-
-	// idleTimeout is how long a connection may wait for its next request.
-	idleTimeout = 2 * time.Minute
-
 	// workerIdleTime is how long a goroutine is kept for the next connection.
 	workerIdleTime = 10 * time.Second
 
 	// keepAlivePeriod finds clients that vanished.
 	keepAlivePeriod = 30 * time.Second
-
-	// operationTimeout ends work for one request: a commit that waits for the
-	// disk, a history that reads many blocks.
-	operationTimeout = time.Minute
 
 	// bundleEntriesMax bounds the entries of a batch or transaction: the planning
 	// of one takes about a kilobyte.
@@ -63,10 +49,6 @@ const (
 	// bundleAnswerBytesMax ends the reads of a Bundle, of which each could answer
 	// historyPageBytesMax.
 	bundleAnswerBytesMax = 64 << 20
-
-	// bundleTimeout ends a batch or transaction: 20,000 writes of a batch, each
-	// with its own fsync, take longer and belong into a transaction.
-	bundleTimeout = 2 * time.Minute
 
 	// computedAttemptsMax bounds how often a patch is computed anew because the
 	// resource changed meanwhile; each attempt that loses means that another

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,19 @@ type limitedListener struct {
 	// bounds how many are being answered, more are closed at once.
 	refuse   func(net.Conn)
 	refusals chan struct{}
+
+	mu    sync.Mutex
+	fresh map[*counted]net.Conn // that have sent nothing yet; guarded by mu
+}
+
+// closeFresh ends the connections that have sent nothing yet. The HTTP library
+// takes them for requests in flight, and a stopping server would wait for them.
+func (l *limitedListener) closeFresh() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conn := range l.fresh {
+		_ = conn.Close() // nothing was asked, nothing is lost
+	}
 }
 
 // Accept returns the next connection within the bound.
@@ -50,28 +64,57 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 func (l *limitedListener) counted(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return &countedConn{Conn: conn, counted: counted{listener: l}}
+		c := &countedConn{Conn: conn, counted: counted{listener: l}}
+		l.begin(&c.counted, conn)
+		return c
 	}
 	// The library would set these, if it saw the connection itself.
 	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlivePeriod, Interval: keepAlivePeriod})
-	return &countedTCP{TCPConn: tcp, counted: counted{listener: l}}
+	c := &countedTCP{TCPConn: tcp, counted: counted{listener: l}}
+	l.begin(&c.counted, conn)
+	return c
+}
+
+func (l *limitedListener) begin(c *counted, conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fresh[c] = conn
 }
 
 // counted is one connection's share of the bound.
 type counted struct {
 	listener *limitedListener
 	closed   atomic.Bool
+	heard    atomic.Bool // something was read
 }
 
 func (c *counted) end() {
 	if !c.closed.Swap(true) {
 		c.listener.open.Add(-1)
+		c.hear(1)
 	}
+}
+
+// hear takes note of n bytes that were read.
+func (c *counted) hear(n int) {
+	if n == 0 || c.heard.Load() || c.heard.Swap(true) {
+		return
+	}
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	delete(c.listener.fresh, c)
 }
 
 type countedConn struct {
 	net.Conn
 	counted
+}
+
+// Read notes the first bytes.
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.hear(n)
+	return n, err
 }
 
 // Close closes the connection and gives its place back.
@@ -83,6 +126,13 @@ func (c *countedConn) Close() error {
 type countedTCP struct {
 	*net.TCPConn
 	counted
+}
+
+// Read notes the first bytes.
+func (c *countedTCP) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	c.hear(n)
+	return n, err
 }
 
 // Close closes the connection and gives its place back.

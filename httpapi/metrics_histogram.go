@@ -8,7 +8,7 @@ import (
 )
 
 // durationBounds are the upper bounds of the buckets of request durations: a
-// cached read takes 20 µs, a commit a few milliseconds, operationTimeout ends
+// cached read takes 20 µs, a commit a few milliseconds, readTimeout ends
 // at one minute.
 var durationBounds = [...]time.Duration{
 	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,

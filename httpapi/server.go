@@ -41,6 +41,7 @@ type Options struct {
 	ValidateWrites bool
 	BodyBytesMax   int // 0: 32 MiB
 	ConnectionsMax int // 0: 4,096
+	Timeouts       Timeouts
 	Version        string
 }
 
@@ -58,6 +59,7 @@ type Server struct {
 	logLimit   *logLimit
 	bodies     *bodyBudget
 	stopping   atomic.Bool
+	listener   atomic.Pointer[limitedListener] // of Serve
 	conditions *conditionLocks
 	// work is cancelled when Shutdown gives up on requests in flight.
 	work       context.Context
@@ -89,6 +91,10 @@ func New(opts Options) (*Server, error) {
 			return nil, fmt.Errorf("cannot allow an origin: %w", err)
 		}
 	}
+	var err error
+	if opts.Timeouts, err = opts.Timeouts.withDefaults(); err != nil {
+		return nil, err
+	}
 	base, err := parseBaseURL(opts.BaseURL)
 	if err != nil {
 		return nil, err
@@ -113,7 +119,7 @@ func New(opts Options) (*Server, error) {
 func (s *Server) config() *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:        s.handle,
-		HeaderReceived: s.bodies.received,
+		HeaderReceived: s.headReceived,
 		ErrorHandler:   s.refuseUnread,
 		ExpectHandler:  s.expect,
 		Logger:         libraryLogger{s.opts.Logger},
@@ -125,9 +131,9 @@ func (s *Server) config() *fasthttp.Server {
 		MaxConnsPerIP:      0,                         // a proxy in front is one address
 		MaxRequestsPerConn: 0,
 
-		ReadTimeout:           readTimeout,
-		WriteTimeout:          writeTimeout,
-		IdleTimeout:           idleTimeout,
+		ReadTimeout:           s.opts.Timeouts.Head, // headReceived adds the body's
+		WriteTimeout:          s.opts.Timeouts.Answer,
+		IdleTimeout:           s.opts.Timeouts.Idle,
 		MaxIdleWorkerDuration: workerIdleTime,
 		TCPKeepalive:          true,
 		TCPKeepalivePeriod:    keepAlivePeriod,
@@ -154,7 +160,9 @@ func (s *Server) config() *fasthttp.Server {
 func (s *Server) Serve(ln net.Listener) error {
 	limited := &limitedListener{
 		Listener: ln, max: int64(s.opts.ConnectionsMax), refuse: s.refuseConnection, refusals: make(chan struct{}, refusalsMax),
+		fresh: map[*counted]net.Conn{},
 	}
+	s.listener.Store(limited)
 	if err := s.http.Serve(limited); err != nil {
 		return fmt.Errorf("cannot serve HTTP on %s: %w", ln.Addr(), err)
 	}
@@ -166,6 +174,9 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopping.Store(true)
 	defer s.cancelWork()
+	if l := s.listener.Load(); l != nil {
+		defer time.AfterFunc(s.opts.Timeouts.Fresh, l.closeFresh).Stop()
+	}
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("cannot finish the requests in flight: %w", err)
 	}
@@ -194,6 +205,17 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	x.release()
 	x.compress()
+}
+
+// headReceived bounds the body that follows a head.
+func (s *Server) headReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	config := s.bodies.received(header)
+	length := int64(header.ContentLength())
+	if length < 0 { // chunked: any length, and -2 is none
+		length = int64(s.opts.BodyBytesMax)
+	}
+	config.ReadTimeout = s.opts.Timeouts.body(min(length, int64(s.opts.BodyBytesMax)))
+	return config
 }
 
 // expect answers "Expect: 100-continue" before the body is sent.

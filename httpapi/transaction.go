@@ -55,10 +55,10 @@ type entryPlan struct {
 var writeOrder = [...][]method{{methodDelete}, {methodPost}, {methodPut, methodPatch}}
 
 func (x *exchange) transaction(entries []bundleEntry) error {
-	t := &transaction{x: x, entries: entries, plans: make([]entryPlan, len(entries)), inner: x.entries()}
-	defer t.inner.release()
-	ctx, cancel := context.WithTimeout(x.server.work, bundleTimeout)
+	ctx, cancel := x.workContext()
 	defer cancel()
+	t := &transaction{x: x, entries: entries, plans: make([]entryPlan, len(entries)), inner: x.entries(ctx)}
+	defer t.inner.release()
 	unlock, err := x.server.conditions.lock(ctx, x.conditionsOf(entries))
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		if err := t.prepare(ctx); err != nil {
 			return err
 		}
-		done, err := t.x.server.opts.Store.Commit(ctx, t.changes)
+		done, err := t.x.commitAll(ctx, t.changes)
 		var conflict *engine.ConflictError
 		switch {
 		case errors.As(err, &conflict):

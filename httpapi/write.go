@@ -281,9 +281,7 @@ func written(change *engine.Change, done *engine.Committed) string {
 
 // commit writes one change.
 func (x *exchange) commit(change *engine.Change) (engine.Committed, error) {
-	ctx, cancel := x.workContext()
-	defer cancel()
-	done, err := x.server.opts.Store.Commit(ctx, []engine.Change{*change})
+	done, err := x.commitAll(x.parentContext(), []engine.Change{*change})
 	if err != nil {
 		return engine.Committed{}, err
 	}

@@ -104,7 +104,9 @@ func (d *demo) start(listen string) (stop func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("cannot listen: %w", err), in.close())
 	}
 	served := make(chan error, 1)
-	go func() { served <- in.serve(ctx, logger, listener, httpapi.Options{ValidateWrites: true}) }()
+	go func() {
+		served <- in.serve(ctx, logger, listener, drainTimeDefault, httpapi.Options{ValidateWrites: true})
+	}()
 	stop = func() error {
 		cancel()
 		return errors.Join(<-served, in.close())

@@ -108,7 +108,7 @@ func parse(args []string, std streams) (*kong.Context, error) {
 		kong.UsageOnError(),
 		kong.DefaultEnvars("KILN"),
 		kong.Configuration(loadConfig),
-		kong.Vars{"server": defaultServer},
+		kong.Vars{"server": defaultServer, "drain": drainTimeDefault.String()},
 		kong.Writers(std.out, std.err),
 	)
 	if err != nil {

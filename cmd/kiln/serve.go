@@ -14,10 +14,9 @@ import (
 	"kiln/httpapi"
 )
 
-// shutdownWait is how long requests in flight may take after a signal; longer
-// ones are cut off. Supervisors kill after 30 s and more (systemd 90 s,
-// Kubernetes 30 s), and closing the store needs some of that.
-const shutdownWait = 20 * time.Second
+// drainTimeDefault is below what supervisors kill after (systemd 90 s, Kubernetes
+// 30 s), as closing the store needs some of that.
+const drainTimeDefault = 20 * time.Second
 
 // failureLookInterval is how soon a failed log ends the process. Writers have
 // their errors at once.
@@ -27,21 +26,22 @@ const failureLookInterval = time.Second
 const validateStructure = "structure"
 
 type serveCmd struct {
-	DataDir               string   `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
-	Listen                string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
-	ImportRoot            []string `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
-	ImportOrigin          []string `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable. Wherever the name leads, link-local and metadata addresses are never connected to, and this machine only when it is written as localhost or a loopback address."`
-	AzureConnectionString string   `placeholder:"TEXT" help:"Storage account whose blobs $$import may read, and where their error files are stored, as the portal shows it. Better set by environment, where other users do not see it."`
-	AzureAccountURL       string   `name:"azure-account-url" placeholder:"URL" help:"https://ACCOUNT.blob.core.windows.net whose blobs $$import may read, and where their error files are stored; without a key or SAS: by managed identity or another default credential."`
-	AzureAccountKey       string   `placeholder:"KEY" help:"Shared key of --azure-account-url."`
-	AzureSAS              string   `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
-	ExportDir             string   `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
-	InitialImportMode     bool     `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
-	Validate              string   `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
-	ValidateWrites        string   `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
-	BaseURL               string   `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
-	CORSOrigin            []string `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
-	InsecureNoAuth        bool     `help:"Allow an address that other machines can reach although nobody is asked who they are."`
+	DataDir               string        `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
+	Listen                string        `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
+	ImportRoot            []string      `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
+	ImportOrigin          []string      `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable. Wherever the name leads, link-local and metadata addresses are never connected to, and this machine only when it is written as localhost or a loopback address."`
+	AzureConnectionString string        `placeholder:"TEXT" help:"Storage account whose blobs $$import may read, and where their error files are stored, as the portal shows it. Better set by environment, where other users do not see it."`
+	AzureAccountURL       string        `name:"azure-account-url" placeholder:"URL" help:"https://ACCOUNT.blob.core.windows.net whose blobs $$import may read, and where their error files are stored; without a key or SAS: by managed identity or another default credential."`
+	AzureAccountKey       string        `placeholder:"KEY" help:"Shared key of --azure-account-url."`
+	AzureSAS              string        `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
+	ExportDir             string        `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
+	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
+	Validate              string        `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
+	ValidateWrites        string        `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
+	BaseURL               string        `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
+	CORSOrigin            []string      `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
+	DrainTime             time.Duration `default:"${drain}" placeholder:"TIME" help:"How long requests in flight may take after a signal; longer ones are cut off (${default})."`
+	InsecureNoAuth        bool          `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 }
 
 // Run serves until the context ends.
@@ -76,14 +76,14 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	return in.serve(ctx, logger, listener, httpapi.Options{
+	return in.serve(ctx, logger, listener, c.DrainTime, httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
 	})
 }
 
 // serve answers requests until the context ends, then finishes those in
-// flight. What the instance knows is filled into opts.
-func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net.Listener, opts httpapi.Options) error {
+// flight within drain. What the instance knows is filled into opts.
+func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net.Listener, drain time.Duration, opts httpapi.Options) error {
 	opts.Store, opts.Jobs, opts.Logger = in.store, in.jobs, logger
 	opts.Now, opts.NewID, opts.Version = time.Now, uuid.NewString, version
 	server, err := httpapi.New(opts)
@@ -102,10 +102,10 @@ func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net
 	case <-ctx.Done():
 	}
 	logger.Info("stopping")
-	limited, cancel := context.WithTimeout(context.Background(), shutdownWait)
+	limited, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	if err := server.Shutdown(limited); err != nil {
-		return errors.Join(cause, fmt.Errorf("cannot finish the requests in flight: %w", err))
+		return errors.Join(cause, err)
 	}
 	logger.Info("stopped")
 	return cause
