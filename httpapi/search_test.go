@@ -426,6 +426,13 @@ func TestSearchesThatAreRefused(t *testing.T) {
 	f("Observation/x/Patient", 400, "no compartment")
 	f("Patient/x/Observation", 404, "couldn't be found")
 	f("Patient?"+strings.Repeat("active=true&", 501), 400, "more than 500 conditions")
+	f("Patient?_sort="+strings.Repeat("birthdate,", 11)+"gender", 400, "more than 10 keys")
+	f("Patient?"+strings.Repeat("_include=Patient:organization&", 101), 400, "more than 100 includes")
+	s.put(t, "a", `,"active":true`)
+	plan := s.do(t, "GET", "/fhir/Patient?active=true&_explain=true", "")
+	if !strings.Contains(plan.body, "active (1 walks): 1 versions") {
+		t.Errorf("the plan is not shown: %s", plan.body)
+	}
 	a := s.do(t, "GET", "/fhir/Patient?nonsense=1", "", "Prefer: handling=lenient")
 	if a.status != 200 || !strings.Contains(a.body, `"mode":"outcome"`) || !strings.Contains(a.body, "'nonsense'") || strings.Contains(a.bundle(t).link("self"), "nonsense") {
 		t.Errorf("lenient: %d %s", a.status, a.body)

@@ -113,6 +113,9 @@ func (r *reader) sort(value string) error {
 		case !isSortable(p):
 			return notSupported("Sorting by '%s' is not supported.", code)
 		}
+		if len(r.search.Sort) == sortKeysMax {
+			return tooCostly("The parameter '_sort' has more than %d keys.", sortKeysMax)
+		}
 		r.search.Sort = append(r.search.Sort, SortKey{Param: p, Desc: descending})
 	}
 	return nil

@@ -24,6 +24,7 @@ const (
 // filter is a condition on resources, before its inner searches ran.
 type filter struct {
 	op      op
+	name    string // of the parameter, for explanations
 	args    []*filter
 	walks   []index.Walk
 	keys    []key

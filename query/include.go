@@ -25,6 +25,9 @@ func (r *reader) include(name, modifier, value string) error {
 	if modifier != "" && modifier != "iterate" && modifier != "recurse" {
 		return notSupported("The modifier ':%s' is not supported for the parameter '%s'.", modifier, name)
 	}
+	if len(r.search.includes) == includeParametersMax {
+		return tooCostly("The search has more than %d includes.", includeParametersMax)
+	}
 	in := include{reverse: name == "_revinclude", iterate: modifier != ""}
 	parts := strings.Split(value, ":")
 	if value == "*" {
@@ -73,7 +76,7 @@ func (r *reader) included(from fhir.TypeCode, code, name string) ([]*search.Para
 type bringing struct {
 	runner
 	store    *engine.Store
-	seen     map[key]bool
+	there    map[key]bool // matches, and what is included
 	included []engine.Version
 	bytes    int
 }
@@ -83,9 +86,9 @@ func (s *Search) bring(u runner, store *engine.Store, matches []engine.Version) 
 	if len(s.includes) == 0 || len(matches) == 0 {
 		return nil, nil
 	}
-	b := &bringing{runner: u, store: store, seen: map[key]bool{}}
+	b := &bringing{runner: u, store: store, there: map[key]bool{}}
 	for i := range matches {
-		b.seen[keyOf(&matches[i])] = true
+		b.there[keyOf(&matches[i])] = true
 	}
 	for _, in := range s.includes {
 		if err := b.follow(in, matches); err != nil {
@@ -115,15 +118,15 @@ func (b *bringing) follow(in include, from []engine.Version) error {
 	if in.reverse {
 		return b.followBack(in, from)
 	}
-	fields := in.fields()
+	fields, asked := in.fields(), map[key]bool{}
 	var wanted []key
 	for i := range from {
 		if in.from != 0 && from[i].Type != in.from {
 			continue
 		}
 		err := b.store.VersionTerms(&from[i], func(p index.Param, value []byte) {
-			if k, ok := b.leads(&in, fields[p], value); ok && !b.seen[k] {
-				b.seen[k] = true
+			if k, ok := b.leads(&in, fields[p], value); ok && !b.there[k] && !asked[k] {
+				asked[k] = true
 				wanted = append(wanted, k)
 			}
 		})
@@ -191,13 +194,10 @@ func (b *bringing) followBack(in include, to []engine.Version) error {
 func (b *bringing) add(q *engine.Query) error {
 	_, err := b.snap.Search(b.ctx, q, func(v *engine.Version) error {
 		k := keyOf(v)
-		if slices.ContainsFunc(b.included, func(o engine.Version) bool { return keyOf(&o) == k }) {
+		if b.there[k] {
 			return nil
 		}
-		if q.Where.Op == engine.Terms && b.seen[k] {
-			return nil
-		}
-		b.seen[k] = true
+		b.there[k] = true
 		if b.bytes += len(v.Body); len(b.included) == includesMax || b.bytes > includedBytesMax {
 			return tooCostly("The page brings more than %d resources or %d bytes along; ask for smaller pages with _count, or search for them by themselves.", includesMax, includedBytesMax)
 		}

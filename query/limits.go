@@ -1,12 +1,17 @@
 package query
 
 const (
-	// valuesMax bounds the values of one list: "a,b,c". A header or URL of 32 KiB
-	// holds fewer; a POST may have more.
-	valuesMax = 20_000
+	// valuesMax bounds the values of all lists, "a,b,c"; an id of an unknown type
+	// counts once for each type. A URL of 32 KiB holds fewer; a POST may have
+	// more. Each is a walk of some hundred bytes.
+	valuesMax = 50_000
 
 	// filtersMax bounds the conditions of a search, of chains too.
 	filtersMax = 500
+
+	// sortKeysMax and includeParametersMax bound what each cost a walk or a search.
+	sortKeysMax          = 10
+	includeParametersMax = 100
 
 	// chainDepthMax bounds the links of a chain; each is a search of its own.
 	chainDepthMax = 8

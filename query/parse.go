@@ -54,6 +54,15 @@ type reader struct {
 	table   *search.Table
 	search  *Search
 	filters int
+	values  int
+}
+
+// addValues counts values that are searched for.
+func (r *reader) addValues(n int) error {
+	if r.values += n; r.values > valuesMax {
+		return tooCostly("The search has more than %d values.", valuesMax)
+	}
+	return nil
 }
 
 // Parse reads a search of the types (none: all). The parameters of answers that
@@ -94,7 +103,7 @@ func (r *reader) parameter(p Parameter) (*filter, error) {
 	}
 	f, err := r.condition(r.search.Types, p.Name, p.Value, 0)
 	if unknown, ok := err.(*unknownParameter); ok && r.Lenient {
-		r.search.Ignored = append(r.search.Ignored, unknown.name)
+		r.search.Ignored = append(r.search.Ignored, p.Name)
 		return nil, nil
 	} else if ok {
 		return nil, unknown.refused()
@@ -125,6 +134,14 @@ func (r *reader) condition(types []fhir.TypeCode, name, value string, depth int)
 	if r.filters++; r.filters > filtersMax {
 		return nil, tooCostly("The search has more than %d conditions.", filtersMax)
 	}
+	f, err := r.onTypes(types, name, value, depth)
+	if err == nil && f.name == "" {
+		f.name = name
+	}
+	return f, err
+}
+
+func (r *reader) onTypes(types []fhir.TypeCode, name, value string, depth int) (*filter, error) {
 	if len(types) == 0 {
 		return r.ofType(0, name, value, depth)
 	}
@@ -186,8 +203,8 @@ func (r *reader) simple(t fhir.TypeCode, p *search.Param, modifier, value string
 		return r.missing(p, value)
 	}
 	texts := split(value, ',')
-	if len(texts) > valuesMax {
-		return nil, tooCostly("The parameter '%s' has more than %d values.", p.Code, valuesMax)
+	if err := r.addValues(len(texts)); err != nil {
+		return nil, err
 	}
 	negated := false
 	if modifier == "not" && p.Kind == search.Token {

@@ -24,7 +24,7 @@ func (r *reader) reference(p *search.Param, sources []search.Source, modifier, t
 	}
 	text = plain(text)
 	if fhir.ValidID([]byte(text)) {
-		return r.anyTyped(p, sources, text), nil
+		return r.anyTyped(p, sources, text)
 	}
 	return index.ReferenceWalks(sources, []byte(text), []byte(r.Base))
 }
@@ -46,7 +46,7 @@ func (r *reader) typed(p *search.Param, sources []search.Source, modifier, text 
 }
 
 // anyTyped is references by an id alone: to each type that the parameter refers to.
-func (r *reader) anyTyped(p *search.Param, sources []search.Source, id string) []index.Walk {
+func (r *reader) anyTyped(p *search.Param, sources []search.Source, id string) ([]index.Walk, error) {
 	targets := p.Targets
 	if len(targets) == 0 {
 		for t := fhir.TypeCode(1); t <= fhir.TypeMax; t++ {
@@ -57,7 +57,7 @@ func (r *reader) anyTyped(p *search.Param, sources []search.Source, id string) [
 	for _, t := range targets {
 		keys = append(keys, key{t, id})
 	}
-	return referenceWalks(sources, 0, keys, r.Base)
+	return referenceWalks(sources, 0, keys, r.Base), r.addValues(len(targets) - 1)
 }
 
 // referenceWalks is what refers, by one of sources, to one of keys, all of type

@@ -29,6 +29,14 @@ func (s *Search) query(ctx context.Context, snap *engine.Snapshot, asOf uint64) 
 }
 
 func (u *runner) expr(f *filter) (*engine.Expr, error) {
+	e, err := u.bare(f)
+	if err == nil {
+		e.Name = f.name
+	}
+	return e, err
+}
+
+func (u *runner) bare(f *filter) (*engine.Expr, error) {
 	switch f.op {
 	case opAll:
 		return &engine.Expr{Op: engine.All}, nil
