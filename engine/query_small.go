@@ -24,7 +24,7 @@ func (v *evaluation) cheaper(args []*Expr, rest []int, rows *roaring.Bitmap) (*e
 	for _, i := range rest {
 		cost += v.walkCost(args[i])
 	}
-	if cost <= v.src.run.run.ReadCost(rows) {
+	if cost <= v.src.run.run.ReadCost(rows) && !v.s.n.s.readThrough {
 		return v, nil
 	}
 	terms, err := v.s.readTerms(v.src, rows)
@@ -82,7 +82,7 @@ func (s *searching) cheaperSort(src *source, terms index.TermSource, k *SortKey,
 	for _, from := range k.Param.Sources {
 		cost += src.run.run.WalkCost(&index.Walk{Param: index.Param(from.Field.Number)})
 	}
-	if cost <= src.run.run.ReadCost(rows) {
+	if cost <= src.run.run.ReadCost(rows) && !s.n.s.readThrough {
 		return terms, nil
 	}
 	return s.readTerms(src, rows)

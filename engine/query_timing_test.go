@@ -81,6 +81,7 @@ func benchmarkQueries(b *testing.B) (names []string, queries []Query) {
 	large, err := index.QuantityWalks(of(observation, "value-quantity"), index.Gt, []byte("100"), index.Unit{AnySystem: true})
 	value := searchTerms(b, large, err)
 	add("everything", observation, "")
+	add("status", observation, "", token("status", "", "final"))
 	add("code", observation, "", token("code", "http://loinc.org", "72514-3"))
 	add("code of any system", observation, "", token("code", "", "72514-3"))
 	add("rare code", observation, "", token("code", "http://loinc.org", "32465-7"))

@@ -32,7 +32,9 @@ type Store struct {
 	builders   index.BuilderPool
 	extraction *index.Extraction // what makes search terms
 	extractors sync.Pool         // of *index.Extractor
-	catalog    *catalog
+	// readThrough makes searches read few rows through whatever it costs, for tests.
+	readThrough bool
+	catalog     *catalog
 
 	// ctx ends when Close begins; background work runs under it.
 	ctx        context.Context
