@@ -19,6 +19,8 @@ type links struct {
 	// relative: some fullUrl is an address Type/id, so relative references may
 	// lead to it.
 	relative bool
+	// created has the targets whose first version the transaction makes.
+	created map[string]bool
 }
 
 // add notes an entry's fullUrl. base is the server's.
@@ -162,6 +164,11 @@ func (w *linkWriter) reference(at, end int, text string) {
 		target, ok = w.links.targets[w.root+"/"+bare]
 	}
 	if ok {
+		if strings.HasPrefix(suffix, "/_history/") && w.links.created[target] {
+			// The client cannot know versions; a reference with one gets what the
+			// entry becomes (R4 http.html#trules).
+			suffix = "/_history/1"
+		}
 		if target+suffix != text {
 			w.replace(at, end, target+suffix)
 		}

@@ -166,9 +166,9 @@ func TestTransactionResolvesItsLinks(t *testing.T) {
 			"text":{"status":"generated","div":"<div><a href=\"urn:uuid:p\">urn:uuid:p</a><img src='urn:uuid:p'/></div>"},
 			"contained":[{"resourceType":"Device","id":"d","patient":{"reference":"urn\u003auuid:p"}}],
 			"extension":[{"url":"urn:x","valueUri":"urn:uuid:p"},{"url":"urn:y","valueCanonical":"urn:uuid:p"},{"url":"urn:z","valueString":"urn:uuid:p"}],
-			"subject":{"reference":"urn:uuid:p","display":"\u00e9 1.00","identifier":{"system":"urn:uuid:p"}},"performer":[{"reference":"Practitioner/1"},{"reference":"http://other/fhir/Practitioner/1/_history/1"},{"reference":"Practitioner/2"}],
+			"subject":{"reference":"urn:uuid:p","display":"\u00e9 1.00","identifier":{"system":"urn:uuid:p"}},"performer":[{"reference":"Practitioner/1"},{"reference":"http://other/fhir/Practitioner/1/_history/7"},{"reference":"Practitioner/2"}],
 			"focus":[{"reference":"#d"},{"_reference":{"extension":[{"url":"urn:x","valueUrl":"urn:uuid:p"}]}}],"valueQuantity":{"value":1.00},"status":"final","code":{"text":"x"}}`, "")),
-		named("urn:uuid:q", entry("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"performer":[{"reference":"Practitioner/1"}],"derivedFrom":[{"reference":"http://other/fhir/Observation/2"}]}`, "")),
+		named("urn:uuid:q", entry("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"performer":[{"reference":"Practitioner/1"}],"derivedFrom":[{"reference":"http://other/fhir/Observation/2"},{"reference":"http://other/fhir/Observation/2/_history/3"}]}`, "")),
 	)
 	p := resourceID(t, b.Entry[0].Resource)
 	doctor := resourceID(t, b.Entry[1].Resource)
@@ -188,7 +188,7 @@ func TestTransactionResolvesItsLinks(t *testing.T) {
 		t.Errorf("stored %s\n  want %s", got, want)
 	}
 	last := string(b.Entry[3].Resource)
-	if !strings.Contains(last, `"performer":[{"reference":"Practitioner/1"}],"derivedFrom":[{"reference":"Observation/o"}]`) {
+	if !strings.Contains(last, `"performer":[{"reference":"Practitioner/1"}],"derivedFrom":[{"reference":"Observation/o"},{"reference":"Observation/o/_history/3"}]`) {
 		t.Errorf("a relative reference from an entry without an address: %s", last)
 	}
 }

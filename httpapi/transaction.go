@@ -79,7 +79,7 @@ func (x *exchange) transaction(entries []bundleEntry) error {
 // plan fills plans and links.
 func (t *transaction) plan() error {
 	written := make(map[string]int, len(t.entries))
-	t.links, t.unmet = links{}, map[string]int{}
+	t.links, t.unmet = links{created: map[string]bool{}}, map[string]int{}
 	for i := range t.entries {
 		e := &t.entries[i]
 		if err := t.planEntry(i, e); err != nil {
@@ -95,6 +95,7 @@ func (t *transaction) plan() error {
 		}
 		if t.isWrite(i) {
 			written[key] = i
+			t.links.created[key] = t.x.server.table.rows[p.row].method == methodPost
 		}
 		if err := t.links.add(e.fullURL, key, t.x.baseURL()); err != nil {
 			return refusedEntry(i, e, err)

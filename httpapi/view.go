@@ -171,7 +171,7 @@ func (w *view) shows(typ, key string, top bool) (elements.Element, bool) {
 		return e, key != "text"
 	case !ok:
 		return e, false
-	case e.Mandatory:
+	case e.Mandatory, e.Modifier && w.elements != nil: // FHIR R4 search.html#elements
 		return e, true
 	case w.summary == "text":
 		return e, name == "text"

@@ -16,6 +16,7 @@ type Element struct {
 	List      bool
 	Mandatory bool // at least one
 	Summary   bool
+	Modifier  bool // it may change what the others mean
 	// Choice: the member's key is the name and one of Types, as in valueQuantity.
 	Choice bool
 	// Types are the types that the element may have, such as "HumanName"; the
@@ -27,7 +28,7 @@ type Element struct {
 //
 //	Patient <tab> active!:boolean <tab> contact*:Patient.contact <tab> deceased[x]!:boolean|dateTime
 //
-// with * for lists, + for mandatory ones and ! for summaries. The members that
+// with * for lists, + for mandatory ones, ! for summaries and ? for modifiers. The members that
 // all types or all resources share are left out; shared has them.
 //
 //go:embed elements.txt
@@ -40,12 +41,12 @@ var table = sync.OnceValue(func() map[string]map[string]Element { return parse(t
 var shared = map[string]Element{
 	"id":                {Types: []string{"string"}},
 	"extension":         {List: true, Types: []string{"Extension"}},
-	"modifierExtension": {List: true, Types: []string{"Extension"}},
+	"modifierExtension": {List: true, Modifier: true, Types: []string{"Extension"}},
 }
 
 var sharedByResources = map[string]Element{
 	"meta":          {Summary: true, Types: []string{"Meta"}},
-	"implicitRules": {Summary: true, Types: []string{"uri"}},
+	"implicitRules": {Summary: true, Modifier: true, Types: []string{"uri"}},
 	"language":      {Types: []string{"code"}},
 	"text":          {Types: []string{"Narrative"}},
 	"contained":     {List: true, Types: []string{"Resource"}},
@@ -122,10 +123,11 @@ func parse(text string) map[string]map[string]Element {
 
 func parseElement(field string) (string, Element) {
 	name, types, _ := strings.Cut(field, ":")
-	bare := strings.TrimRight(name, "*+!")
+	bare := strings.TrimRight(name, "*+!?")
 	flags := name[len(bare):]
 	e := Element{
 		List: strings.Contains(flags, "*"), Mandatory: strings.Contains(flags, "+"), Summary: strings.Contains(flags, "!"),
+		Modifier: strings.Contains(flags, "?"),
 	}
 	if types != "" {
 		e.Types = strings.Split(types, "|")

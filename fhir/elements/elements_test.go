@@ -8,7 +8,7 @@ import (
 )
 
 // row is a line of the specification's table of elements.
-type row struct{ kind, path, min, max, types, reference, summary string }
+type row struct{ kind, path, min, max, types, reference, summary, modifier string }
 
 func specification(t *testing.T) []row {
 	t.Helper()
@@ -27,7 +27,7 @@ func specification(t *testing.T) []row {
 	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
 		f := strings.Split(line, "\t")
 		if i > 0 {
-			rows = append(rows, row{kind: f[0], path: f[2], min: f[3], max: f[4], types: f[5], reference: f[7], summary: f[8]})
+			rows = append(rows, row{kind: f[0], path: f[2], min: f[3], max: f[4], types: f[5], reference: f[7], summary: f[8], modifier: f[9]})
 		}
 	}
 	return rows
@@ -88,6 +88,9 @@ func field(r row, name string, inPlace bool) string {
 	if r.summary == "1" {
 		f += "!"
 	}
+	if r.modifier == "1" {
+		f += "?"
+	}
 	switch {
 	case inPlace:
 		return f + ":" + r.path
@@ -117,17 +120,19 @@ func TestElementsAreFound(t *testing.T) {
 		t.Helper()
 		gotName, got, ok := ByKey(parent, key)
 		if !ok || gotName != name || got.List != want.List || got.Mandatory != want.Mandatory || got.Summary != want.Summary ||
-			got.Choice != want.Choice || !slices.Equal(got.Types, want.Types) {
+			got.Modifier != want.Modifier || got.Choice != want.Choice || !slices.Equal(got.Types, want.Types) {
 			t.Errorf("%s of %s: got %q %+v %v", key, parent, gotName, got, ok)
 		}
 	}
+	f("Patient", "active", "active", Element{Summary: true, Modifier: true, Types: []string{"boolean"}})
+	f("Patient", "modifierExtension", "modifierExtension", Element{List: true, Modifier: true, Types: []string{"Extension"}})
 	f("Patient", "name", "name", Element{List: true, Summary: true, Types: []string{"HumanName"}})
 	f("Patient", "meta", "meta", Element{Summary: true, Types: []string{"Meta"}})
 	f("Patient", "contact", "contact", Element{List: true, Types: []string{"Patient.contact"}})
 	f("Patient.contact", "name", "name", Element{Types: []string{"HumanName"}})
 	f("Observation", "valueQuantity", "value", Element{Choice: true, Summary: true, Types: []string{"Quantity"}})
 	f("Observation", "effectiveDateTime", "effective", Element{Choice: true, Summary: true, Types: []string{"dateTime"}})
-	f("Observation", "status", "status", Element{Mandatory: true, Summary: true, Types: []string{"code"}})
+	f("Observation", "status", "status", Element{Mandatory: true, Summary: true, Modifier: true, Types: []string{"code"}})
 	f("Bundle.entry", "link", "link", Element{List: true, Summary: true, Types: []string{"Bundle.link"}})
 	f("HumanName", "extension", "extension", Element{List: true, Types: []string{"Extension"}})
 	for _, bad := range [][2]string{{"Patient", "nam"}, {"Observation", "value"}, {"Observation", "valueAddress"}, {"HumanName", "meta"}, {"Nothing", "id"}} {
