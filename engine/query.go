@@ -164,8 +164,8 @@ func (n *Snapshot) SearchKeys(ctx context.Context, q *Query, fn func(t fhir.Type
 }
 
 // SearchValues calls fn for each value in walks that a matching version has,
-// possibly several times; value holds until fn returns. Reverse chains and
-// revincludes read what the matching resources refer to.
+// possibly several times; value holds until fn returns, and fn does not search.
+// Reverse chains and revincludes read what the matching resources refer to.
 func (n *Snapshot) SearchValues(ctx context.Context, q *Query, walks []index.Walk, fn func(p index.Param, value []byte) error) error {
 	s, err := n.newSearch(ctx, q)
 	if err != nil {

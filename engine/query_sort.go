@@ -25,6 +25,7 @@ type sorter struct {
 	keys   []sortedKey // of the cursor's version
 	places []sortedPlace
 	limit  int // so many places are wanted; 0: all
+	none   *roaring.Bitmap
 }
 
 type sortedPlace struct {
@@ -58,7 +59,7 @@ func (s *searching) sorted(fn func(*Version) error) (Page, error) {
 			return page, index.ErrUnsortable
 		}
 	}
-	o := sorter{s: s}
+	o := sorter{s: s, none: roaring.New()}
 	if s.q.Limit > 0 {
 		o.limit = s.q.Limit + 1
 	}
@@ -339,7 +340,7 @@ func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool)
 	group := make(rowGroup, len(left))
 	for i := range left {
 		if sets[i] == nil {
-			group[i] = roaring.New()
+			group[i] = o.none
 			continue
 		}
 		group[i] = sets[i].Bitmap()
