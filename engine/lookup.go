@@ -32,6 +32,7 @@ type KeyLookup struct {
 	hashes  []uint64              // of the probed keys
 	maybe   []uint64              // for each probed key, words bits: one for each generation of the head, then one for each run
 	words   int
+	hits    []uint32
 	rows    []index.Found
 	out     []KeyVersion
 }
@@ -52,20 +53,27 @@ func (k *KeyLookup) Probe(keys [][]byte) {
 	for _, key := range keys {
 		k.hashes = append(k.hashes, index.KeyHash(key))
 	}
-	for i, g := range k.n.view.gens {
-		k.probe(i, g.filter.mayContain)
+	gens := k.n.view.gens
+	for i, g := range gens {
+		k.hits = k.hits[:0]
+		for j, hash := range k.hashes {
+			if g.filter.mayContain(hash) {
+				k.hits = append(k.hits, uint32(j))
+			}
+		}
+		k.mark(i)
 	}
 	for i, r := range k.n.view.runs {
-		k.probe(len(k.n.view.gens)+i, r.run.MayContain)
+		k.hits = r.run.MayContainAmong(k.hits[:0], k.hashes)
+		k.mark(len(gens) + i)
 	}
 }
 
-func (k *KeyLookup) probe(source int, mayContain func(hash uint64) bool) {
+// mark notes that a source may have the keys of the hits.
+func (k *KeyLookup) mark(source int) {
 	word, bit := source/64, uint64(1)<<(source%64)
-	for i, hash := range k.hashes {
-		if mayContain(hash) {
-			k.maybe[i*k.words+word] |= bit
-		}
+	for _, i := range k.hits {
+		k.maybe[int(i)*k.words+word] |= bit
 	}
 }
 

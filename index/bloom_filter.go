@@ -44,12 +44,29 @@ func (f bloomFilter) add(hash uint64) {
 	}
 }
 
+// contains looks at two words at a time; nearly every absent key ends at the
+// first or second two.
 func (f bloomFilter) contains(hash uint64) bool {
-	block := f.block(hash)
-	for i, salt := range bloomSalt {
-		if binary.LittleEndian.Uint32(block[4*i:])>>(uint32(hash)*salt>>27)&1 == 0 {
+	block, low := f.block(hash), uint32(hash)
+	for i := 0; i < len(bloomSalt); i += 2 {
+		words := binary.LittleEndian.Uint64(block[4*i:])
+		first := uint32(words) >> (low * bloomSalt[i] >> 27)
+		second := uint32(words>>32) >> (low * bloomSalt[i+1] >> 27)
+		if first&second&1 == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// addAll adds many, whose blocks are fetched together. What it returns only keeps
+// the fetching from being left out.
+func (f bloomFilter) addAll(hashes []uint64) (touched byte) {
+	for _, hash := range hashes {
+		touched ^= f.block(hash)[0]
+	}
+	for _, hash := range hashes {
+		f.add(hash)
+	}
+	return touched
 }

@@ -92,3 +92,45 @@ func (f *filter) mayContain(hash uint64) bool {
 	}
 	return f.fuse.Contains(hash)
 }
+
+// among appends the numbers of those hashes that may be there: mayContain of many.
+// No step waits for the one before it, so that misses of the cache overlap, and
+// nothing is called for a hash of a fuse filter.
+func (f *filter) among(dst []uint32, hashes []uint64) []uint32 {
+	switch {
+	case f == nil:
+		for i := range hashes {
+			dst = append(dst, uint32(i))
+		}
+		return dst
+	case len(f.bloom) > 0:
+		for i, hash := range hashes {
+			if f.bloom.contains(hash) {
+				dst = append(dst, uint32(i))
+			}
+		}
+		return dst
+	}
+	return f.amongFused(dst, hashes)
+}
+
+// amongFused is xorfilter's Contains, written out: its generic form is a call
+// with a dictionary, six times as long.
+func (f *filter) amongFused(dst []uint32, hashes []uint64) []uint32 {
+	prints, seed := f.fuse.Fingerprints, f.fuse.Seed
+	length, mask, count := f.fuse.SegmentLength, f.fuse.SegmentLengthMask, uint64(f.fuse.SegmentCountLength)
+	for i, key := range hashes {
+		h := key + seed // murmur64
+		h = (h ^ h>>33) * 0xff51afd7ed558ccd
+		h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+		h ^= h >> 33
+		high, _ := bits.Mul64(h, count)
+		at := uint32(high)
+		next := (at + length) ^ uint32(h>>18)&mask
+		last := (at + 2*length) ^ uint32(h)&mask
+		if byte(h^h>>32) == prints[at]^prints[next]^prints[last] {
+			dst = append(dst, uint32(i))
+		}
+	}
+	return dst
+}

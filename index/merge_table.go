@@ -309,11 +309,14 @@ func (u *postingUnion) write(w *termWriter, key []byte) (err error) {
 	return err
 }
 
+// bloomAddBatch hashes are added to a Bloom filter together.
+const bloomAddBatch = 256
+
 // mergeFilter collects the keys of the result: their hashes for a binary fuse
 // filter, or, when they may be many, a Bloom filter as it grows.
 type mergeFilter struct {
-	hashes []uint64
-	block  []byte // kind and Bloom filter; nil: there is none
+	hashes []uint64 // all, or those that wait to be added
+	block  []byte   // kind and Bloom filter; nil: there is none
 	bloom  bloomFilter
 }
 
@@ -335,15 +338,20 @@ func (m *merger) newFilter() *mergeFilter {
 }
 
 func (f *mergeFilter) add(hash uint64) {
-	if f.block != nil {
-		f.bloom.add(hash)
-		return
-	}
 	f.hashes = append(f.hashes, hash)
+	if f.block != nil && len(f.hashes) >= bloomAddBatch {
+		f.flush()
+	}
+}
+
+func (f *mergeFilter) flush() {
+	f.bloom.addAll(f.hashes)
+	f.hashes = f.hashes[:0]
 }
 
 func (f *mergeFilter) payload() []byte {
 	if f.block != nil {
+		f.flush()
 		return f.block
 	}
 	return appendFilter(nil, &xorfilter.BinaryFuseBuilder{}, f.hashes)

@@ -5,6 +5,12 @@ import "bytes"
 // MayContain asks the filter. No false negatives.
 func (r *Run) MayContain(keyHash uint64) bool { return r.filter.mayContain(keyHash) }
 
+// MayContainAmong appends the numbers of those hashes for which MayContain is
+// true: one call for many keys.
+func (r *Run) MayContainAmong(dst []uint32, keyHashes []uint64) []uint32 {
+	return r.filter.among(dst, keyHashes)
+}
+
 // Lookup appends every version of key, highest VersionID first.
 func (r *Run) Lookup(dst []Found, key []byte) ([]Found, error) {
 	c := LookupCursor{r: r, block: -1}
