@@ -515,3 +515,39 @@ func TestSearchIsSorted(t *testing.T) {
 		t.Errorf("by time: %v and %v", got, back)
 	}
 }
+
+func TestPagingTokensOfSearchesAreForTheirSearch(t *testing.T) {
+	s := newMemAPI(t)
+	for i := range 3 {
+		s.put(t, "p"+strconv.Itoa(i), `,"active":true`)
+	}
+	next := s.do(t, "GET", "/fhir/Patient?active=true&_count=1", "").bundle(t).link("next")
+	_, token, ok := strings.Cut(next, "ct=")
+	if !ok {
+		t.Fatalf("no next page: %q", next)
+	}
+	f := func(path string, status int) {
+		t.Helper()
+		if a := s.do(t, "GET", "/fhir/"+path, ""); a.status != status {
+			t.Errorf("%s: %d %.200s", path, a.status, a.body)
+		}
+	}
+	f("Patient?active=true&_count=1&ct="+token, 200)
+	f("Patient?active=true&_count=1&_format=json&ct="+token, 200)
+	f("Patient?active=false&_count=1&ct="+token, 400)
+	f("Patient?_count=1&ct="+token, 400)
+	f("Group?active=true&_count=1&ct="+token, 400)
+	f("Patient/_history?ct="+token, 400)
+	for i := range token {
+		other := []byte(token)
+		if other[i] = 'A'; token[i] == 'A' {
+			other[i] = 'B'
+		}
+		if _, err := decodeSearchToken(s.opts.PagingKey, string(other)); err == nil {
+			t.Errorf("a token with another character %d is taken", i)
+		}
+	}
+	if _, err := decodeSearchToken(make([]byte, pagingKeyBytes), token); err == nil {
+		t.Error("a token of another store is taken")
+	}
+}
