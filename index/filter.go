@@ -114,8 +114,8 @@ func (f *filter) among(dst []uint32, hashes []uint64) []uint32 {
 	return f.amongFused(dst, hashes)
 }
 
-// amongFused is xorfilter's Contains, written out: its generic form is a call
-// with a dictionary, six times as long.
+// amongFused is xorfilter's Contains, written out: the generic form is a call with
+// a dictionary for each key.
 func (f *filter) amongFused(dst []uint32, hashes []uint64) []uint32 {
 	prints, seed := f.fuse.Fingerprints, f.fuse.Seed
 	length, mask, count := f.fuse.SegmentLength, f.fuse.SegmentLengthMask, uint64(f.fuse.SegmentCountLength)
