@@ -59,6 +59,7 @@ func TestConcurrentWritersReadersImportsFlushesAndMerges(t *testing.T) {
 			n.Release()
 		}
 	})
+	group.Go(func() { purgeSome(t, s) })
 	group.Wait()
 	highest := map[string]int64{}
 	for _, byID := range versions {
@@ -80,6 +81,43 @@ func TestConcurrentWritersReadersImportsFlushesAndMerges(t *testing.T) {
 	mustClose(t, s)
 	if problems := fsckAll(t, opts.FS); len(problems) > 0 {
 		t.Errorf("Fsck: %+v", problems)
+	}
+}
+
+// purgeSome writes, reads and purges resources that nobody else touches.
+func purgeSome(t *testing.T, s *Store) {
+	for i := range 60 {
+		id := fmt.Sprint("p", i%3)
+		for range 1 + i%2 {
+			mustCommit(t, s, write(t, patient, id, fmt.Sprint(i)), write(t, patient, "q", fmt.Sprint(i)))
+		}
+		before, err := s.Snapshot()
+		if err != nil {
+			t.Errorf("Snapshot: %v", err)
+			return
+		}
+		_, err = s.Purge(context.Background(), patient, []byte(id), PurgeAll, Precondition{})
+		if err == nil {
+			_, err = s.Purge(context.Background(), patient, []byte("q"), PurgeHistory, Precondition{})
+		}
+		if err != nil {
+			t.Errorf("Purge: %v", err)
+		}
+		if v, err := before.Get(patient, []byte(id)); err != nil || v.VersionID != 1 {
+			t.Errorf("a snapshot from before the purge has version %d of %s, %v", v.VersionID, id, err)
+		}
+		before.Release()
+		after, err := s.Snapshot()
+		if err != nil {
+			t.Errorf("Snapshot: %v", err)
+			return
+		}
+		_, err = after.Get(patient, []byte(id))
+		total, totalErr := after.HistoryTotal(context.Background(), HistoryQuery{Type: patient, ID: []byte("q")})
+		if !errors.Is(err, ErrNotFound) || totalErr != nil || total != 1 {
+			t.Errorf("after purges Get gives %v, q has %d versions, %v", err, total, totalErr)
+		}
+		after.Release()
 	}
 }
 

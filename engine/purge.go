@@ -30,8 +30,8 @@ const (
 // must not vanish before they are published. Snapshots from before the purge show
 // the versions until they are released, and no later one does.
 //
-// What is left on disk: bodies stay in the log until it is trimmed, and in runs
-// until a merge writes their blocks again.
+// What is left on disk: bodies stay in the log until it is trimmed, and in a run
+// until it is merged.
 func (s *Store) Purge(ctx context.Context, t fhir.TypeCode, id []byte, scope PurgeScope, cond Precondition) (int, error) {
 	c := Change{Type: t, ID: id, Delete: true, If: cond}
 	if err := c.check(); err != nil {

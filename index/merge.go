@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/klauspost/compress/zstd"
 
 	"kiln/internal/vfs"
 )
@@ -37,9 +38,9 @@ type MergeOptions struct {
 // its old one plus the rows of all inputs before its own: a constant for each
 // input, so that whoever knows a place can work out the new one.
 //
-// A void row becomes a dropped row: it has no key, no term and no columns, and
-// its body stays in its block. So each body block is copied as it was
-// compressed, and only its frame is new, since that covers the place.
+// A void row becomes a dropped row: it has no key, no term, no columns and an
+// empty body. A body block without void rows is copied as it was compressed,
+// and only its frame is new, since that covers the place.
 //
 // Memory is bounded by bytes: a block of each table of each input, the indexes
 // of the result, the filter, and the postings of one term. The result's bytes
@@ -73,8 +74,10 @@ type merger struct {
 	out    *fileWriter
 	footer footer
 	disk   []byte
-	read   int   // bytes since the last Pace
-	synced int64 // offset up to which the file was synced
+	raw    []byte        // of a body block that is written anew
+	enc    *zstd.Encoder // likewise; nil: not needed yet
+	read   int           // bytes since the last Pace
+	synced int64         // offset up to which the file was synced
 }
 
 // mergeInput is an input with what the merge knows about it.
@@ -148,60 +151,6 @@ func (m *merger) step(bytes int) error {
 		}
 	}
 	m.read = 0
-	return nil
-}
-
-// bodies copies the body blocks.
-func (m *merger) bodies() error {
-	var index blockIndex
-	for _, in := range m.inputs {
-		if err := m.copyBodies(&index, in.Run); err != nil {
-			return err
-		}
-	}
-	var err error
-	m.footer.sections[sectionBodies], err = m.out.section(blockBodyIndex, index.append(nil, indexBodies))
-	return err
-}
-
-func (m *merger) copyBodies(index *blockIndex, r *Run) error {
-	blocks := make([]int, r.bodies.count())
-	for i := range blocks {
-		blocks[i] = i
-	}
-	for len(blocks) > 0 {
-		n := r.neighbours(blocks)
-		base, last := r.bodies.offsets[blocks[0]], blocks[n-1]
-		length := int(r.bodies.offsets[last] + int64(r.bodies.lengths[last]) - base)
-		m.disk = roomFor(m.disk, length)
-		if err := r.readAt(m.disk, base); err != nil {
-			return err
-		}
-		for _, i := range blocks[:n] {
-			at := r.bodies.offsets[i] - base
-			if err := m.copyBlock(index, r, i, m.disk[at:at+int64(r.bodies.lengths[i])]); err != nil {
-				return err
-			}
-		}
-		if err := m.step(length); err != nil {
-			return err
-		}
-		blocks = blocks[n:]
-	}
-	return nil
-}
-
-// copyBlock copies body block i of a run.
-func (m *merger) copyBlock(index *blockIndex, r *Run, i int, disk []byte) error {
-	checked, what := checkBlock(disk, r.footer.meta.ID, r.bodies.offsets[i], blockBodies)
-	if what != "" {
-		return corrupt(r.name, r.bodies.offsets[i], what)
-	}
-	offset, length, err := m.out.copied(blockBodies, checked)
-	if err != nil {
-		return err
-	}
-	index.addRows(offset, length, int(r.bodies.first[i+1]-r.bodies.first[i]))
 	return nil
 }
 

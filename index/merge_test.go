@@ -373,3 +373,40 @@ func TestBloomFilterHasNoFalseNegatives(t *testing.T) {
 		}
 	}
 }
+
+// TestMergesLeaveOutTheBodiesOfVoidRows: nothing of them is in the result, not even unread.
+func TestMergesLeaveOutTheBodiesOfVoidRows(t *testing.T) {
+	x := newMergeTest(t, 11)
+	part := x.leaf(500)
+	r := x.open(part)
+	defer func() { _ = r.Close() }()
+	void, kept := roaring.New(), int64(0)
+	for o, row := range part.model.rows {
+		if row.dropped || o%3 == 0 && o > 200 {
+			void.Add(uint32(o))
+		} else {
+			kept += int64(len(row.body))
+		}
+	}
+	meta, err := Merge(context.Background(), MergeOptions{FS: x.fs, Dir: testDir, ID: 99, Inputs: []MergeInput{{Run: r, PublishLSN: 1, Void: void}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if meta.BodyBytesRaw != kept {
+		t.Errorf("the result has %d bytes of bodies, %d are not void", meta.BodyBytesRaw, kept)
+	}
+	out := x.open(mergePart{meta: meta})
+	defer func() { _ = out.Close() }()
+	for i := range out.bodies.count() {
+		b, err := out.block(blockBodies, out.bodies, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, e := range b.entries {
+			o := out.bodies.first[i] + uint32(j)
+			if want := part.model.rows[o].body; !void.Contains(o) && string(e.stored(b.payload).Body) != want || void.Contains(o) && e.length > 0 {
+				t.Fatalf("row %d, void %v, has the body %q", o, void.Contains(o), e.stored(b.payload).Body)
+			}
+		}
+	}
+}
