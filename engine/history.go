@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 
 	"kiln/fhir"
@@ -21,11 +22,13 @@ type HistoryQuery struct {
 }
 
 // HistoryCursor is a place in a history that stays right across flushes and restarts:
-// Skip versions of the group (Milli, LSN) were already delivered.
+// Skip versions of the group (Milli, LSN) were already delivered. Last is a hash of
+// the last of them, which shows whether a purge has moved the place.
 type HistoryCursor struct {
 	Milli int64
 	LSN   uint64
 	Skip  uint32
+	Last  uint64
 }
 
 // The order of a history is (lastUpdated, LSN) descending. Versions that agree
@@ -39,7 +42,8 @@ type HistoryCursor struct {
 // a restart.
 
 // History calls fn for each version. next is where the following page starts;
-// more is false at the end. ErrNotFound for an ID that never was.
+// more is false at the end. ErrNotFound for an ID that never was; ErrCursorGone
+// when versions were purged so that it is not known which come next.
 func (n *Snapshot) History(ctx context.Context, q HistoryQuery, fn func(*Version) error) (next HistoryCursor, more bool, err error) {
 	sources, err := n.historySources(&q)
 	if err != nil {
@@ -72,6 +76,7 @@ func (n *Snapshot) History(ctx context.Context, q HistoryQuery, fn func(*Version
 			next = HistoryCursor{Milli: item.milli, LSN: item.lsn}
 		}
 		next.Skip++
+		next.Last = historyMark(v.Type, v.ID, v.VersionID)
 		if err := best.advance(); err != nil {
 			return next, false, err
 		}
@@ -147,7 +152,7 @@ func (n *Snapshot) historySources(q *HistoryQuery) ([]*historySource, error) {
 		}
 		return []*historySource{listSource(items)}, nil
 	}
-	skip := q.After.Skip
+	skip := historySkip{left: q.After.Skip}
 	sources := []*historySource{listSource(n.headItems(q, &skip))}
 	for _, r := range slices.Backward(n.view.byAge) {
 		walk, err := n.openRunHistory(r, q, &skip)
@@ -163,7 +168,7 @@ func (n *Snapshot) historySources(q *HistoryQuery) ([]*historySource, error) {
 		}
 		sources = append(sources, s)
 	}
-	return sources, nil
+	return sources, skip.check(n, q.After)
 }
 
 func listSource(items []historyItem) *historySource {
@@ -237,18 +242,48 @@ func (n *Snapshot) instanceItems(q *HistoryQuery) ([]historyItem, error) {
 		return nil, ErrNotFound
 	}
 	slices.SortFunc(items, compareItems)
-	skip := q.After.Skip
-	return afterCursor(items, q.After, &skip), nil
+	skip := historySkip{left: q.After.Skip}
+	items = afterCursor(items, q.After, &skip)
+	return items, skip.check(n, q.After)
+}
+
+// historySkip leaves out the versions of the cursor's group that were delivered.
+type historySkip struct {
+	left uint32
+	last found // of those left out
+}
+
+// take leaves out count versions, the last of which is given.
+func (k *historySkip) take(count uint32, last found) { k.left, k.last = k.left-count, last }
+
+// check makes sure that what was left out last is what was delivered last. After
+// a purge it may be a version that comes next. When nothing is left of the
+// group, nothing of it was left out that should not.
+func (k *historySkip) check(n *Snapshot, c HistoryCursor) error {
+	if !k.last.ok() {
+		return nil
+	}
+	v, err := n.read(k.last)
+	if err == nil && historyMark(v.Type, v.ID, v.VersionID) != c.Last {
+		err = ErrCursorGone
+	}
+	return err
+}
+
+// historyMark is the hash of a version's name.
+func historyMark(t fhir.TypeCode, id []byte, version int64) uint64 {
+	name := index.AppendKey(make([]byte, 0, keyBytesTypical+8), t, id)
+	return index.KeyHash(binary.BigEndian.AppendUint64(name, uint64(version)))
 }
 
 // afterCursor drops what was delivered already, from sorted items. skip counts
 // down for the cursor's group.
-func afterCursor(items []historyItem, c HistoryCursor, skip *uint32) []historyItem {
+func afterCursor(items []historyItem, c HistoryCursor, skip *historySkip) []historyItem {
 	kept := items[:0]
 	for _, item := range items {
 		after, inGroup := c.place(item.milli, item.lsn)
-		if inGroup && *skip > 0 {
-			*skip--
+		if inGroup && skip.left > 0 {
+			skip.take(1, item.found)
 			continue
 		}
 		if after || inGroup {
@@ -260,10 +295,10 @@ func afterCursor(items []historyItem, c HistoryCursor, skip *uint32) []historyIt
 
 // headItems is the head's part of a type's or the system's history: the first
 // Count+1 items. The head is bounded, so it is read through.
-func (n *Snapshot) headItems(q *HistoryQuery, skip *uint32) []historyItem {
+func (n *Snapshot) headItems(q *HistoryQuery, skip *historySkip) []historyItem {
 	var items []historyItem
 	limit := n.historyLSN(q)
-	keep := q.Count + 1 + int(*skip)
+	keep := q.Count + 1 + int(skip.left)
 	for _, g := range n.view.gens {
 		for i := range g.countAt(limit) {
 			e := g.entry(i)

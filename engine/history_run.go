@@ -25,7 +25,7 @@ type runHistory struct {
 
 // openRunHistory begins at the query's cursor; nil when the run has nothing.
 // skip counts down for rows of the cursor's group.
-func (n *Snapshot) openRunHistory(r *runState, q *HistoryQuery, skip *uint32) (*runHistory, error) {
+func (n *Snapshot) openRunHistory(r *runState, q *HistoryQuery, skip *historySkip) (*runHistory, error) {
 	if meta := r.run.Meta(); meta.Live == 0 || (q.SinceMilli != 0 && meta.MilliMax < q.SinceMilli) {
 		return nil, nil
 	}
@@ -50,7 +50,7 @@ func (n *Snapshot) openRunHistory(r *runState, q *HistoryQuery, skip *uint32) (*
 
 // seekCursor begins behind the cursor: what was delivered of its date is taken
 // out of the first term.
-func (w *runHistory) seekCursor(c HistoryCursor, skip *uint32) error {
+func (w *runHistory) seekCursor(c HistoryCursor, skip *historySkip) error {
 	w.more = w.terms.SeekLT(index.AppendMilli(nil, c.Milli+1))
 	if !w.more {
 		return w.terms.Err()
@@ -72,13 +72,13 @@ func (w *runHistory) seekCursor(c HistoryCursor, skip *uint32) error {
 	if group > 0 {
 		inGroup -= rows.Rank(group - 1)
 	}
-	drop := min(inGroup, uint64(*skip))
-	*skip -= uint32(drop)
+	drop := min(inGroup, uint64(skip.left))
 	if drop > 0 {
 		first, err := rows.Select(uint32(rows.GetCardinality() - drop))
 		if err != nil {
 			return err
 		}
+		skip.take(uint32(drop), found{run: w.r, ordinal: index.Ordinal(first)})
 		rows.RemoveRange(uint64(first), 1<<32)
 	}
 	w.date, w.ordinals = milli, rows.ReverseIterator()

@@ -90,11 +90,12 @@ type sim struct {
 	// merges are built and not published.
 	merges []simMerge
 	// keep is above 0 while purges would wait for ever, for an import round of
-	// this very goroutine, or while all versions must stay.
-	keep int
-	now  time.Time
-	late int64 // the last negative version id that was given
-	job  uint64
+	// this very goroutine.
+	keep   int
+	purged map[string]bool // versions by simName, since a paging began
+	now    time.Time
+	late   int64 // the last negative version id that was given
+	job    uint64
 }
 
 type heldSnapshot struct {
@@ -432,16 +433,12 @@ func (m *sim) pageAcross() error {
 		return err
 	}
 	q := HistoryQuery{LSN: first.LSN(), Count: 1 + m.rng.IntN(3)}
-	want := 0
-	for _, versions := range m.model.keys {
-		want += len(versions)
-	}
+	want := m.model.clone()
+	m.purged = map[string]bool{}
 	first.Release()
 	if q.LSN == 0 {
 		return nil
 	}
-	m.keep++
-	defer func() { m.keep-- }()
 	seen := map[string]bool{}
 	for more := true; more; {
 		n, err := m.s.Snapshot()
@@ -449,9 +446,9 @@ func (m *sim) pageAcross() error {
 			return err
 		}
 		q.After, more, err = n.History(context.Background(), q, func(v *Version) error {
-			name := fmt.Sprint(v.Type, "/", string(v.ID), "/", v.VersionID)
-			if seen[name] {
-				return fmt.Errorf("%s comes twice", name)
+			name := simName(simKey{v.Type, string(v.ID)}, v.VersionID)
+			if _, ok := want.keys[simKey{v.Type, string(v.ID)}][v.VersionID]; seen[name] || !ok || m.purged[name] {
+				return fmt.Errorf("%s comes twice, is newer than the first page, or was purged", name)
 			}
 			seen[name] = true
 			return nil
@@ -460,6 +457,9 @@ func (m *sim) pageAcross() error {
 		if errors.Is(err, vfs.ErrPowerCut) {
 			return errRestart
 		}
+		if errors.Is(err, ErrCursorGone) && len(m.purged) > 0 {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("paging the history: %w", err)
 		}
@@ -467,10 +467,18 @@ func (m *sim) pageAcross() error {
 			return err
 		}
 	}
-	if len(seen) != want {
-		return fmt.Errorf("paging the history gave %d versions, want %d", len(seen), want)
+	for k, versions := range want.keys {
+		for id := range versions {
+			if name := simName(k, id); !seen[name] && !m.purged[name] {
+				return fmt.Errorf("paging the history left out %s", name)
+			}
+		}
 	}
 	return nil
+}
+
+func simName(k simKey, version int64) string {
+	return fmt.Sprint(k.typ, "/", k.id, "/", version)
 }
 
 // group runs several requests as one group, all judged beforehand by an older
@@ -685,6 +693,13 @@ func (m *sim) purge() error {
 		return fmt.Errorf("purge of %v under %+v: %v; the current version is %d", k, cond, err, cur.id)
 	case err == nil && got != want:
 		return fmt.Errorf("purge of %v took %d versions, want %d", k, got, want)
+	}
+	if err == nil && m.purged != nil {
+		for id := range m.model.keys[k] {
+			if _, ok := with.keys[k][id]; !ok {
+				m.purged[simName(k, id)] = true
+			}
+		}
 	}
 	return m.outcome(err, with)
 }

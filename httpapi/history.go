@@ -66,6 +66,9 @@ func (x *exchange) historyError(err error) error {
 	if errors.Is(err, engine.ErrNotFound) {
 		return x.missing()
 	}
+	if errors.Is(err, engine.ErrCursorGone) {
+		return &problem{fasthttp.StatusGone, codeNotFound, "The page is gone, because a resource was purged; begin at the first page again."}
+	}
 	return fmt.Errorf("cannot read a history: %w", err)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // A paging token is base64url, without padding, of this (big endian):
 //
-//	0   version      1 byte, 2
+//	0   version      1 byte, 3
 //	1   count        u16   entries a page
 //	3   lsn          u64   the history's snapshot: later versions stay out
 //	11  since        i64   lastUpdated >= (milliseconds; 0: no bound)
@@ -20,16 +20,17 @@ import (
 //	27  cursor milli i64   } where the page starts
 //	35  cursor lsn   u64   }
 //	43  cursor skip  u32   }
-//	47  total        i64   entries on all pages
-//	55  scope        u64   hash of the address (system, type or resource)
-//	63  hmac         16 bytes of HMAC-SHA256 of the bytes before
+//	47  cursor last  u64   }
+//	55  total        i64   entries on all pages
+//	63  scope        u64   hash of the address (system, type or resource)
+//	71  hmac         16 bytes of HMAC-SHA256 of the bytes before
 //
 // It grants nothing that its address does not give, and is signed so that nobody
 // relies on what is in it, or has the server work on numbers it never gave out.
 const (
-	tokenVersion  = 2
+	tokenVersion  = 3
 	tokenMACBytes = 16
-	tokenBytes    = 63 + tokenMACBytes
+	tokenBytes    = 71 + tokenMACBytes
 )
 
 // pagingToken is everything that a following page needs.
@@ -63,6 +64,7 @@ func (t *pagingToken) encode(key []byte) string {
 	b = binary.BigEndian.AppendUint64(b, uint64(t.cursor.Milli))
 	b = binary.BigEndian.AppendUint64(b, t.cursor.LSN)
 	b = binary.BigEndian.AppendUint32(b, t.cursor.Skip)
+	b = binary.BigEndian.AppendUint64(b, t.cursor.Last)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.total))
 	b = binary.BigEndian.AppendUint64(b, t.scope)
 	b = append(b, tokenMAC(key, b)...)
@@ -91,9 +93,10 @@ func decodePagingToken(key []byte, text string) (pagingToken, error) {
 			Milli: int64(binary.BigEndian.Uint64(b[27:])),
 			LSN:   binary.BigEndian.Uint64(b[35:]),
 			Skip:  binary.BigEndian.Uint32(b[43:]),
+			Last:  binary.BigEndian.Uint64(b[47:]),
 		},
-		total: int64(binary.BigEndian.Uint64(b[47:])),
-		scope: binary.BigEndian.Uint64(b[55:]),
+		total: int64(binary.BigEndian.Uint64(b[55:])),
+		scope: binary.BigEndian.Uint64(b[63:]),
 	}
 	if t.count < 1 || t.count > historyCountMax || t.total < 0 || t.lsn == 0 {
 		return pagingToken{}, errToken

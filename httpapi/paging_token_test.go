@@ -18,7 +18,7 @@ func testKey() []byte { return bytes.Repeat([]byte{7}, pagingKeyBytes) }
 func sampleToken() pagingToken {
 	return pagingToken{
 		count: 10, lsn: 7, sinceMilli: -5, beforeMilli: 1 << 40,
-		cursor: engine.HistoryCursor{Milli: 1700000000123, LSN: 6, Skip: 3}, total: 99, scope: 1 << 63,
+		cursor: engine.HistoryCursor{Milli: 1700000000123, LSN: 6, Skip: 3, Last: 1 << 62}, total: 99, scope: 1 << 63,
 	}
 }
 
