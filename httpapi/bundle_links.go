@@ -7,7 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"kiln/fhir"
-	"kiln/fhir/elements"
+	"kiln/fhir/structure"
 )
 
 // links says where the fullUrls of a transaction will lead: to "Type/id". In the
@@ -127,7 +127,7 @@ func (w *linkWriter) object(at int, typ string) {
 		case len(key) > 0 && key[0] == '_':
 			w.value(from, "Element")
 		default:
-			if _, e, ok := elements.ByKey(typ, string(key)); ok && len(e.Types) > 0 {
+			if _, e, ok := structure.ByKey(typ, string(key)); ok && len(e.Types) > 0 {
 				w.value(from, e.Types[0])
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"kiln/fhir"
-	"kiln/fhir/elements"
+	"kiln/fhir/structure"
 )
 
 // A view is a part of a resource, as _summary or _elements ask for (FHIR R4
@@ -65,8 +65,8 @@ func (x *exchange) viewElements(w *view, typ fhir.TypeCode, names string) error 
 			w.elements[name] = true
 			continue
 		}
-		known, _, ok := elements.ByKey(typeName, name)
-		if _, choice := elements.Of(typeName, name); choice {
+		known, _, ok := structure.ByKey(typeName, name)
+		if _, choice := structure.Of(typeName, name); choice {
 			known, ok = name, true
 		}
 		switch {
@@ -162,8 +162,8 @@ func (o *viewWriter) object(at int, typ string, top bool) {
 
 // shows says whether a member is part of the view. What R4 does not know is
 // left out, as extensions are.
-func (w *view) shows(typ, key string, top bool) (elements.Element, bool) {
-	name, e, ok := elements.ByKey(typ, key)
+func (w *view) shows(typ, key string, top bool) (structure.Element, bool) {
+	name, e, ok := structure.ByKey(typ, key)
 	switch {
 	case key == "resourceType", key == "id", key == "meta" && top:
 		return e, true

@@ -3,7 +3,7 @@ package patch
 import (
 	"strconv"
 
-	"kiln/fhir/elements"
+	"kiln/fhir/structure"
 )
 
 // FHIRPath applies a FHIRPath Patch, a Parameters resource, to a resource of a
@@ -202,9 +202,9 @@ func (d *document) collection(it item, name string) (collection, error) {
 	if err != nil {
 		return collection{}, err
 	}
-	element, ok := elements.Of(typ, name)
+	element, ok := structure.Of(typ, name)
 	if !ok { // a choice, written with its type
-		name, element, ok = elements.ByKey(typ, name)
+		name, element, ok = structure.ByKey(typ, name)
 		element.Choice = ok
 	}
 	if !ok {

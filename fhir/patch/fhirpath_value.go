@@ -3,7 +3,7 @@ package patch
 import (
 	"strings"
 
-	"kiln/fhir/elements"
+	"kiln/fhir/structure"
 )
 
 // given is a part's value, ready to be put into a resource.
@@ -15,7 +15,7 @@ type given struct {
 
 // givenBy reads the part named value: value[x], resource, or the parts of an
 // element that is no data type. element is the one it is for.
-func givenBy(part *node, element elements.Element) (given, error) {
+func givenBy(part *node, element structure.Element) (given, error) {
 	var g given
 	for _, m := range part.list() {
 		bare := strings.TrimPrefix(m.key, "_")
@@ -46,7 +46,7 @@ func givenBy(part *node, element elements.Element) (given, error) {
 }
 
 // assembled makes an object of parts, each of which is one of its members.
-func assembled(parts *node, element elements.Element) (*node, error) {
+func assembled(parts *node, element structure.Element) (*node, error) {
 	typ := ""
 	if len(element.Types) == 1 {
 		typ = element.Types[0]
@@ -216,7 +216,7 @@ func insertElement(object *node, key string, at, count int, value *node, optiona
 
 // replaceItem puts a value in an element's place.
 func (d *document) replaceItem(it item, part *node) error {
-	element := elements.Element{Types: []string{it.typ}}
+	element := structure.Element{Types: []string{it.typ}}
 	g, err := givenBy(part, element)
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (d *document) replaceItem(it item, part *node) error {
 
 // retype changes the key of a choice to the new value's type.
 func (it *item) retype(suffix string) error {
-	old := elements.Suffix(it.typ)
+	old := structure.Suffix(it.typ)
 	name := strings.TrimSuffix(it.key, old)
 	if !it.choice || suffix == "" || suffix == old {
 		return nil

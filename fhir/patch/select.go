@@ -3,7 +3,7 @@ package patch
 import (
 	"strings"
 
-	"kiln/fhir/elements"
+	"kiln/fhir/structure"
 )
 
 // item is an element that a path found. A primitive may have a shadow: the
@@ -22,7 +22,7 @@ type item struct {
 type collection struct {
 	holder  item
 	name    string
-	element elements.Element
+	element structure.Element
 }
 
 // selectItems returns what a path finds.
@@ -149,18 +149,18 @@ func (d *document) members(it item, name string) ([]item, error) {
 }
 
 // keyOf finds the key under which an object has an element; "" when it has not.
-func keyOf(object *node, typ, name string) (string, elements.Element) {
+func keyOf(object *node, typ, name string) (string, structure.Element) {
 	for _, m := range object.list() {
 		bare := strings.TrimPrefix(m.key, "_")
 		if !strings.HasPrefix(bare, name) {
 			continue
 		}
-		known, element, _ := elements.ByKey(typ, bare)
+		known, element, _ := structure.ByKey(typ, bare)
 		if known == name || bare == name { // of R4; or not, or written with its type
 			return bare, element
 		}
 	}
-	return "", elements.Element{}
+	return "", structure.Element{}
 }
 
 // spread makes one item of each element of a list.

@@ -43,6 +43,8 @@ const (
 	plain                       // a primitive that has no id or extensions
 	contained                   // DomainResource.contained
 	lenient                     // required, but its absence is only a warning
+	summary                     // part of summaries
+	modifier                    // may change what other elements mean
 )
 
 // member is one JSON key of a node. The table is generated.

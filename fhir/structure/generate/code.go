@@ -150,6 +150,12 @@ func (n *node) flags(e element) string {
 	if examplesLeaveOut[n.path+"."+e.name] {
 		flags = append(flags, "lenient")
 	}
+	if e.summary {
+		flags = append(flags, "summary")
+	}
+	if e.modifier {
+		flags = append(flags, "modifier")
+	}
 	if len(flags) == 0 {
 		return "0"
 	}

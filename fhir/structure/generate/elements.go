@@ -13,12 +13,17 @@ import (
 // for each.
 const elementsMax = 64
 
+// columnsMin: up to isModifier.
+const columnsMin = 10
+
 // element is one row of the element table: a child of a node.
 type element struct {
 	name      string // without [x]
 	required  bool
 	many      bool
 	choice    bool
+	summary   bool
+	modifier  bool
 	types     []string
 	reference string // path of the node whose content it has
 }
@@ -39,7 +44,7 @@ func readNodes(text string) ([]node, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for i, line := range lines[1:] {
 		columns := strings.Split(line, "\t")
-		if len(columns) < 8 {
+		if len(columns) < columnsMin {
 			return nil, fmt.Errorf("line %d has %d columns", i+2, len(columns))
 		}
 		kind, root, path := columns[0], columns[1], columns[2]
@@ -70,8 +75,10 @@ func readNodes(text string) ([]node, error) {
 
 func readElement(parent *node, name string, columns []string) (element, error) {
 	low, high, types, reference := columns[3], columns[4], columns[5], columns[7]
+	summary, modifier := columns[8], columns[9]
 	base, choice := strings.CutSuffix(name, "[x]")
 	e := element{name: base, required: low == "1", many: high == "*", choice: choice, reference: strings.TrimPrefix(reference, "#")}
+	e.summary, e.modifier = summary == "1", modifier == "1"
 	if types != "" {
 		e.types = strings.Split(types, "|")
 	}

@@ -53,8 +53,8 @@ func TestElementsThatCannotBeHeldAreRefused(t *testing.T) {
 		}
 	}
 	f("resource\tPatient", "line 2 has 2 columns")
-	f("resource\tPatient\tPatient.a\t2\t3\tstring\t\t", "the cardinality 2..3")
-	f("resource\tPatient\tPatient.a\t0\t1\tstring|code\t\t", "is no choice and has 2 types")
-	f("resource\tPatient\tPatient.a\t0\t1\t\t\t", "neither a type nor a reference")
-	f("resource\tPatient\tPatient.a\t0\t1\tstring\t\t", "the table has 1 of the 146 resource types")
+	f("resource\tPatient\tPatient.a\t2\t3\tstring\t\t\t\t", "the cardinality 2..3")
+	f("resource\tPatient\tPatient.a\t0\t1\tstring|code\t\t\t\t", "is no choice and has 2 types")
+	f("resource\tPatient\tPatient.a\t0\t1\t\t\t\t\t", "neither a type nor a reference")
+	f("resource\tPatient\tPatient.a\t0\t1\tstring\t\t\t\t", "the table has 1 of the 146 resource types")
 }
