@@ -241,7 +241,7 @@ func TestWritesThatWaitTooLongAreToldSo(t *testing.T) {
 	disk.SetHook(disk.hook)
 	s := newAPI(t, func(store *engine.Options, _ *bulk.Options, o *Options) {
 		store.FS, store.CatalogInMem, store.FreeBytesMin = disk, true, -1
-		o.Timeouts = Timeouts{Queue: short}
+		o.Timeouts = Timeouts{Queue: 5 * short} // the first write must get its turn on a busy machine
 	})
 	letGo := disk.stall()
 	defer letGo()
