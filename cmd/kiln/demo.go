@@ -130,6 +130,9 @@ func (d *demo) show(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.search(ctx, patient); err != nil {
+		return err
+	}
 	if err := d.update(ctx, patient, text); err != nil {
 		return err
 	}

@@ -226,7 +226,7 @@ func TestDumpShowsWhatIsOnDisk(t *testing.T) {
 
 func TestDemoEndsWith0(t *testing.T) {
 	got := mustKiln(t, 0, "demo", "--exit", "--patients", "3")
-	for _, want := range []string{"imported ", "read ", "updated ", "history ", "exported ", "compared "} {
+	for _, want := range []string{"imported ", "read ", "searched ", "updated ", "history ", "exported ", "compared "} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("the demo does not say %q:\n%s", want, got.out)
 		}
