@@ -33,13 +33,23 @@ const (
 	opRead
 	opHistory
 	opTypeHistory
+	opSearch
 	operations // how many there are
 )
 
-var operationNames = [operations]string{"PUT of a new id", "PUT of a new version", "GET Type/id", "GET Type/id/_history", "GET Type/_history"}
+var operationNames = [operations]string{"PUT of a new id", "PUT of a new version", "GET Type/id", "GET Type/id/_history", "GET Type/_history", "a search"}
 
 // operationShares of 100 requests.
-var operationShares = [operations]int{20, 30, 40, 8, 2}
+var operationShares = [operations]int{20, 30, 35, 8, 2, 5}
+
+// mixedSearches are what opSearch asks, by chance: terms that many have, and few;
+// a sorted page; a chain.
+var mixedSearches = [...]string{
+	"Observation?code=http://loinc.org%7C8302-2&_count=20",
+	"Observation?code=29463-7&date=ge2015&_summary=count",
+	"Condition?_sort=-onset-date&_count=20",
+	"Encounter?subject:Patient.name=anna&_count=20",
+}
 
 // Run measures the same clients twice on one server: alone, and while jobs
 // import as IncrementalLoad. What the import costs a request is the difference.
@@ -244,6 +254,8 @@ func (c *mixedClient) client() client {
 			case opTypeHistory:
 				typeName, _, _ := strings.Cut(c.made[r.IntN(len(c.made))].path, "/")
 				request.SetRequestURI(c.base + "/" + typeName + "/_history?_count=20")
+			case opSearch:
+				request.SetRequestURI(c.base + "/" + mixedSearches[r.IntN(len(mixedSearches))])
 			default:
 				path := c.made[r.IntN(len(c.made))].path
 				if c.op == opHistory {
