@@ -124,7 +124,7 @@ func (c *client) kickOff(ctx context.Context, method, address string, body []byt
 // follow asks for the status of a job until it is final, as often as the
 // server wants, and returns the result object.
 func (c *client) follow(ctx context.Context, address string, progress *progress) ([]byte, error) {
-	for wait := pollWaitMin; ; {
+	for wait, early := pollWaitMin, pollWaitMin; ; {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -147,6 +147,12 @@ func (c *client) follow(ctx context.Context, address string, progress *progress)
 			return nil, errorFrom(answer, text)
 		}
 		wait = min(retryAfter(answer), c.waitMax)
+		if early < time.Second && wait <= time.Second {
+			// A small job is over long before the shortest Retry-After there is:
+			// its time and rate would be those of the wait.
+			early *= 2
+			wait = min(wait, early)
+		}
 	}
 }
 
