@@ -14,7 +14,7 @@ func ParseDate(text []byte) (first, last int64, ok bool) {
 	if p.more('-') {
 		p.month, unit = p.number(2, 1, 12), unitMonth
 		if p.more('-') {
-			p.day, unit = p.number(2, 1, daysIn(p.year, p.month)), unitDay
+			p.day, unit = p.number(2, 1, DaysIn(p.year, p.month)), unitDay
 			if p.more('T') {
 				unit = p.timeOfDay()
 			}

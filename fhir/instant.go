@@ -44,7 +44,7 @@ func ParseSince(text []byte) (Instant, error) {
 	if p.more('-') {
 		p.month = p.number(2, 1, 12)
 		if p.more('-') {
-			p.day = p.number(2, 1, daysIn(p.year, p.month))
+			p.day = p.number(2, 1, DaysIn(p.year, p.month))
 			if p.more('T') {
 				p.sinceTime()
 			}
@@ -97,7 +97,7 @@ func (p *dateParser) date() {
 	p.month = p.number(2, 1, 12)
 	p.expect('-')
 	if !p.bad {
-		p.day = p.number(2, 1, daysIn(p.year, p.month))
+		p.day = p.number(2, 1, DaysIn(p.year, p.month))
 	}
 }
 
@@ -195,7 +195,8 @@ func (p *dateParser) more(c byte) bool {
 	return true
 }
 
-func daysIn(year, month int) int {
+// DaysIn is the number of days of a month, 1 to 12, in the Gregorian calendar.
+func DaysIn(year, month int) int {
 	switch month {
 	case 4, 6, 9, 11:
 		return 30

@@ -1,5 +1,7 @@
 package structure
 
+import "kiln/fhir"
+
 // validTime judges dates and times: date is YYYY, YYYY-MM or YYYY-MM-DD; dateTime
 // these or a day with a time and a zone; instant only the latter; time a time of
 // day without a zone. Days must exist. 60 seconds are a leap second.
@@ -40,7 +42,7 @@ func date(text []byte) (parts int, rest []byte, ok bool) {
 	if text = text[3:]; len(text) == 0 || text[0] != '-' {
 		return 2, text, true
 	}
-	day, ok := twoDigits(text[1:], daysIn(year, month))
+	day, ok := twoDigits(text[1:], fhir.DaysIn(year, month))
 	return 3, text[min(3, len(text)):], ok && day > 0
 }
 
@@ -84,17 +86,4 @@ func twoDigits(text []byte, high int) (n int, ok bool) {
 	}
 	n = int(text[0]-'0')*10 + int(text[1]-'0')
 	return n, n <= high
-}
-
-func daysIn(year, month int) int {
-	switch month {
-	case 4, 6, 9, 11:
-		return 30
-	case 2:
-		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
-			return 29
-		}
-		return 28
-	}
-	return 31
 }
