@@ -29,7 +29,6 @@ const dead = "deceased"
 
 // compiler turns expressions into sources.
 type compiler struct {
-	known  elements
 	fields map[string]*Field // by kind and name
 	number func(kind Kind, name string) uint16
 }
@@ -105,7 +104,7 @@ func (c *compiler) elements(from place, kind Kind, p path) ([]Element, error) {
 	for i, s := range p.steps {
 		var next []place
 		for _, from := range at {
-			next = append(next, c.known.follow(from, s.name)...)
+			next = append(next, from.follow(s.name)...)
 		}
 		if s.as != "" {
 			// R4 writes value.as(DateTime) once; types begin in lower case where they are primitive.

@@ -56,7 +56,7 @@ func (c *compiler) pairing(root string, group path, components []component, kind
 	pairing := Pairing{Whole: make([][]Source, len(components))}
 	at := start(root)
 	for _, s := range group.steps {
-		next := c.known.follow(at, s.name)
+		next := at.follow(s.name)
 		if len(next) != 1 {
 			return pairing, fmt.Errorf("there is no one element %s", s.name)
 		}

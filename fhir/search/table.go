@@ -45,16 +45,12 @@ func Load() (*Table, error) { return load() }
 var load = sync.OnceValues(newTable)
 
 func newTable() (*Table, error) {
-	known, err := embeddedElements()
-	if err != nil {
-		return nil, err
-	}
 	numbers, err := fieldNumbers(fieldsTable)
 	if err != nil {
 		return nil, err
 	}
 	missing := ""
-	t, err := compileTable(parametersTable, known, func(kind Kind, name string) uint16 {
+	t, err := compileTable(parametersTable, func(kind Kind, name string) uint16 {
 		n := numbers[kind.String()+"\t"+name]
 		if n == 0 {
 			missing = name
@@ -96,9 +92,9 @@ func fieldNumbers(table string) (map[string]uint16, error) {
 }
 
 // compileTable compiles every row of a parameters table.
-func compileTable(table string, known elements, number func(Kind, string) uint16) (*Table, error) {
+func compileTable(table string, number func(Kind, string) uint16) (*Table, error) {
 	t := &Table{byCode: map[paramKey]*Param{}}
-	c := &compiler{known: known, fields: map[string]*Field{}}
+	c := &compiler{fields: map[string]*Field{}}
 	c.number = number
 	kinds := map[string]Kind{}
 	var rows [][]string

@@ -26,7 +26,7 @@ var layers = map[string][]string{
 	"fhir":          {},
 	"fhir/patch":    {"fhir", "fhir/structure"},
 	"wal":           {"internal/vfs"},
-	"fhir/search":   {"fhir"},
+	"fhir/search":   {"fhir", "fhir/structure"},
 	"index":         {"fhir/search", "fhir", "internal/vfs"},
 	"engine":        {"index", "wal", "fhir/search", "fhir", "internal/vfs"},
 	"bulk":          {"engine", "index", "fhir/structure", "fhir", "internal/vfs"},
