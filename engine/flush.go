@@ -102,6 +102,17 @@ func (s *Store) flushGen(ctx context.Context, g *headGen) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the head's run: %w", noSpace(err))
 	}
+	err = s.publishRun(ctx, meta, func(run *index.Run) (bool, error) { return s.publishFlush(g, run, dropped) })
+	if err != nil {
+		return fmt.Errorf("cannot publish the head's run: %w", err)
+	}
+	return nil
+}
+
+// publishRun opens a run that was written and lets publish, in the slot, make
+// it part of the store. When publish says that it did not, the file is removed,
+// unless the outcome is unknown.
+func (s *Store) publishRun(ctx context.Context, meta index.RunMeta, publish func(*index.Run) (published bool, err error)) error {
 	run, err := index.OpenRun(s.opts.FS, s.path(runsDir), meta, 0, s.cache)
 	if err != nil {
 		return errors.Join(err, s.removeRun(meta.ID))
@@ -109,7 +120,7 @@ func (s *Store) flushGen(ctx context.Context, g *headGen) error {
 	published := false
 	err = s.inSlot(ctx, func() error {
 		var err error
-		published, err = s.publishFlush(g, run, dropped)
+		published, err = publish(run)
 		return err
 	})
 	if published {
@@ -120,7 +131,7 @@ func (s *Store) flushGen(ctx context.Context, g *headGen) error {
 		// Nothing names the file; after "unknown" the log may.
 		err = errors.Join(err, s.removeRun(meta.ID))
 	}
-	return fmt.Errorf("cannot publish the head's run: %w", err)
+	return err
 }
 
 // buildFlushRun writes the generation as a run. Ordinals are entry numbers.

@@ -262,25 +262,11 @@ func (s *Store) runCount() int {
 
 // finishMerge is step 3.
 func (s *Store) finishMerge(ctx context.Context, m *merge, meta index.RunMeta) error {
-	run, err := index.OpenRun(s.opts.FS, s.path(runsDir), meta, 0, s.cache)
+	err := s.publishRun(ctx, meta, func(run *index.Run) (bool, error) { return s.publishMerge(m, run) })
 	if err != nil {
-		return errors.Join(err, s.removeRun(meta.ID))
+		return fmt.Errorf("cannot publish a merged run: %w", err)
 	}
-	published := false
-	err = s.inSlot(ctx, func() error {
-		var err error
-		published, err = s.publishMerge(m, run)
-		return err
-	})
-	if published {
-		return err
-	}
-	err = errors.Join(err, run.Close())
-	if s.poison.Load() == nil {
-		// Nothing names the file; after "unknown" the log may.
-		err = errors.Join(err, s.removeRun(meta.ID))
-	}
-	return fmt.Errorf("cannot publish a merged run: %w", err)
+	return nil
 }
 
 // publishMerge is step 3 in the slot.

@@ -125,17 +125,8 @@ func (r *ingestRecord) marshal() ([]byte, error) {
 			return nil, err
 		}
 	}
-	for _, m := range r.marks {
-		at := len(dst) + 8
-		dst = le.AppendUint64(dst, uint64(m.run))
-		dst = le.AppendUint64(dst, 0)
-		if dst, err = appendBitmap(dst, at, m.ordinals); err != nil {
-			return nil, err
-		}
-	}
-	for _, h := range r.heads {
-		dst = le.AppendUint64(dst, h.lsn)
-		dst = le.AppendUint64(dst, uint64(h.index))
+	if dst, err = appendPlaces(dst, r.marks, r.heads); err != nil {
+		return nil, err
 	}
 	dst = append(dst, r.progress...)
 	for i := range r.versions {
@@ -153,6 +144,39 @@ func (r *ingestRun) appendTo(dst []byte) ([]byte, error) {
 		return nil, err
 	}
 	return appendBitmap(dst, at+4, r.void)
+}
+
+// appendPlaces appends marks (run 8, length 4, zero 4, bitmap, each) and then
+// places in the head (LSN 8, number in its record 4, zero 4, each).
+func appendPlaces(dst []byte, marks []ingestMarks, heads []headPlace) (_ []byte, err error) {
+	le := binary.LittleEndian
+	for _, m := range marks {
+		at := len(dst) + 8
+		dst = le.AppendUint64(dst, uint64(m.run))
+		dst = le.AppendUint64(dst, 0)
+		if dst, err = appendBitmap(dst, at, m.ordinals); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range heads {
+		dst = le.AppendUint64(dst, h.lsn)
+		dst = le.AppendUint64(dst, uint64(h.index))
+	}
+	return dst, nil
+}
+
+// places reads what appendPlaces wrote of so many marks and heads.
+func (p *payloadReader) places(markCount, headCount uint32) (marks []ingestMarks, heads []headPlace) {
+	for i := uint32(0); i < markCount && p.err == nil; i++ {
+		run := index.RunID(p.u64())
+		n := p.u32()
+		p.u32()
+		marks = append(marks, ingestMarks{run: run, ordinals: p.bitmap(n, math.MaxUint32)})
+	}
+	for i := uint32(0); i < headCount && p.err == nil; i++ {
+		heads = append(heads, headPlace{lsn: p.u64(), index: uint32(p.u64())})
+	}
+	return marks, heads
 }
 
 // appendBitmap appends a bitmap and writes its length at dst[lengthAt:]. nil
@@ -236,15 +260,7 @@ func decodeIngest(payload []byte) (*ingestRecord, *payloadReader, error) {
 	for i := uint32(0); i < runs && p.err == nil; i++ {
 		r.runs = append(r.runs, p.ingestRun())
 	}
-	for i := uint32(0); i < marks && p.err == nil; i++ {
-		run := index.RunID(p.u64())
-		n := p.u32()
-		p.u32()
-		r.marks = append(r.marks, ingestMarks{run: run, ordinals: p.bitmap(n, math.MaxUint32)})
-	}
-	for i := uint32(0); i < heads && p.err == nil; i++ {
-		r.heads = append(r.heads, headPlace{lsn: p.u64(), index: uint32(p.u64())})
-	}
+	r.marks, r.heads = p.places(marks, heads)
 	if progressBytes != progressNone {
 		r.hasProgress = true
 		r.progress = append([]byte{}, p.take(uint64(progressBytes))...)

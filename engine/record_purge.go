@@ -3,9 +3,6 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
-	"math"
-
-	"kiln/index"
 )
 
 // A PURGE payload takes versions out of the store for good (little endian):
@@ -34,37 +31,18 @@ func (r *purgeRecord) marshal() ([]byte, error) {
 	le := binary.LittleEndian
 	dst := le.AppendUint32(nil, uint32(len(r.runs)))
 	dst = le.AppendUint32(dst, uint32(len(r.heads)))
-	var err error
-	for _, m := range r.runs {
-		at := len(dst) + 8
-		dst = le.AppendUint64(dst, uint64(m.run))
-		dst = le.AppendUint64(dst, 0)
-		if dst, err = appendBitmap(dst, at, m.ordinals); err != nil {
-			return nil, err
-		}
-	}
-	for _, h := range r.heads {
-		dst = le.AppendUint64(dst, h.lsn)
-		dst = le.AppendUint64(dst, uint64(h.index))
-	}
-	return dst, nil
+	return appendPlaces(dst, r.runs, r.heads)
 }
 
 func (r *purgeRecord) unmarshal(src []byte) error {
 	p := &payloadReader{src: src}
 	runs, heads := p.u32(), p.u32()
 	*r = purgeRecord{}
-	for i := uint32(0); i < runs && p.err == nil; i++ {
-		id, n := index.RunID(p.u64()), p.u32()
-		p.u32()
-		rows := p.bitmap(n, math.MaxUint32)
-		if p.err == nil && rows.IsEmpty() {
+	r.runs, r.heads = p.places(runs, heads)
+	for _, m := range r.runs {
+		if p.err == nil && m.ordinals.IsEmpty() {
 			p.err = errEmptyPurge
 		}
-		r.runs = append(r.runs, ingestMarks{run: id, ordinals: rows})
-	}
-	for i := uint32(0); i < heads && p.err == nil; i++ {
-		r.heads = append(r.heads, headPlace{lsn: p.u64(), index: uint32(p.u64())})
 	}
 	if p.err == nil && p.at != len(src) {
 		p.err = errLongPayload
