@@ -227,21 +227,14 @@ func (p *payloadReader) u64() uint64 {
 
 // bitmap reads a portable bitmap of n bytes whose ordinals are below rows.
 func (p *payloadReader) bitmap(n, rows uint32) *roaring.Bitmap {
-	b := roaring.New()
 	data := p.take(uint64(n))
 	if len(data) == 0 {
-		return b
-	}
-	if err := b.UnmarshalBinary(data); err != nil {
-		p.err = errors.Join(p.err, err)
 		return roaring.New()
 	}
-	if err := b.Validate(); err != nil {
+	b, err := index.ParseBitmap(data, rows)
+	if err != nil {
 		p.err = errors.Join(p.err, err)
 		return roaring.New()
-	}
-	if !b.IsEmpty() && b.Maximum() >= rows {
-		p.err = errors.Join(p.err, errors.New("an ordinal is outside its run"))
 	}
 	return b
 }

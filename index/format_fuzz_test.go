@@ -185,7 +185,7 @@ func FuzzBitmap(f *testing.F) {
 		f.Add(bytes.Clone(w.postings.Bytes()), uint32(1<<30))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, rows uint32) {
-		bm, err := parseBitmap(b, rows)
+		bm, err := ParseBitmap(b, rows)
 		if plain, readErr := readWholeBitmap(b); readErr == nil && !plain.IsEmpty() && err == nil && plain.Validate() != nil {
 			t.Fatalf("a bitmap is taken that roaring refuses: %v", plain.Validate())
 		} else if readErr == nil && plain.Validate() == nil && !plain.IsEmpty() && plain.Maximum() < rows && err != nil {

@@ -10,17 +10,18 @@ import (
 // The payload of a posting block: portable roaring bitmaps, one behind the
 // other, without anything between; terms know their places.
 
-// parseBitmap copies a portable bitmap out of b, which it must fill. Every
+// ParseBitmap copies a portable bitmap out of b, which it must fill. Every
 // ordinal is below rows. The result shares nothing with b.
-func parseBitmap(b []byte, rows uint32) (*roaring.Bitmap, error) {
+func ParseBitmap(b []byte, rows uint32) (*roaring.Bitmap, error) {
 	if err := checkBitmap(b); err != nil {
 		return nil, fmt.Errorf("cannot read the bitmap: %w", err)
 	}
 	return parseTrustedBitmap(b, rows)
 }
 
-// parseTrustedBitmap is parseBitmap without its look at what is inside. It relies on the block's checksum for what is inside the containers; on
-// nonsense it, and whoever uses the result, may panic.
+// parseTrustedBitmap is ParseBitmap for bytes whose checksum says that they are
+// what a Builder wrote: it does not look inside the containers. On nonsense it,
+// and whoever uses the result, may panic.
 func parseTrustedBitmap(b []byte, rows uint32) (*roaring.Bitmap, error) {
 	bm, err := readWholeBitmap(b)
 	if err == nil {

@@ -155,7 +155,7 @@ func (r *Run) parseColumnIndex(payload []byte) (ok bool) {
 }
 
 func (r *Run) parseDropped(payload []byte) bool {
-	dropped, err := parseBitmap(payload, r.footer.meta.Rows)
+	dropped, err := ParseBitmap(payload, r.footer.meta.Rows)
 	if err != nil {
 		return false
 	}

@@ -163,7 +163,7 @@ func (r *Run) placedBitmap(p postingPlace, i int) (*roaring.Bitmap, error) {
 	if err != nil {
 		return nil, err
 	}
-	bm, err := parseBitmap(b, r.footer.meta.Rows)
+	bm, err := ParseBitmap(b, r.footer.meta.Rows)
 	if err != nil || bm.GetCardinality() != p.count {
 		return nil, r.impossible(blockPostings, r.postings, block)
 	}
