@@ -8,11 +8,12 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"kiln/internal/npmtest"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
@@ -38,7 +39,7 @@ type azurite struct {
 // runs it in memory until the test ends.
 func startAzurite(t *testing.T) *azurite {
 	t.Helper()
-	installAzurite(t)
+	npmtest.Install(t, azuriteDir)
 	cmd := exec.Command("node", "start.js", "--blobHost", "127.0.0.1", "--blobPort", "0",
 		"--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
 	cmd.Dir, cmd.Stderr = azuriteDir, os.Stderr
@@ -68,28 +69,6 @@ func startAzurite(t *testing.T) *azurite {
 		t.Fatal(err)
 	}
 	return a
-}
-
-func installAzurite(t *testing.T) {
-	t.Helper()
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Skip("npm is not there, and Azurite comes with it")
-	}
-	lock, err := os.Stat(filepath.Join(azuriteDir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// npm writes this file when everything is in place.
-	done, err := os.Stat(filepath.Join(azuriteDir, "node_modules", ".package-lock.json"))
-	if err == nil && !done.ModTime().Before(lock.ModTime()) {
-		return
-	}
-	cmd := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = azuriteDir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
 }
 
 // azuriteAddress reads the free port from what Azurite says when it listens.

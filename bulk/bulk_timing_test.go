@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
@@ -13,31 +12,14 @@ import (
 	"time"
 
 	"kiln/engine"
+	"kiln/internal/shareddata"
 	"kiln/internal/vfs"
 )
-
-// sharedDir is the folder of real data next to the repository; tests that need
-// it are skipped without it.
-func sharedDir(tb testing.TB, parts ...string) string {
-	tb.Helper()
-	base := os.Getenv("KILN_SHARED")
-	if base == "" {
-		base = "../../shared"
-	}
-	dir, err := filepath.Abs(filepath.Join(append([]string{base}, parts...)...))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if _, err := os.Stat(dir); err != nil {
-		tb.Skipf("no shared data at %s; set KILN_SHARED", dir)
-	}
-	return dir
-}
 
 // benchFiles lists the bench corpus; the later versions of ids come last.
 func benchFiles(tb testing.TB) []string {
 	tb.Helper()
-	files, err := filepath.Glob(filepath.Join(sharedDir(tb, "data", "bench"), "*", "[A-Z]*.ndjson.zst"))
+	files, err := filepath.Glob(filepath.Join(shareddata.Path(tb, "data", "bench"), "*", "[A-Z]*.ndjson.zst"))
 	if err != nil || len(files) == 0 {
 		tb.Skip("no bench corpus")
 	}
@@ -53,7 +35,7 @@ func benchManager(b *testing.B, dir string, change ...func(*Options)) (*engine.S
 	if err != nil {
 		b.Fatal(err)
 	}
-	opts := Options{Store: store, Now: time.Now, NewID: rand.Uint64, Logger: logger, ImportRoots: []string{sharedDir(b, "data")}}
+	opts := Options{Store: store, Now: time.Now, NewID: rand.Uint64, Logger: logger, ImportRoots: []string{shareddata.Path(b, "data")}}
 	for _, f := range change {
 		f(&opts)
 	}

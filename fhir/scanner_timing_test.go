@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 
+	"kiln/internal/shareddata"
+
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
 )
@@ -56,25 +58,25 @@ func benchmarkScan(b *testing.B, lines [][]byte) {
 }
 
 func BenchmarkScanPublicMini(b *testing.B) {
-	benchmarkScan(b, sharedLines(b, "data", "public-mini"))
+	benchmarkScan(b, shareddata.Lines(b, "data", "public-mini"))
 }
 
 // The two halves of the benchmark corpus that differ most in shape.
 func BenchmarkScanSynthea(b *testing.B) {
-	benchmarkScan(b, sharedLines(b, "data", "bench", "smart-bulk-data-server"))
+	benchmarkScan(b, shareddata.Lines(b, "data", "bench", "smart-bulk-data-server"))
 }
 
 func BenchmarkScanSyntheaBlaze(b *testing.B) {
-	benchmarkScan(b, sharedLines(b, "data", "bench", "samply-blaze"))
+	benchmarkScan(b, shareddata.Lines(b, "data", "bench", "samply-blaze"))
 }
 
 func BenchmarkScanHuge(b *testing.B) {
-	benchmarkScan(b, sharedLines(b, "data", "huge-r4.ndjson.gz"))
+	benchmarkScan(b, shareddata.Lines(b, "data", "huge-r4.ndjson.gz"))
 }
 
 // Indented texts are copied token by token.
 func BenchmarkScanIndented(b *testing.B) {
-	lines := sharedLines(b, "data", "public-mini")
+	lines := shareddata.Lines(b, "data", "public-mini")
 	for i, line := range lines {
 		value := jsontext.Value(bytes.Clone(line))
 		if err := value.Indent(); err != nil {
@@ -88,7 +90,7 @@ func BenchmarkScanIndented(b *testing.B) {
 // A resource that was changed and one whose keys came in another order cost the
 // same comparison.
 func BenchmarkEqualContent(b *testing.B) {
-	line := sharedLines(b, "data", "public-mini")[0]
+	line := shareddata.Lines(b, "data", "public-mini")[0]
 	other := append(bytes.Clone(line[:len(line)-1]), ' ', '}')
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()

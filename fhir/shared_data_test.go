@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kiln/internal/shareddata"
 )
 
 func TestScanAgreesWithReferenceOnSharedData(t *testing.T) {
@@ -13,7 +15,7 @@ func TestScanAgreesWithReferenceOnSharedData(t *testing.T) {
 		t.Helper()
 		d := newDifferential(t)
 		got := 0
-		for _, line := range sharedLines(t, elements...) {
+		for _, line := range shareddata.Lines(t, elements...) {
 			d.check(t, line)
 			if d.scanner.err == nil {
 				got++
@@ -34,7 +36,7 @@ func TestScanAgreesWithReferenceOnSharedData(t *testing.T) {
 }
 
 func TestScanRefusesMalformedFiles(t *testing.T) {
-	paths, err := filepath.Glob(sharedPath(t, "data", "malformed") + "/*.json")
+	paths, err := filepath.Glob(shareddata.Path(t, "data", "malformed") + "/*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no malformed files: %v", err)
 	}

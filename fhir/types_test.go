@@ -4,10 +4,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"kiln/internal/shareddata"
 )
 
 func TestTypesAreTheListOfR4(t *testing.T) {
-	text, err := os.ReadFile(sharedPath(t, "definitions", "resource-types-r4.txt"))
+	text, err := os.ReadFile(shareddata.Path(t, "definitions", "resource-types-r4.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}

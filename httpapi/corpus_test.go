@@ -1,53 +1,23 @@
 package httpapi
 
 import (
-	"bufio"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
 
-	"github.com/klauspost/compress/gzip"
-
 	"kiln/bulk"
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/internal/shareddata"
 	"kiln/internal/vfs"
 )
-
-// sharedPath finds the data that lies next to the project, or skips.
-func sharedPath(t *testing.T, name string) string {
-	t.Helper()
-	root := os.Getenv("KILN_SHARED")
-	if root == "" {
-		root = "../../shared"
-	}
-	path := filepath.Join(root, "data", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no shared data: %v", err)
-	}
-	return path
-}
 
 // eachLine reads a gzipped NDJSON file.
 func eachLine(t *testing.T, name string, fn func(line []byte)) {
 	t.Helper()
-	file, err := os.Open(sharedPath(t, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	zr, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(zr)
-	lines.Buffer(nil, 64<<20)
-	for lines.Scan() {
-		fn(lines.Bytes())
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
+	for _, line := range shareddata.Lines(t, "data", name) {
+		fn(line)
 	}
 }
 
@@ -97,7 +67,7 @@ func TestRealResourcesComeBackAsTheyWent(t *testing.T) {
 
 func TestMalformedFilesAreRefusedClearly(t *testing.T) {
 	s := newMemAPI(t)
-	names, err := filepath.Glob(filepath.Join(sharedPath(t, "malformed"), "*.json"))
+	names, err := filepath.Glob(filepath.Join(shareddata.Path(t, "data", "malformed"), "*.json"))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("no files: %v", err)
 	}

@@ -1,9 +1,8 @@
 package index
 
 import (
-	"bufio"
+	"bytes"
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -11,33 +10,24 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
 	"kiln/fhir"
+	"kiln/internal/shareddata"
 	"kiln/internal/vfs"
 )
-
-// sharedDir is where test data lies beside the repository.
-func sharedDir() string {
-	if dir := os.Getenv("KILN_SHARED"); dir != "" {
-		return dir
-	}
-	return filepath.Join("..", "..", "shared")
-}
 
 // corpusLines reads every NDJSON file below the shared data set, or skips.
 func corpusLines(tb testing.TB, set string) (lines [][]byte, bytes int64) {
 	tb.Helper()
+	dir := shareddata.Path(tb, "data", set)
 	var names []string
 	for _, ext := range []string{"gz", "zst"} {
 		for _, pattern := range []string{"*.ndjson." + ext, "*/*.ndjson." + ext} {
-			found, _ := filepath.Glob(filepath.Join(sharedDir(), "data", set, pattern))
+			found, _ := filepath.Glob(filepath.Join(dir, pattern))
 			names = append(names, found...)
 		}
 	}
 	if len(names) == 0 {
-		tb.Skipf("no data set %s below %s", set, sharedDir())
+		tb.Skipf("no lines in %s", dir)
 	}
 	sort.Strings(names)
 	for _, name := range names {
@@ -54,27 +44,8 @@ func corpusLines(tb testing.TB, set string) (lines [][]byte, bytes int64) {
 
 func fileLines(tb testing.TB, name string) (lines [][]byte) {
 	tb.Helper()
-	file, err := os.Open(name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer file.Close()
-	var plain io.Reader
-	if strings.HasSuffix(name, ".gz") {
-		plain, err = gzip.NewReader(file)
-	} else {
-		plain, err = zstd.NewReader(file)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := bufio.NewScanner(plain)
-	s.Buffer(nil, 64<<20)
-	for s.Scan() {
-		lines = append(lines, append([]byte(nil), s.Bytes()...))
-	}
-	if s.Err() != nil {
-		tb.Fatal(s.Err())
+	for line := range bytes.Lines(shareddata.Read(tb, name)) {
+		lines = append(lines, bytes.TrimRight(line, "\r\n"))
 	}
 	return lines
 }

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"kiln/fhir/search"
+	"kiln/internal/shareddata"
 )
 
 // comparison compares the extractor with the oracle.
@@ -189,7 +189,7 @@ func TestExtractorAgreesWithExpressions(t *testing.T) {
 	c := newComparison(t)
 	lines, _ := corpusLines(t, "public-mini")
 	for _, name := range []string{"examples-r4.ndjson.gz", "odd-r4.ndjson.gz"} {
-		lines = append(lines, fileLines(t, filepath.Join(sharedDir(), "data", name))...)
+		lines = append(lines, fileLines(t, shareddata.Path(t, "data", name))...)
 	}
 	checked := 0
 	for _, line := range lines {
@@ -198,7 +198,7 @@ func TestExtractorAgreesWithExpressions(t *testing.T) {
 			checked++
 		}
 	}
-	for _, line := range fileLines(t, filepath.Join(sharedDir(), "data", "validator-cases.ndjson.gz")) {
+	for _, line := range fileLines(t, shareddata.Path(t, "data", "validator-cases.ndjson.gz")) {
 		c.check(t, line, true)
 	}
 	if checked < 3000 {

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"hash/fnv"
 	"io"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"kiln/internal/shareddata"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -154,21 +154,11 @@ type shape struct {
 
 func publicStats(t *testing.T) (s shape) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(sharedDir(), "data", "public", "stats.json"))
-	if err != nil {
-		t.Skip("the public data set is not here: ", err)
-	}
+	text := shareddata.Read(t, shareddata.Path(t, "data", "public", "stats.json"))
 	if err := json.Unmarshal(text, &s); err != nil {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func sharedDir() string {
-	if dir := os.Getenv("KILN_SHARED"); dir != "" {
-		return dir
-	}
-	return filepath.Join("..", "..", "..", "shared")
 }
 
 // TestCompressesLikeSynthea holds the variety of the data: lines that repeat

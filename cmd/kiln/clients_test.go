@@ -3,11 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
+
+	"kiln/internal/npmtest"
 )
 
 const clientsDir = "testdata/clients"
@@ -30,7 +30,7 @@ var clientSteps = []struct{ name, needs string }{
 // TestClientsOfOthersWork runs FHIR clients from npm against the binary.
 func TestClientsOfOthersWork(t *testing.T) {
 	t.Parallel()
-	installClients(t)
+	npmtest.Install(t, clientsDir)
 	for _, client := range []string{"fhir-kit-client", "@medplum/core"} {
 		t.Run(client, func(t *testing.T) {
 			t.Parallel()
@@ -75,28 +75,4 @@ func runClient(t *testing.T, base, client string) map[string]string {
 		failures[result.Step] = result.Error
 	}
 	return failures
-}
-
-// installClients installs the clients as the lock file says, unless they are
-// there.
-func installClients(t *testing.T) {
-	t.Helper()
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Skip("npm is not there, and the clients come with it")
-	}
-	lock, err := os.Stat(filepath.Join(clientsDir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// npm writes this file when everything is in place.
-	done, err := os.Stat(filepath.Join(clientsDir, "node_modules", ".package-lock.json"))
-	if err == nil && !done.ModTime().Before(lock.ModTime()) {
-		return
-	}
-	cmd := exec.Command(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = clientsDir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
 }

@@ -1,54 +1,20 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/go-json-experiment/json/jsontext"
-	"github.com/klauspost/compress/gzip"
-)
+	"kiln/internal/shareddata"
 
-// sharedFile is a path below the shared test data; the test is skipped when
-// it is not there.
-func sharedFile(t *testing.T, name string) string {
-	t.Helper()
-	root := os.Getenv("KILN_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	path, err := filepath.Abs(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the shared test data is not here: %v", err)
-	}
-	return path
-}
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // lines reads a file, gzip or plain, as lines without their ends.
 func lines(t *testing.T, path string) [][]byte {
 	t.Helper()
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	var reader io.Reader = bufio.NewReader(file)
-	if strings.HasSuffix(path, ".gz") {
-		if reader, err = gzip.NewReader(reader); err != nil {
-			t.Fatalf("cannot read %s: %v", path, err)
-		}
-	}
-	text, err := io.ReadAll(reader)
-	if err != nil {
-		t.Fatalf("cannot read %s: %v", path, err)
-	}
+	text := shareddata.Read(t, path)
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	if len(text) == 0 {
 		return nil

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kiln/internal/shareddata"
 )
 
 // refusal is what an error file must say about one line.
@@ -36,7 +38,7 @@ type expectation struct {
 func expectInitialLoad(t *testing.T, files []string) *expectation {
 	t.Helper()
 	e := &expectation{kinds: map[string]bool{}, texts: map[string]string{}, refusals: map[string][]refusal{}}
-	for _, kind := range lines(t, sharedFile(t, "definitions/resource-types-r4.txt")) {
+	for _, kind := range lines(t, shareddata.Path(t, "definitions/resource-types-r4.txt")) {
 		e.kinds[string(kind)] = true
 	}
 	for _, file := range files {
@@ -212,7 +214,7 @@ func TestRoundTripIsByteFaithful(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			roundTrip(t, sharedFile(t, "data/"+name), loaded, refused)
+			roundTrip(t, shareddata.Path(t, "data/"+name), loaded, refused)
 		})
 	}
 	f("examples-r4.ndjson.gz", 756, 5)
@@ -228,7 +230,7 @@ func TestRoundTripIsByteFaithful(t *testing.T) {
 }
 
 func TestMalformedFilesAreRefusedClearly(t *testing.T) {
-	dir := sharedFile(t, "data/malformed")
+	dir := shareddata.Path(t, "data/malformed")
 	s := serve(t, filepath.Join(t.TempDir(), "data"), "--import-root", dir)
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(files) != 20 {

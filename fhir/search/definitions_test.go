@@ -3,22 +3,16 @@ package search
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"kiln/internal/shareddata"
 )
 
 // definitions reads a table of the specification beside the repository, or skips.
 func definitions(t *testing.T, name string) [][]string {
 	t.Helper()
-	dir := os.Getenv("KILN_SHARED")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared")
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "definitions", name))
-	if err != nil {
-		t.Skipf("no definitions: %s", err)
-	}
+	text := shareddata.Read(t, shareddata.Path(t, "definitions", name))
 	var rows [][]string
 	for line := range strings.Lines(string(text)) {
 		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"kiln/fhir"
+	"kiln/internal/shareddata"
 )
 
 // TestRealResources: what real servers and the specification give is right, but
@@ -15,7 +16,7 @@ func TestRealResources(t *testing.T) {
 		s, c := fhir.NewScanner(fhir.ScannerOptions{}), NewChecker()
 		count := 0
 		var got []string
-		for _, line := range sharedLines(t, elements...) {
+		for _, line := range shareddata.Lines(t, elements...) {
 			r, err := s.Scan(line, nil)
 			if err != nil {
 				continue

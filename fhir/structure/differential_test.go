@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"kiln/fhir"
+	"kiln/internal/shareddata"
 )
 
 // differential compares the Checker with the naive one.
@@ -118,7 +119,7 @@ func TestCheckAgreesWithTheReference(t *testing.T) {
 	d := newDifferential(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	checked := 0
-	for _, line := range sharedLines(t, "data", "examples-r4.ndjson.gz") {
+	for _, line := range shareddata.Lines(t, "data", "examples-r4.ndjson.gz") {
 		d.check(t, line)
 		if len(line) > 6000 {
 			continue
@@ -141,7 +142,7 @@ func TestCheckAgreesWithTheReference(t *testing.T) {
 func TestCheckAgreesOnOtherData(t *testing.T) {
 	d := newDifferential(t)
 	for _, name := range []string{"odd-r4.ndjson.gz", "validator-cases.ndjson.gz", "public-mini"} {
-		for _, line := range sharedLines(t, "data", name) {
+		for _, line := range shareddata.Lines(t, "data", name) {
 			if len(line) < 1<<20 {
 				d.check(t, line)
 			}

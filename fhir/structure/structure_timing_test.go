@@ -4,11 +4,12 @@ import (
 	"testing"
 
 	"kiln/fhir"
+	"kiln/internal/shareddata"
 )
 
 // BenchmarkCheck reads real resources, one after another.
 func BenchmarkCheck(b *testing.B) {
-	lines := sharedLines(b, "data", "public")
+	lines := shareddata.Lines(b, "data", "public")
 	total := 0
 	for _, line := range lines {
 		total += len(line)
@@ -27,7 +28,7 @@ func BenchmarkCheck(b *testing.B) {
 
 // BenchmarkScan is what the scanner alone takes for the same lines.
 func BenchmarkScan(b *testing.B) {
-	lines := sharedLines(b, "data", "public")
+	lines := shareddata.Lines(b, "data", "public")
 	total := 0
 	for _, line := range lines {
 		total += len(line)

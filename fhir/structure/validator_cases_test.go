@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"kiln/fhir"
+	"kiln/internal/shareddata"
 )
 
 // validatorCase is a row of testdata/validator_cases.tsv: a resource that the test
@@ -41,12 +42,12 @@ func validatorCases(t *testing.T) map[string]validatorCase {
 // says. The others of the 488 are valid, of other versions of FHIR, or profiles:
 // they have to be answered without a panic.
 func TestValidatorCases(t *testing.T) {
-	index, err := os.ReadFile(sharedPath(t, "data", "validator-cases-index.tsv"))
+	index, err := os.ReadFile(shareddata.Path(t, "data", "validator-cases-index.tsv"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows := strings.Split(strings.TrimSpace(string(index)), "\n")[1:]
-	lines := sharedLines(t, "data", "validator-cases.ndjson.gz")
+	lines := shareddata.Lines(t, "data", "validator-cases.ndjson.gz")
 	if len(rows) != len(lines) {
 		t.Fatalf("the index has %d rows for %d lines", len(rows), len(lines))
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kiln/internal/shareddata"
 )
 
 func TestTableIsWhatTheElementsGive(t *testing.T) {
@@ -27,14 +29,7 @@ func TestTableIsWhatTheElementsGive(t *testing.T) {
 }
 
 func TestElementsAreThoseOfTheSpecification(t *testing.T) {
-	root := os.Getenv("KILN_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "..", "shared")
-	}
-	want, err := os.ReadFile(filepath.Join(root, "definitions", "elements-r4.tsv"))
-	if err != nil {
-		t.Skipf("the shared element table is not there: %s", err)
-	}
+	want := shareddata.Read(t, shareddata.Path(t, "definitions", "elements-r4.tsv"))
 	got, err := os.ReadFile(filepath.Join("..", "elements.tsv"))
 	if err != nil {
 		t.Fatal(err)
