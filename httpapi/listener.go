@@ -21,6 +21,8 @@ type limitedListener struct {
 	// bounds how many are being answered, more are closed at once.
 	refuse   func(net.Conn)
 	refusals chan struct{}
+	close    sync.Once
+	closed   error // what the first Close returned
 
 	mu    sync.Mutex
 	fresh map[*counted]net.Conn // that have sent nothing yet; guarded by mu
@@ -34,6 +36,12 @@ func (l *limitedListener) closeFresh() {
 	for _, conn := range l.fresh {
 		_ = conn.Close() // nothing was asked, nothing is lost
 	}
+}
+
+// Close stops Accept; the second call does nothing.
+func (l *limitedListener) Close() error {
+	l.close.Do(func() { l.closed = l.Listener.Close() })
+	return l.closed
 }
 
 // Accept returns the next connection within the bound.

@@ -156,13 +156,16 @@ func (s *Server) config() *fasthttp.Server {
 	}
 }
 
-// Serve answers on ln until Shutdown.
+// Serve answers on ln until Shutdown, which may also come first.
 func (s *Server) Serve(ln net.Listener) error {
 	limited := &limitedListener{
 		Listener: ln, max: int64(s.opts.ConnectionsMax), refuse: s.refuseConnection, refusals: make(chan struct{}, refusalsMax),
 		fresh: map[*counted]net.Conn{},
 	}
 	s.listener.Store(limited)
+	if s.stopping.Load() { // Shutdown came first and may not have seen the listener
+		return limited.Close()
+	}
 	if err := s.http.Serve(limited); err != nil {
 		return fmt.Errorf("cannot serve HTTP on %s: %w", ln.Addr(), err)
 	}
@@ -175,6 +178,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopping.Store(true)
 	defer s.cancelWork()
 	if l := s.listener.Load(); l != nil {
+		// The library closes it too, but not when its Serve has only begun.
+		if err := l.Close(); err != nil {
+			return fmt.Errorf("cannot stop taking connections: %w", err)
+		}
 		defer time.AfterFunc(s.opts.Timeouts.Fresh, l.closeFresh).Stop()
 	}
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
