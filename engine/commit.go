@@ -21,6 +21,7 @@ type Change struct {
 	Body   []byte // for a delete: nil (the store writes a stub of resourceType and id)
 	Splice fhir.Splice
 	Delete bool
+	Post   bool // by a POST to the type; histories tell
 	If     Precondition
 }
 
@@ -248,6 +249,20 @@ const (
 	verdictUnchanged
 	verdictConflict
 )
+
+// flags are those of the version that a change makes after the current one.
+func (c *Change) flags(cur *current) (flags index.Flags) {
+	switch {
+	case c.Delete:
+		return index.FlagDeleted
+	case !cur.found || cur.deleted:
+		flags = index.FlagCreated
+	}
+	if c.Post {
+		flags |= index.FlagPosted
+	}
+	return flags
+}
 
 // judge is the table of what a change does.
 //

@@ -150,9 +150,7 @@ func (s *Store) frame(b *batch, r *request, writes int) {
 			versionID: cur.versionID + 1, lastUpdated: s.clock.date(b.now, cur.found, cur.lastUpdated),
 			supersedes: cur.place(), crc: bodyCRC(c.Body), body: c.Body,
 		}
-		if c.Delete {
-			v.flags = versionDeleted
-		}
+		v.flags = recordFlagsOf(c.flags(&cur))
 		bodyAt := len(b.arena) - from + versionHeaderBytes
 		b.arena = v.appendTo(b.arena)
 		b.heads = append(b.heads, v.entry(r.keys[i], lsn, number, wal.Position{Offset: uint32(bodyAt)}))
@@ -184,7 +182,7 @@ func (c *current) place() recordPlace {
 func (v *versionRecord) entry(key string, lsn uint64, number uint32, at wal.Position) headEntry {
 	e := headEntry{
 		key: key, lsn: lsn, at: at, bodyBytes: uint32(len(v.body)), crc: v.crc, versionID: v.versionID,
-		lastUpdated: v.lastUpdated, typ: v.typ, deleted: v.deleted(), idBytes: v.idBytes, idAt: v.idAt,
+		lastUpdated: v.lastUpdated, typ: v.typ, flags: v.rowFlags(), idBytes: v.idBytes, idAt: v.idAt,
 		splice: v.splice, index: number,
 	}
 	if v.flags&versionNotCurrent != 0 {

@@ -248,9 +248,7 @@ func (res *resolution) settleRow(c *Conflict, row *ConflictRow, best int64) erro
 		typ: row.Row.Type, idAt: idAt, idBytes: uint8(len(row.Stored.ID)), splice: row.Stored.Splice,
 		versionID: row.VersionID, lastUpdated: row.LastUpdated, crc: bodyCRC(body), body: body,
 	}
-	if row.Row.Flags&index.FlagDeleted != 0 {
-		v.flags |= versionDeleted
-	}
+	v.flags = recordFlagsOf(row.Row.Flags)
 	if row.VersionID != best {
 		v.flags |= versionNotCurrent
 	}

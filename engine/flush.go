@@ -205,7 +205,7 @@ func (s *Store) appendEntry(b *index.Builder, extractor *index.Extractor, e *hea
 		s.opts.Logger.Error("a stored body does not scan; it is kept without terms", "lsn", e.lsn, "error", err)
 		b.DiscardTerms()
 	}
-	if e.deleted { // found by its key and date only
+	if e.isDeleted() { // found by its key and date only
 		b.DiscardTerms()
 	}
 	return b.Append(e.typ, v.ID, e.idAt, v.Body, e.splice)

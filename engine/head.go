@@ -23,7 +23,7 @@ type headEntry struct {
 	versionID   int64
 	lastUpdated fhir.Instant
 	typ         fhir.TypeCode
-	deleted     bool
+	flags       index.Flags
 	idBytes     uint8
 	idAt        uint32
 	splice      fhir.Splice
@@ -46,6 +46,8 @@ func (e *headEntry) isPurgedAt(lsn uint64) bool {
 	at := atomic.LoadUint64(&e.purged)
 	return at != 0 && at <= lsn
 }
+
+func (e *headEntry) isDeleted() bool { return e.flags&index.FlagDeleted != 0 }
 
 // isCurrentAt tells whether the entry is in a scan at lsn; whether it was purged
 // is another question.

@@ -69,7 +69,7 @@ func (t *headTerms) fill(ctx context.Context, s *Store, g *headGen, count int) e
 
 // add makes the terms of the next entry: as those of a run's row.
 func (t *headTerms) add(s *Store, x *index.Extractor, e *headEntry) error {
-	if !e.deleted {
+	if !e.isDeleted() {
 		v, err := s.readEntry(e, t.space)
 		if err != nil {
 			return err

@@ -96,7 +96,7 @@ func (s *searching) prepareHead(src *source) {
 	live := index.NewRowSet(src.rows)
 	for i := range int(src.rows) {
 		e := src.gen.entry(i)
-		if !e.deleted && e.isCurrentAt(s.asOf) && !e.isPurgedAt(s.n.lsn) && (len(wanted) == 0 || wanted[e.typ]) {
+		if !e.isDeleted() && e.isCurrentAt(s.asOf) && !e.isPurgedAt(s.n.lsn) && (len(wanted) == 0 || wanted[e.typ]) {
 			live.Add(uint32(i))
 		}
 	}

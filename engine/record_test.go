@@ -72,6 +72,8 @@ func TestLayoutsAreOnDisk(t *testing.T) {
 	}
 	v := sampleVersion()
 	f("COMMIT", v.appendTo(appendCommitHeader(nil, 1)), goldenCommit)
+	v.flags = versionCreated | versionPosted
+	f("COMMIT of a POST", v.appendTo(appendCommitHeader(nil, 1)), strings.Replace(goldenCommit, "6700008001", "670000800c", 1))
 	ingest, err := sampleIngest().marshal()
 	if err != nil {
 		t.Fatal(err)

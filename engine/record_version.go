@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"kiln/fhir"
+	"kiln/index"
 )
 
 // A version inside a COMMIT or INGEST payload (little endian):
@@ -31,7 +32,31 @@ const versionHeaderBytes = 56
 const (
 	versionDeleted    = 1 // a delete left it
 	versionNotCurrent = 2 // superseded from the start: history that came late
+	versionCreated    = 4 // there was no live version before; older builds never say so
+	versionPosted     = 8 // a POST made it; likewise
+
+	versionFlags = versionDeleted | versionNotCurrent | versionCreated | versionPosted
 )
+
+// recordFlags are flags of rows as records have them.
+var recordFlags = [...]struct {
+	row    index.Flags
+	record uint8
+}{
+	{index.FlagDeleted, versionDeleted},
+	{index.FlagCreated, versionCreated},
+	{index.FlagPosted, versionPosted},
+}
+
+// recordFlagsOf gives a row's flags as records have them.
+func recordFlagsOf(row index.Flags) (record uint8) {
+	for _, f := range recordFlags {
+		if row&f.row != 0 {
+			record |= f.record
+		}
+	}
+	return record
+}
 
 // placeKind says where a superseded version lies.
 type placeKind uint8
@@ -62,8 +87,17 @@ type versionRecord struct {
 	body        []byte
 }
 
-func (v *versionRecord) id() []byte    { return v.body[v.idAt : v.idAt+uint32(v.idBytes)] }
-func (v *versionRecord) deleted() bool { return v.flags&versionDeleted != 0 }
+func (v *versionRecord) id() []byte { return v.body[v.idAt : v.idAt+uint32(v.idBytes)] }
+
+// rowFlags gives the record's flags as rows have them.
+func (v *versionRecord) rowFlags() (row index.Flags) {
+	for _, f := range recordFlags {
+		if v.flags&f.record != 0 {
+			row |= f.row
+		}
+	}
+	return row
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -121,7 +155,7 @@ func (v *versionRecord) unmarshal(src []byte) (int, error) {
 func (v *versionRecord) validate() error {
 	switch {
 	case v.typ == 0, v.idBytes == 0, v.supersedes.kind > placeHead, v.splice.Kind > fhir.SpliceIntoMeta,
-		v.flags&^(versionDeleted|versionNotCurrent) != 0,
+		v.flags&^versionFlags != 0,
 		uint64(v.idAt)+uint64(v.idBytes) > uint64(len(v.body)), uint64(v.splice.At) > uint64(len(v.body)),
 		len(v.body) > math.MaxInt32:
 		return errBadVersion

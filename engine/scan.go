@@ -104,7 +104,7 @@ func (n *Snapshot) scanEntries(q ScanQuery) []*headEntry {
 	for _, g := range n.view.gens {
 		for i := range g.countAt(n.lsn) {
 			e := g.entry(i)
-			if !e.deleted && e.isCurrentAt(n.lsn) && !e.isPurgedAt(n.lsn) && wanted(e.typ) && (q.SinceMilli == 0 || e.lastUpdated.Milli >= q.SinceMilli) {
+			if !e.isDeleted() && e.isCurrentAt(n.lsn) && !e.isPurgedAt(n.lsn) && wanted(e.typ) && (q.SinceMilli == 0 || e.lastUpdated.Milli >= q.SinceMilli) {
 				entries = append(entries, e)
 			}
 		}

@@ -19,6 +19,12 @@ type simVersion struct {
 	milli   int64
 	deleted bool
 	body    string
+	created bool
+	posted  bool
+}
+
+func simVersionOf(v *Version) simVersion {
+	return simVersion{v.VersionID, v.LastUpdated.Milli, v.Deleted, string(v.Body), v.Created, v.Posted}
 }
 
 type simKey struct {
@@ -91,7 +97,7 @@ func readState(n *Snapshot) (*simState, error) {
 		if _, ok := st.model.keys[k][v.VersionID]; ok {
 			return fmt.Errorf("the history has %v version %d twice", k, v.VersionID)
 		}
-		st.model.put(k, simVersion{v.VersionID, v.LastUpdated.Milli, v.Deleted, string(v.Body)})
+		st.model.put(k, simVersionOf(v))
 		if st.lsns[k] == nil {
 			st.lsns[k] = map[int64]uint64{}
 		}
@@ -230,12 +236,12 @@ func (m *simModel) checkKey(n *Snapshot, k simKey) error {
 	switch {
 	case !ok && !errors.Is(err, ErrNotFound):
 		return fmt.Errorf("Get %v: %+v, %v; want not found", k, got, err)
-	case ok && (err != nil || simVersion{got.VersionID, got.LastUpdated.Milli, got.Deleted, string(got.Body)} != want):
+	case ok && (err != nil || simVersionOf(&got) != want):
 		return fmt.Errorf("Get %v: %+v, %v; want %+v", k, got, err, want)
 	}
 	for id, want := range m.keys[k] {
 		got, err := n.Vread(k.typ, []byte(k.id), id)
-		if err != nil || (simVersion{got.VersionID, got.LastUpdated.Milli, got.Deleted, string(got.Body)} != want) {
+		if err != nil || simVersionOf(&got) != want {
 			return fmt.Errorf("Vread %v/%d: %+v, %v; want %+v", k, id, got, err, want)
 		}
 	}

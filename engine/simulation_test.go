@@ -566,7 +566,7 @@ func (m *sim) changes() []Change {
 
 func (m *sim) change(k simKey) Change {
 	cur, _ := m.model.current(k)
-	c := Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0}
+	c := Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0, Post: m.rng.IntN(4) == 0}
 	if !c.Delete {
 		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(m.body(k)), nil)
 		if err != nil {
@@ -601,7 +601,7 @@ func (m *sim) expect(model *simModel, changes []Change) (with *simModel, want []
 			want = append(want, Committed{VersionID: cur.id, Unchanged: true})
 			continue
 		}
-		v := simVersion{id: cur.id + 1, deleted: c.Delete, body: string(c.Body)}
+		v := simVersion{id: cur.id + 1, deleted: c.Delete, body: string(c.Body), created: !live, posted: c.Post && !c.Delete}
 		if c.Delete {
 			body, _, _ := fhir.StubBody(nil, k.typ, []byte(k.id))
 			v.body = string(body)

@@ -21,6 +21,8 @@ type Version struct {
 	LastUpdated fhir.Instant
 	LSN         uint64
 	Deleted     bool
+	Created     bool // there was no live version before; not known of imported ones
+	Posted      bool // by a POST to the type; likewise
 	Body        []byte
 	Splice      fhir.Splice
 }
@@ -206,11 +208,7 @@ func (f *found) row() (index.Row, error) {
 }
 
 func (e *headEntry) row() index.Row {
-	row := index.Row{Type: e.typ, VersionID: e.versionID, LastUpdated: e.lastUpdated, LSN: e.lsn}
-	if e.deleted {
-		row.Flags |= index.FlagDeleted
-	}
-	return row
+	return index.Row{Type: e.typ, VersionID: e.versionID, LastUpdated: e.lastUpdated, LSN: e.lsn, Flags: e.flags}
 }
 
 // read reads a version into memory of its own.
@@ -232,7 +230,8 @@ func (n *Snapshot) read(f found) (Version, error) {
 func makeVersion(row index.Row, stored index.Stored) Version {
 	return Version{
 		Type: row.Type, ID: stored.ID, VersionID: row.VersionID, LastUpdated: row.LastUpdated,
-		LSN: row.LSN, Deleted: row.Flags&index.FlagDeleted != 0, Body: stored.Body, Splice: stored.Splice,
+		LSN: row.LSN, Body: stored.Body, Splice: stored.Splice,
+		Deleted: row.Flags&index.FlagDeleted != 0, Created: row.Flags&index.FlagCreated != 0, Posted: row.Flags&index.FlagPosted != 0,
 	}
 }
 

@@ -307,16 +307,29 @@ func (w *entryWriter) add(v *engine.Version) error {
 	return nil
 }
 
-// appendHistoryEntry appends one entry. Which HTTP method made a version is not
-// stored: PUT stands for everything that is not a delete.
-func appendHistoryEntry(dst []byte, base string, v *engine.Version) []byte {
-	name, method, status := v.Type.String(), "PUT", "200 OK"
+// historyMethod is the method and the status that made a version. PUT stands for
+// patches, whose documents are not kept: the entry's resource is what a PUT
+// would send. It stands for imports too, and for what older builds wrote; of
+// those the first version counts as created.
+func historyMethod(v *engine.Version) (method, status string) {
 	switch {
 	case v.Deleted:
-		method, status = "DELETE", "204 NoContent"
-	case v.VersionID == 1:
-		status = "201 Created"
+		return "DELETE", "204 NoContent"
+	case v.Posted:
+		method = "POST"
+	default:
+		method = "PUT"
 	}
+	if v.Created || v.VersionID == 1 {
+		return method, "201 Created"
+	}
+	return method, "200 OK"
+}
+
+// appendHistoryEntry appends one entry.
+func appendHistoryEntry(dst []byte, base string, v *engine.Version) []byte {
+	name := v.Type.String()
+	method, status := historyMethod(v)
 	dst = append(dst, `{"fullUrl":`...)
 	dst = appendString(dst, base+"/"+name+"/"+string(v.ID))
 	dst = append(dst, `,"resource":`...)
@@ -325,8 +338,10 @@ func appendHistoryEntry(dst []byte, base string, v *engine.Version) []byte {
 	dst = append(dst, method...)
 	dst = append(dst, `","url":"`...)
 	dst = append(dst, name...)
-	dst = append(dst, '/')
-	dst = append(dst, v.ID...)
+	if method != "POST" {
+		dst = append(dst, '/')
+		dst = append(dst, v.ID...)
+	}
 	dst = append(dst, `"},"response":{"status":"`...)
 	dst = append(dst, status...)
 	dst = append(dst, `","etag":"W/\"`...)

@@ -68,7 +68,7 @@ func (x *exchange) create() (engine.Change, error) {
 	body, idAt, splice := fhir.AppendBodyWithID(nil, r, x.addr.id)
 	return engine.Change{
 		Type: x.addr.typ, ID: x.addr.id, IDAt: idAt, Body: body, Splice: splice,
-		If: engine.Precondition{Absent: true},
+		Post: true, If: engine.Precondition{Absent: true},
 	}, nil
 }
 

@@ -103,6 +103,9 @@ func randomModel(rng *rand.Rand, n int) *model {
 		if rng.IntN(8) == 0 {
 			r.row.Flags = FlagDeleted
 		}
+		if rng.IntN(4) == 0 {
+			r.row.Flags |= [...]Flags{FlagCreated, FlagPosted, FlagCreated | FlagPosted}[rng.IntN(3)]
+		}
 		for range rng.IntN(6) {
 			value := words[rng.IntN(len(words))]
 			if rng.IntN(3) == 0 {

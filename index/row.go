@@ -15,8 +15,11 @@ type RunID uint64
 // Flags of a row.
 type Flags uint8
 
-// FlagDeleted marks the version that a delete left.
-const FlagDeleted Flags = 1
+const (
+	FlagDeleted Flags = 1 << iota // a delete left the version
+	FlagCreated                   // there was no live version before; runs of older builds and of imports never say so
+	FlagPosted                    // a POST to the type made it, with an id of the server's choice; likewise
+)
 
 // Row is what the columns hold of one version.
 type Row struct {
