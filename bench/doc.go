@@ -23,6 +23,9 @@
 //	history.go   bench history
 //	grow.go      bench grow: a store that grows
 //	mixed.go     bench mixed: clients without and beside an import
+//	search.go    bench search: counts and first pages, with the comparison;
+//	             search_questions.go has the questions and their SQL,
+//	             search_values.go draws what they ask for, search_ask.go asks
 //	copies.go    a data set once more, under other ids
 //	reshape.go   a data set in one file, or in very many
 //	load.go      the load generator: clients, latencies

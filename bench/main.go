@@ -17,6 +17,7 @@ type commands struct {
 	Read    readCommand    `cmd:"" help:"Read random resources: requests/s and latencies."`
 	Write   writeCommand   `cmd:"" help:"Create and update resources: requests/s and latencies."`
 	History historyCommand `cmd:"" help:"Read histories of single resources, and page through the system's."`
+	Search  searchCommand  `cmd:"" help:"Search: counts and first pages, beside PostgreSQL."`
 	Grow    growCommand    `cmd:"" help:"Import the data again and again under new ids: what a resource costs in a store that grows."`
 	Mixed   mixedCommand   `cmd:"" help:"Create, update, read and page through histories, without and then beside an import: latencies of both."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Serve one body from memory: what bench read compares with."`
