@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,6 +18,7 @@ type Extraction struct {
 	sites  []site
 	groups []pairGroup
 	dead   Param // the field of Patient.deceased
+	custom int   // fields behind those of R4
 }
 
 // ExtractionVersion is the number of the rules by which terms are made of
@@ -42,6 +44,8 @@ const (
 	roleMask = 1<<roleBits - 1
 	rolesMax = 1 << roleBits
 	roleSelf = 0
+	// roleMember is the member that a condition looks at.
+	roleMember = 1
 )
 
 // use is what a site's values are for: terms of a field, or one part of a group.
@@ -50,6 +54,15 @@ type use struct {
 	group int32  // index in Extraction.groups; -1: terms
 	part  uint8  // of the group
 	among string // of relatedArtifact: its type
+	// conditions are of the objects around the value, the outermost first.
+	conditions []condition
+	when       []search.Condition // they, as the field has them
+}
+
+// condition keeps what lies in objects of a site whose member has this text.
+type condition struct {
+	site  uint32
+	value string
 }
 
 // pairGroup is a composite field: the values of its parts inside one element
@@ -88,6 +101,9 @@ const (
 	readArtifact
 	readEntry
 	readGroup
+	// readCondition reads no values: it decides on those inside. Its sites come
+	// behind all others, so that of an element's sites they end last.
+	readCondition
 
 	readerCount
 	frameReaders = readCoding
@@ -157,26 +173,38 @@ var readings = map[search.Kind]map[string][]read{
 	search.Special: {"Location.position": {{"", readPosition}}},
 }
 
-// LoadExtraction gives the extraction of search.Load's table, which is compiled
-// when the first caller asks: about 10 milliseconds. An error means that the
-// program has no reader for a data type.
+// LoadExtraction gives the extraction of R4's fields, which is compiled when the
+// first caller asks: about 10 milliseconds. An error means that the program has
+// no reader for a data type.
 func LoadExtraction() (*Extraction, error) { return loadExtraction() }
 
-var loadExtraction = sync.OnceValues(func() (*Extraction, error) {
+var loadExtraction = sync.OnceValues(func() (*Extraction, error) { return NewExtraction(nil) })
+
+// NewExtraction gives the extraction of R4's fields and of more behind them,
+// which are errors where there is no way to read them.
+func NewExtraction(custom []*search.Field) (*Extraction, error) {
 	table, err := search.Load()
 	if err != nil {
 		return nil, err
 	}
-	return newExtraction(table)
-})
+	x, err := newExtraction(slices.Concat(table.Fields(), custom))
+	if err == nil {
+		x.custom = len(custom)
+	}
+	return x, err
+}
 
-func newExtraction(table *search.Table) (*Extraction, error) {
+// Custom counts the fields that it has beside R4's.
+func (e *Extraction) Custom() int { return e.custom }
+
+func newExtraction(fields []*search.Field) (*Extraction, error) {
 	c := extractionCompiler{x: &Extraction{}, at: map[siteKey]int{}}
-	for _, f := range table.Fields() {
+	for _, f := range fields {
 		if err := c.field(f); err != nil {
 			return nil, fmt.Errorf("cannot compile field %d, %s: %w", f.Number, f.Name, err)
 		}
 	}
+	c.conditions()
 	var err error
 	c.x.paths, err = fhir.NewPaths(c.rules)
 	return c.x, err
@@ -185,6 +213,7 @@ func newExtraction(table *search.Table) (*Extraction, error) {
 type siteKey struct {
 	path   string
 	reader reader
+	member string // of a condition
 }
 
 type extractionCompiler struct {
@@ -198,7 +227,7 @@ func (c *extractionCompiler) field(f *search.Field) error {
 		return c.group(f)
 	}
 	for _, e := range f.Elements {
-		if err := c.element(f.Kind, e, use{param: Param(f.Number), group: -1, among: e.Among}); err != nil {
+		if err := c.element(f.Kind, e, use{param: Param(f.Number), group: -1, among: e.Among, when: e.Conditions}); err != nil {
 			return err
 		}
 	}
@@ -260,7 +289,7 @@ func (c *extractionCompiler) element(kind search.Kind, e search.Element, u use) 
 
 // site adds a use of the site at path.
 func (c *extractionCompiler) site(path string, r reader, u use) {
-	key := siteKey{path, r}
+	key := siteKey{path: path, reader: r}
 	at, ok := c.at[key]
 	if !ok {
 		at = len(c.x.sites)
@@ -277,6 +306,31 @@ func (c *extractionCompiler) site(path string, r reader, u use) {
 		c.x.sites = append(c.x.sites, s)
 	}
 	c.x.sites[at].uses = append(c.x.sites[at].uses, u)
+}
+
+// conditions makes the sites of all uses' conditions.
+func (c *extractionCompiler) conditions() {
+	for i := range len(c.x.sites) {
+		for j := range c.x.sites[i].uses {
+			u := &c.x.sites[i].uses[j]
+			for _, w := range u.when {
+				u.conditions = append(u.conditions, condition{c.conditionSite(w.Path, w.Key), w.Value})
+			}
+		}
+	}
+}
+
+func (c *extractionCompiler) conditionSite(path, member string) uint32 {
+	key := siteKey{path, readCondition, member}
+	at, ok := c.at[key]
+	if !ok {
+		at = len(c.x.sites)
+		c.at[key] = at
+		c.rule(path, at, roleSelf)
+		c.rule(path+"."+member, at, roleMember)
+		c.x.sites = append(c.x.sites, site{reader: readCondition})
+	}
+	return uint32(at)
 }
 
 func (c *extractionCompiler) rule(path string, site, role int) {

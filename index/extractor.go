@@ -29,6 +29,7 @@ type Extractor struct {
 	frames    []frame
 	arena     []byte // texts of the open frames
 	pairs     pairing
+	held      holding     // values that conditions are to decide on
 	types     []arenaSpan // type codings of the open identifier, as of-type values without the value
 	typeArena []byte
 	first     bool // the Bundle's first entry was met
@@ -67,6 +68,7 @@ func (x *Extractor) Scan(src []byte) (*fhir.Resource, error) {
 		x.arena = nil
 	}
 	x.pairs.reset()
+	x.held.reset()
 	x.types, x.typeArena = x.types[:0], x.typeArena[:0]
 	r, err := x.scanner.Scan(src, x)
 	if err != nil {
@@ -177,7 +179,7 @@ func (x *Extractor) emit(s *site, value []byte) {
 	for i := range s.uses {
 		u := &s.uses[i]
 		if u.group < 0 {
-			x.sink.AddTerm(u.param, value)
+			x.give(u, value)
 		} else {
 			x.pairs.add(u, value)
 		}
@@ -189,7 +191,7 @@ func (x *Extractor) emitTerm(s *site, value []byte) {
 	x.buf = value
 	for i := range s.uses {
 		if u := &s.uses[i]; u.group < 0 {
-			x.sink.AddTerm(u.param, value)
+			x.give(u, value)
 		}
 	}
 }

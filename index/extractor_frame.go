@@ -12,6 +12,7 @@ type frame struct {
 	start       uint32 // of its texts in the arena
 	texts       [rolesMax]arenaSpan
 	first, last int64 // of a Timing's events
+	held        int   // of a condition: values that were held before
 }
 
 type arenaSpan struct{ from, to uint32 }
@@ -32,6 +33,7 @@ func (x *Extractor) Begin(id fhir.PathID) {
 	}
 	x.frames = append(x.frames, frame{
 		site: uint32(id >> roleBits), start: uint32(len(x.arena)), first: math.MaxInt64, last: math.MinInt64,
+		held: len(x.held.values),
 	})
 }
 
@@ -52,7 +54,11 @@ func (x *Extractor) End(id fhir.PathID) {
 	if at < 0 {
 		return
 	}
-	x.close(s, &x.frames[at])
+	if s.reader == readCondition {
+		x.decide(&x.frames[at])
+	} else {
+		x.close(s, &x.frames[at])
+	}
 	// Frames of one element close in the order they opened, so it need not be
 	// the last; its texts go when nothing newer is open.
 	x.frames[at].site = frameClosed
@@ -180,7 +186,7 @@ func (x *Extractor) artifact(s *site, kind, resource []byte) {
 	x.buf = AppendCanonical(x.buf[:0], resource)
 	for i := range s.uses {
 		if s.uses[i].among == string(kind) {
-			x.sink.AddTerm(s.uses[i].param, x.buf)
+			x.give(&s.uses[i], x.buf)
 		}
 	}
 }

@@ -65,8 +65,14 @@ func (c *compiler) source(root string, kind Kind, p path) (Source, error) {
 		}
 		last.only = ""
 	}
-	if last.key == "system" {
-		source.System, last.key, last.value = last.value, "", ""
+	if last.key == "system" && kind == Token {
+		plain := *last
+		plain.key, plain.value = "", ""
+		steps := append(slices.Clone(p.steps[:len(p.steps)-1]), plain)
+		found, err := c.elements(start(root), kind, path{steps: steps})
+		if err == nil && found[0].Type == "ContactPoint" {
+			source.System, p.steps = last.value, steps
+		}
 	}
 	name := p.name(root)
 	key := kind.String() + "\t" + name
@@ -74,9 +80,6 @@ func (c *compiler) source(root string, kind Kind, p path) (Source, error) {
 		found, err := c.elements(start(root), kind, p)
 		if err != nil {
 			return source, err
-		}
-		if source.System != "" && found[0].Type != "ContactPoint" {
-			return source, fmt.Errorf("cannot tell systems of %s", found[0].Type)
 		}
 		c.fields[key] = c.field(Field{Kind: kind, Name: name, Elements: found}, root)
 	}
@@ -102,21 +105,25 @@ func start(root string) place {
 func (c *compiler) elements(from place, kind Kind, p path) ([]Element, error) {
 	at, among, first := []place{from}, "", false
 	for i, s := range p.steps {
-		var next []place
-		for _, from := range at {
-			next = append(next, from.follow(s.name)...)
+		next, err := follow(at, s)
+		if err != nil {
+			return nil, err
 		}
-		if s.as != "" {
-			// R4 writes value.as(DateTime) once; types begin in lower case where they are primitive.
-			next = slices.DeleteFunc(next, func(p place) bool { return p.typ != s.as && !(s.as == "DateTime" && p.typ == "dateTime") })
+		switch {
+		case s.only != "":
+			return nil, fmt.Errorf("a condition on what a reference leads to stands at %s, which is not the end", s.name)
+		case s.key == "":
+		case isArtifact(next, s, p.steps[i+1:]):
+			among = s.value
+		default:
+			for i := range next {
+				var ok bool
+				if next[i], ok = next[i].when(s.key, s.value); !ok {
+					return nil, fmt.Errorf("%s has no element %s that is one text, which the condition on it could compare", s.name, s.key)
+				}
+			}
 		}
-		if len(next) == 0 {
-			return nil, fmt.Errorf("there is no element %s", s.name)
-		}
-		if s.only != "" || s.key != "" && (s.key != "type" || i != len(p.steps)-2) {
-			return nil, fmt.Errorf("a condition stands at %s", s.name)
-		}
-		at, among, first = next, among+s.value, first || s.first
+		at, first = next, first || s.first
 	}
 	if p.dead {
 		return []Element{{Path: at[0].json, Type: dead}, {Path: at[1].json, Type: dead}}, nil
@@ -124,13 +131,38 @@ func (c *compiler) elements(from place, kind Kind, p path) ([]Element, error) {
 	var found []Element
 	for _, p := range at {
 		if t := p.dataType(); slices.Contains(readable[kind], t) {
-			found = append(found, Element{Path: p.json, Type: t, First: first, Among: among})
+			found = append(found, Element{Path: p.json, Type: t, First: first, Among: among, Conditions: p.conditions})
 		}
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("a %s cannot be read from %s", kind, at[0].dataType())
 	}
 	return found, nil
+}
+
+// follow takes one step from places.
+func follow(at []place, s step) ([]place, error) {
+	var next []place
+	for _, from := range at {
+		next = append(next, from.follow(s.name)...)
+	}
+	if len(next) == 0 {
+		return nil, fmt.Errorf("%s has no element %s", at[0].dataType(), s.name)
+	}
+	if s.as != "" {
+		// R4 writes value.as(DateTime) once; types begin in lower case where they are primitive.
+		next = slices.DeleteFunc(next, func(p place) bool { return p.typ != s.as && !(s.as == "DateTime" && p.typ == "dateTime") })
+		if len(next) == 0 {
+			return nil, fmt.Errorf("there is no element %s that is a %s", s.name, s.as)
+		}
+	}
+	return next, nil
+}
+
+// isArtifact tells the one condition that has a reader of its own:
+// relatedArtifact.where(type='x').resource.
+func isArtifact(at []place, s step, rest []step) bool {
+	return s.key == "type" && at[0].typ == "RelatedArtifact" && len(rest) == 1 && rest[0].name == "resource"
 }
 
 func (p place) dataType() string {

@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"kiln/fhir"
@@ -55,7 +56,13 @@ func (c *compiler) pairings(root, expression, components string, kinds func(code
 func (c *compiler) pairing(root string, group path, components []component, kinds func(string) Kind) (Pairing, error) {
 	pairing := Pairing{Whole: make([][]Source, len(components))}
 	at := start(root)
+	if group.root != "" && group.root != root {
+		return pairing, fmt.Errorf("it begins at %s, not at %s", group.root, root)
+	}
 	for _, s := range group.steps {
+		if s != (step{name: s.name}) {
+			return pairing, fmt.Errorf("the element %s, whose parts are paired, has a condition or a type", s.name)
+		}
 		next := at.follow(s.name)
 		if len(next) != 1 {
 			return pairing, fmt.Errorf("there is no one element %s", s.name)
@@ -115,6 +122,9 @@ func (c *compiler) part(group place, component component, kinds func(string) Kin
 		kind, found, err := c.kindOf(group, p, kinds(component.code))
 		if err != nil {
 			return part, "", err
+		}
+		if slices.ContainsFunc(found, func(e Element) bool { return len(e.Conditions) > 0 || e.Among != "" || e.First }) {
+			return part, "", fmt.Errorf("the component %s has a condition", component.code)
 		}
 		part.Kind = kind
 		part.Elements = append(part.Elements, found...)

@@ -84,6 +84,17 @@ type Element struct {
 	// Among, when not empty, keeps of the objects at the path before the last
 	// step those whose "type" has this value: relatedArtifact.where(type='x').resource.
 	Among string
+	// Conditions keep the values inside of objects that fulfil all of them; the
+	// outermost object's comes first.
+	Conditions []Condition
+}
+
+// Condition is where(key='value'): it keeps the objects at Path whose member Key
+// is the text Value.
+type Condition struct {
+	Path  string // as Element.Path, of which it is a part
+	Key   string
+	Value string
 }
 
 // Source is a field that answers a parameter, or a part of one.

@@ -26,11 +26,12 @@ var fieldsTable string
 // URLPrefix begins the URL of every parameter of the specification.
 const URLPrefix = "http://hl7.org/fhir/SearchParameter/"
 
-// Table is all search parameters of R4. It is immutable and safe for concurrent use.
+// Table is all search parameters of R4, and perhaps more; see With. It is immutable and safe for concurrent use.
 type Table struct {
 	params []*Param
 	fields []*Field
 	byCode map[paramKey]*Param
+	byName map[string]*Field // by kind and name
 }
 
 type paramKey struct {
@@ -73,8 +74,8 @@ func (t *Table) Param(of fhir.TypeCode, code string) *Param {
 }
 
 // Params is every parameter in the order of type and code, those of every type
-// last. Fields is every field in the order of their numbers. The caller does
-// not change them.
+// last; those that were added follow. Fields is every field of R4 in the order of
+// their numbers. The caller does not change them.
 func (t *Table) Params() []*Param { return t.params }
 func (t *Table) Fields() []*Field { return t.fields }
 
@@ -114,7 +115,7 @@ func compileTable(table string, number func(Kind, string) uint16) (*Table, error
 		t.params = append(t.params, p)
 		t.byCode[paramKey{p.Type, p.Code}] = p
 	}
-	t.fields = c.sorted()
+	t.fields, t.byName = c.sorted(), c.fields
 	return t, nil
 }
 

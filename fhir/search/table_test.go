@@ -79,7 +79,7 @@ func describe(p *Param) string {
 		if pairing.Group != nil {
 			fmt.Fprintf(&b, " group %s at %s", pairing.Group.Name, pairing.Group.Group)
 			for _, part := range pairing.Group.Parts {
-				fmt.Fprintf(&b, " %s%v", part.Kind, part.Elements)
+				fmt.Fprintf(&b, " %s%s", part.Kind, elementsText(part.Elements))
 			}
 		}
 		b.WriteString(" ")
@@ -87,9 +87,13 @@ func describe(p *Param) string {
 	return strings.TrimSpace(b.String())
 }
 
+func elementsText(elements []Element) string {
+	return strings.ReplaceAll(fmt.Sprint(elements), " []}", "}")
+}
+
 func writeSources(b *strings.Builder, sources []Source) {
 	for _, s := range sources {
-		fmt.Fprintf(b, "%v", s.Field.Elements)
+		b.WriteString(elementsText(s.Field.Elements))
 		if s.Only != 0 {
 			fmt.Fprintf(b, " only %s", s.Only)
 		}
@@ -149,7 +153,25 @@ func TestUnknownExpressionsAreRefused(t *testing.T) {
 	f("token", "Patient", "")
 	f("token", "Patient.name.first()", "")
 	f("token", "Patient.deceased.exists()", "")
-	f("token", "Patient.name.where(use='official').family", "")
+	f("token", "Patient.name.where(use='official').where(use='usual').family", "")
+	f("token", "Patient.name.where(given='x').family", "")
+	f("token", "Patient.name.where(period='x').family", "")
+	f("token", "Patient.name.where(use=official).family", "")
+	f("token", "Patient.name.where(use='').family", "")
+	f("token", "Patient.extension.where(url='a' or url='b').value", "")
+	f("token", "Patient.extension('a", "")
+	f("token", "Patient.extension('a\\'b').value", "")
+	f("token", "(Patient.gender", "")
+	f("token", "Patient.gender)", "")
+	f("token", "Patient.gender Patient.id", "")
+	f("token", "Patient.gender |", "")
+	f("token", "Patient.extension.value as Quantity", "")
+	f("token", "Patient.extension.value as Coding as Coding", "")
+	f("token", "Patient.Gender", "")
+	f("token", "Patient.name[1].family", "")
+	f("token", strings.Repeat("(", 100)+"Patient.gender"+strings.Repeat(")", 100), "")
+	f("composite", "Patient.extension.where(url='a')", "a=value;b=value")
+	f("composite", "Patient.contact", "a=extension('x').value;b=gender")
 	f("token", "Patient.name.where(system='phone')", "")
 	f("token", "Patient.telecom.where(resolve() is Patient)", "")
 	f("date", "Patient.gender", "")
