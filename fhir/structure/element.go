@@ -1,6 +1,7 @@
 package structure
 
 import (
+	"iter"
 	"strings"
 	"sync"
 )
@@ -96,6 +97,23 @@ func ByKey(parent, key string) (name string, e Element, ok bool) {
 		return "", Element{}, false
 	}
 	return key[:members[i].name], t.members[i], true
+}
+
+// Keys are the JSON keys of a parent in R4's order, each with what ByKey gives for
+// it; none when R4 has no such parent. resourceType is not among them.
+func Keys(parent string) iter.Seq2[string, Element] {
+	return func(yield func(string, Element) bool) {
+		t := elements()
+		n, ok := t.nodes[parent]
+		if !ok {
+			return
+		}
+		for i := nodes[n].first; i < nodes[n].end; i++ {
+			if members[i].kind != kindResourceType && !yield(members[i].key, t.members[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Suffix is what a type adds to the key of a choice: "dateTime" gives "DateTime".

@@ -41,6 +41,7 @@ var layers = map[string][]string{
 
 	"fhir/structure":          {"fhir"},
 	"fhir/structure/generate": {"fhir"},
+	"fhir/parquet":            {"fhir/structure", "fhir"},
 }
 
 // bannedImports names the replacement for each.
