@@ -117,11 +117,7 @@ func (s *Store) recheck(b *batch, r *request, i int) (current, error) {
 	}
 	if s.viewLSN <= r.snapLSN {
 		// No run joined: what was written since is still in the head.
-		newer, err := s.view.writtenAfter([]byte(key), r.snapLSN, s.visible)
-		if err != nil {
-			return current{}, err
-		}
-		if !newer {
+		if !s.view.writtenAfter([]byte(key), r.snapLSN, s.visible) {
 			return r.plans[i], nil
 		}
 	}
@@ -210,9 +206,7 @@ func (s *Store) writeBatch(b *batch) error {
 			b.heads[at].at = shifted(placed[i].Position, b.heads[at].at.Offset)
 		}
 	}
-	if err := s.applyBatch(b); err != nil {
-		return s.fail(err)
-	}
+	s.applyBatch(b)
 	s.stats.groups.Add(1)
 	s.stats.commits.Add(uint64(len(b.records)))
 	return nil
@@ -223,16 +217,12 @@ func shifted(p wal.Position, bytes uint32) wal.Position {
 	return wal.Position{Segment: p.Segment, Offset: p.Offset + bytes}
 }
 
-func (s *Store) applyBatch(b *batch) error {
-	last := b.next - 1
-	if err := s.view.active().add(b.heads, last); err != nil {
-		return err
-	}
+func (s *Store) applyBatch(b *batch) {
+	s.view.active().add(b.heads)
 	for _, m := range b.marks {
 		s.supersedeCurrent(m.lsn, &m.old)
 	}
-	s.publish(last)
-	return nil
+	s.publish(b.next - 1)
 }
 
 // supersedeCurrent marks a version as not current from lsn on.

@@ -36,7 +36,7 @@
 // filenames.go, checkpoint.go, checkpoint_file.go, recovery.go,
 // recovery_apply.go; record_version.go, record_commit.go, record_ingest.go,
 // record_replace.go, record_checkpoint.go; committer.go (the slot), commit.go (the caller),
-// commit_group.go (group commit); head.go, head_dir.go, head_filter.go, head_terms.go;
+// commit_group.go (group commit); head.go, head_dir.go, head_terms.go;
 // run_state.go, view.go, snapshot.go, lookup.go; history*.go, scan.go, query*.go, bodies.go;
 // flush.go; merge.go, merge_choice.go; ingest.go, conflict.go, publish.go; catalog.go, fsck.go, stats.go.
 package engine

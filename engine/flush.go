@@ -41,7 +41,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	if err := s.flushSealed(ctx); err != nil {
 		return err
 	}
-	if err := s.inSlot(ctx, s.turnOver); err != nil {
+	if err := s.inSlot(ctx, func() error { s.turnOver(); return nil }); err != nil {
 		return err
 	}
 	if err := s.flushSealed(ctx); err != nil {
@@ -52,19 +52,15 @@ func (s *Store) Flush(ctx context.Context) error {
 
 // turnOver begins a new generation if the last has entries and no other waits.
 // Slot only.
-func (s *Store) turnOver() error {
+func (s *Store) turnOver() {
 	v := s.view
 	if len(v.gens) > 1 || v.active().count.Load() == 0 {
-		return nil
+		return
 	}
 	old := v.active()
-	next, err := newHeadGen(old.base+uint64(old.count.Load()), s.opts.HeadBytes)
-	if err != nil {
-		return err
-	}
+	next := newHeadGen(old.base + uint64(old.count.Load()))
 	s.sealedLSN = s.visible
 	s.install(v.with(nil, []*headGen{old, next}), s.visible)
-	return nil
 }
 
 func (s *Store) turnOverIfFull() {
@@ -72,10 +68,7 @@ func (s *Store) turnOverIfFull() {
 	if len(v.gens) > 1 || v.active().bytes.Load() < s.opts.HeadBytes {
 		return
 	}
-	if err := s.turnOver(); err != nil {
-		s.opts.Logger.Error("cannot turn the head over", "error", err)
-		return
-	}
+	s.turnOver()
 	s.kickFlush()
 }
 

@@ -65,8 +65,8 @@ func (e *headEntry) supersede(lsn uint64) {
 	}
 }
 
-// entryOverheadBytes is what an entry costs in memory next to its body: the
-// struct, the key, the directory's node.
+// entryOverheadBytes bounds what an entry costs next to its body: the struct, the
+// key and the directory's slots in memory, the version's header in the log.
 const entryOverheadBytes = 320
 
 // headChunkEntries: entries never move, so that pointers to them stay good.
@@ -81,8 +81,7 @@ type headGen struct {
 	// base is the number of the first entry since the store was opened; entry
 	// numbers are how places in the head are told (Place.Ordinal).
 	base   uint64
-	dir    *headDir
-	filter keyFilter
+	dir    headDir
 	chunks atomic.Pointer[[]*headChunk]
 	count  atomic.Int64
 	purged atomic.Int64 // of count
@@ -92,14 +91,11 @@ type headGen struct {
 	refs int
 }
 
-func newHeadGen(base uint64, headBytes int64) (*headGen, error) {
-	dir, err := openHeadDir(headBytes)
-	if err != nil {
-		return nil, err
-	}
-	g := &headGen{base: base, dir: dir}
+func newHeadGen(base uint64) *headGen {
+	g := &headGen{base: base}
+	g.dir.table.Store(newHeadTable(headDirBits))
 	g.chunks.Store(&[]*headChunk{})
-	return g, nil
+	return g
 }
 
 func (g *headGen) entry(i int) *headEntry {
@@ -123,36 +119,23 @@ func (g *headGen) firstLSN() uint64 {
 	return g.entry(0).lsn
 }
 
-// add appends entries, in LSN order, and makes them readable at lsn and later.
+// add appends entries, in LSN order. Readers see them when their LSN is visible.
 // Committer and recovery only.
-func (g *headGen) add(entries []headEntry, lsn uint64) error {
-	batch := make(map[string]int32, len(entries))
-	fresh := make([]keyOrdinal, 0, len(entries))
+func (g *headGen) add(entries []headEntry) {
 	n := int(g.count.Load())
 	added := int64(0)
 	for i := range entries {
 		e := &entries[i]
-		prev, ok := batch[e.key]
-		if !ok {
-			var err error
-			if prev, err = g.latest([]byte(e.key), lsn); err != nil {
-				return err
-			}
-		}
-		g.place(n, e, prev)
-		batch[e.key] = int32(n)
-		fresh = append(fresh, keyOrdinal{e.key, int32(n)})
+		hash := index.KeyHash([]byte(e.key))
+		prev := g.newest(hash, []byte(e.key))
+		g.place(n+i, e, prev)
 		added += int64(e.bodyBytes) + entryOverheadBytes
-		n++
+		// The entry is written before it is counted, and counted before a
+		// reader can find it through the directory.
+		g.count.Store(int64(n + i + 1))
+		g.dir.put(hash, prev, int32(n+i))
 	}
-	// The entries are written before they are counted, and counted before a
-	// reader can find them through the directory.
-	g.count.Store(int64(n))
 	g.bytes.Add(added)
-	for i := range entries {
-		g.filter.add(index.KeyHash([]byte(entries[i].key)))
-	}
-	return g.dir.put(fresh, lsn)
 }
 
 // place writes entry i, whose key's former version is prev.
@@ -180,12 +163,18 @@ func (g *headGen) place(i int, e *headEntry, prev int32) {
 	}
 }
 
+// newest is the ordinal of the key's newest version, or none.
+func (g *headGen) newest(hash uint64, key []byte) int32 {
+	return g.dir.find(hash, func(i int32) bool { return g.entry(int(i)).key == string(key) })
+}
+
 // latest is the ordinal of the key's newest version as of lsn, or none.
-func (g *headGen) latest(key []byte, lsn uint64) (int32, error) {
-	if !g.filter.mayContain(index.KeyHash(key)) {
-		return none, nil
+func (g *headGen) latest(key []byte, lsn uint64) int32 {
+	i := g.newest(index.KeyHash(key), key)
+	for i != none && g.entry(int(i)).lsn > lsn {
+		i = g.entry(int(i)).prev
 	}
-	return g.dir.get(key, lsn)
+	return i
 }
 
 // purge takes an entry out from lsn on. Committer only.
@@ -195,32 +184,27 @@ func (g *headGen) purge(e *headEntry, lsn uint64) {
 }
 
 // current is the key's version with the highest positive versionId as of lsn; nil: none.
-func (g *headGen) current(key []byte, lsn uint64) (*headEntry, error) {
-	i, err := g.latest(key, lsn)
-	if err != nil || i == none {
-		return nil, err
+func (g *headGen) current(key []byte, lsn uint64) *headEntry {
+	i := g.latest(key, lsn)
+	if i == none {
+		return nil
 	}
 	if best := g.entry(int(i)).best; best != none && !g.entry(int(best)).isPurgedAt(lsn) {
-		return g.entry(int(best)), nil
+		return g.entry(int(best))
 	}
-	return nil, nil
+	return nil
 }
 
 // versions calls fn for every version of the key as of lsn, newest commit
 // first, until it returns false.
-func (g *headGen) versions(key []byte, lsn uint64, fn func(ordinal int32, e *headEntry) bool) error {
-	i, err := g.latest(key, lsn)
-	if err != nil {
-		return err
-	}
-	for i != none {
+func (g *headGen) versions(key []byte, lsn uint64, fn func(ordinal int32, e *headEntry) bool) {
+	for i := g.latest(key, lsn); i != none; {
 		e := g.entry(int(i))
 		if !e.isPurgedAt(lsn) && !fn(i, e) {
-			return nil
+			return
 		}
 		i = e.prev
 	}
-	return nil
 }
 
 // find returns the entry of a place as records hold it; nil: not here.

@@ -57,7 +57,7 @@ func (k *KeyLookup) Probe(keys [][]byte) {
 	for i, g := range gens {
 		k.hits = k.hits[:0]
 		for j, hash := range k.hashes {
-			if g.filter.mayContain(hash) {
+			if g.dir.mayContain(hash) {
 				k.hits = append(k.hits, uint32(j))
 			}
 		}
@@ -105,11 +105,12 @@ func (k *KeyLookup) addFrom(source int, key []byte) error {
 		return k.addRows(source-len(gens), k.n.view.runs[source-len(gens)], key)
 	}
 	g := gens[source]
-	return g.versions(key, k.n.lsn, func(i int32, e *headEntry) bool {
+	g.versions(key, k.n.lsn, func(i int32, e *headEntry) bool {
 		number := uint32(g.base) + uint32(i)
 		k.add(e.row(), Place{Ordinal: index.Ordinal(number)})
 		return true
 	})
+	return nil
 }
 
 func (k *KeyLookup) addRows(i int, r *runState, key []byte) (err error) {

@@ -240,9 +240,7 @@ func (g *Ingest) write(rec *ingestRecord, res *resolution, heads []*headEntry) e
 		return err
 	}
 	lsn := uint64(placed[0].LSN)
-	if err := s.addRewritten(rec, res, len(payload), placed[0]); err != nil {
-		return s.fail(err)
-	}
+	s.addRewritten(rec, res, len(payload), placed[0])
 	for _, m := range rec.marks {
 		s.view.run(m.run).supersedeAll(lsn, m.ordinals)
 	}
@@ -285,10 +283,7 @@ func (g *Ingest) apply(rec *ingestRecord, lsn uint64) {
 
 // addRewritten puts the record's versions into the head. They are the end of
 // its payload.
-func (s *Store) addRewritten(rec *ingestRecord, res *resolution, payloadBytes int, placed wal.Placed) error {
-	if len(rec.versions) == 0 {
-		return nil
-	}
+func (s *Store) addRewritten(rec *ingestRecord, res *resolution, payloadBytes int, placed wal.Placed) {
 	at := payloadBytes
 	for i := range rec.versions {
 		at -= versionHeaderBytes + len(rec.versions[i].body)
@@ -300,5 +295,5 @@ func (s *Store) addRewritten(rec *ingestRecord, res *resolution, payloadBytes in
 		entries[i] = v.entry(res.keys[i], uint64(placed.LSN), uint32(i), shifted(placed.Position, uint32(at)))
 		at += len(v.body)
 	}
-	return s.view.active().add(entries, uint64(placed.LSN))
+	s.view.active().add(entries)
 }

@@ -176,7 +176,7 @@ func TestPurgesDuringAMergeAndAFlush(t *testing.T) {
 // flushWith flushes, and calls fn when the run is written and not yet published.
 func flushWith(t *testing.T, s *Store, fn func()) {
 	t.Helper()
-	if err := s.inSlot(context.Background(), s.turnOver); err != nil {
+	if err := s.inSlot(context.Background(), func() error { s.turnOver(); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	snap := mustSnapshot(t, s)

@@ -294,13 +294,14 @@ func (v *evaluation) keys(keys []Key, within *roaring.Bitmap) (*roaring.Bitmap, 
 // rowsOfKey adds the rows of one key. Keys come in order.
 func (v *evaluation) rowsOfKey(all *index.RowSet, lookup *index.LookupCursor, key []byte, space []index.Found) ([]index.Found, error) {
 	if lookup == nil {
-		// The directory knows the LSNs since the store was opened only.
-		return space, v.src.gen.versions(key, v.s.n.lsn, func(i int32, _ *headEntry) bool {
+		// rows is where the page's LSN ends.
+		v.src.gen.versions(key, v.s.n.lsn, func(i int32, _ *headEntry) bool {
 			if uint32(i) < v.src.rows {
 				all.Add(uint32(i))
 			}
 			return true
 		})
+		return space, nil
 	}
 	if !v.src.run.run.MayContain(index.KeyHash(key)) {
 		return space, nil

@@ -166,11 +166,8 @@ func (r *recovery) close() {
 }
 
 // view builds the store's first view.
-func (r *recovery) view(headBytes int64) (*view, error) {
-	gen, err := newHeadGen(0, headBytes)
-	if err != nil {
-		return nil, err
-	}
+func (r *recovery) view() *view {
+	gen := newHeadGen(0)
 	entries := make([]headEntry, 0, replayBatchEntries)
 	for rest := r.entries; len(rest) > 0; {
 		n := min(len(rest), replayBatchEntries)
@@ -178,12 +175,10 @@ func (r *recovery) view(headBytes int64) (*view, error) {
 		for _, e := range rest[:n] {
 			entries = append(entries, *e)
 		}
-		if err := gen.add(entries, r.lastLSN); err != nil {
-			return nil, errors.Join(err, gen.dir.close())
-		}
+		gen.add(entries)
 		rest = rest[n:]
 	}
-	return newView(slices.Collect(maps.Values(r.runs)), []*headGen{gen}), nil
+	return newView(slices.Collect(maps.Values(r.runs)), []*headGen{gen})
 }
 
 // replayBatchEntries go into the head's directory at once.

@@ -144,11 +144,7 @@ func (f *found) ok() bool { return f.run != nil || f.entry != nil }
 func (n *Snapshot) current(key []byte) (found, error) {
 	var best found
 	for _, g := range n.view.gens {
-		e, err := g.current(key, n.lsn)
-		if err != nil {
-			return best, err
-		}
-		if e != nil && e.versionID > best.versionID {
+		if e := g.current(key, n.lsn); e != nil && e.versionID > best.versionID {
 			best = found{entry: e, versionID: e.versionID}
 		}
 	}
@@ -165,12 +161,12 @@ func (n *Snapshot) current(key []byte) (found, error) {
 func (n *Snapshot) versions(key []byte, fn func(found) bool) error {
 	more := true
 	for _, g := range n.view.gens {
-		err := g.versions(key, n.lsn, func(i int32, e *headEntry) bool {
+		g.versions(key, n.lsn, func(i int32, e *headEntry) bool {
 			more = fn(found{entry: e, number: uint32(g.base) + uint32(i), versionID: e.versionID})
 			return more
 		})
-		if err != nil || !more {
-			return err
+		if !more {
+			return nil
 		}
 	}
 	return n.runVersions(key, fn)

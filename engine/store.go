@@ -208,11 +208,7 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	if err := s.openLog(ctx, r); err != nil {
 		return err
 	}
-	v, err := r.view(s.opts.HeadBytes)
-	if err != nil {
-		return err
-	}
-	s.adopt(r, v)
+	s.adopt(r, r.view())
 	r.runs = nil // they are the store's now, which closes them
 	if s.catalog, err = openCatalog(s.opts); err != nil {
 		return err

@@ -71,17 +71,13 @@ func (v *view) find(lsn uint64, number uint32) *headEntry {
 }
 
 // writtenAfter tells whether the head has a version of key from after an LSN.
-func (v *view) writtenAfter(key []byte, after, visible uint64) (bool, error) {
+func (v *view) writtenAfter(key []byte, after, visible uint64) bool {
 	for _, g := range v.gens {
-		latest, err := g.latest(key, visible)
-		if err != nil {
-			return false, err
-		}
-		if latest != none && g.entry(int(latest)).lsn > after {
-			return true, nil
+		if latest := g.latest(key, visible); latest != none && g.entry(int(latest)).lsn > after {
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // entry returns the head entry with that number since open, as Place.Ordinal
@@ -148,9 +144,8 @@ func (s *Store) unref(v *view) retired {
 	return gone
 }
 
-// retire closes what unref gave. The directories of retired generations are
-// closed aside: it takes milliseconds, and the caller may be a request. So are
-// replaced runs, whose files are removed.
+// retire closes what unref gave. Replaced runs are closed aside: their files are
+// removed, and the caller may be a request.
 func (s *Store) retire(gone retired) {
 	for _, r := range gone.runs {
 		if r.replaced && !s.opts.PrepareInline {
@@ -158,13 +153,6 @@ func (s *Store) retire(gone retired) {
 		} else {
 			s.retireRun(r)
 		}
-	}
-	for _, g := range gone.gens {
-		s.background.Go(func() {
-			if err := g.dir.close(); err != nil {
-				s.opts.Logger.Error("cannot close a head directory", "error", err)
-			}
-		})
 	}
 	if len(gone.gens) > 0 {
 		s.kickTrim()
@@ -206,21 +194,15 @@ func (s *Store) closeViews() error {
 	views := s.views
 	s.views, s.view = nil, nil
 	s.mu.Unlock()
-	runs, gens := map[*runState]bool{}, map[*headGen]bool{}
+	runs := map[*runState]bool{}
 	for _, v := range views {
 		for _, r := range v.runs {
 			runs[r] = true
-		}
-		for _, g := range v.gens {
-			gens[g] = true
 		}
 	}
 	var err error
 	for r := range runs {
 		err = errors.Join(err, r.run.Close())
-	}
-	for g := range gens {
-		err = errors.Join(err, g.dir.close())
 	}
 	return err
 }
