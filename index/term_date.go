@@ -32,6 +32,7 @@ import (
 //	sa   first > q.last
 //	eb   last < q.first:           first < q.first, looking at last from q.first - DateClassSpan(c)
 //	ap   overlaps q widened:       first from q.first - DateClassSpan(c) to q.last, looking at last
+//	holds  last >= q.last:         first from q.last - DateClassSpan(c) to q.first, looking at last
 //
 // The two open classes are read as they stand: their other end is infinity.
 // Sorting by date merges the classes' walks.

@@ -20,9 +20,12 @@ const (
 	Sa // starts after
 	Eb // ends before
 	Ap // approximately
+
+	// Holds is no prefix: the value's whole span holds the query's. For dates only.
+	Holds
 )
 
-var compareNames = [...]string{Eq: "eq", Ne: "ne", Gt: "gt", Lt: "lt", Ge: "ge", Le: "le", Sa: "sa", Eb: "eb", Ap: "ap"}
+var compareNames = [...]string{Eq: "eq", Ne: "ne", Gt: "gt", Lt: "lt", Ge: "ge", Le: "le", Sa: "sa", Eb: "eb", Ap: "ap", Holds: "holds"}
 
 // String is the prefix's two letters.
 func (c Compare) String() string { return compareNames[c] }
@@ -98,6 +101,8 @@ func (q dateQuery) fits(first, last int64) bool {
 		return first > q.last
 	case Eb:
 		return last < q.first
+	case Holds:
+		return first <= q.first && q.last <= last
 	}
 	return first <= q.last && last >= q.first
 }
@@ -128,6 +133,8 @@ func (q dateQuery) bounds(class byte) (low, high int64) {
 		low = q.last
 	case Ap:
 		low, high = minusSpan(q.first, span), q.last
+	case Holds:
+		low, high = minusSpan(q.last, span), q.first
 	}
 	return low, high
 }
@@ -143,7 +150,7 @@ func minusSpan(at, span int64) int64 {
 // openEndBounds bounds the beginning of spans without an end.
 func (q dateQuery) openEndBounds() (low, high int64) {
 	switch q.compare {
-	case Lt, Le, Ap:
+	case Lt, Le, Ap, Holds:
 		return math.MinInt64, max(q.first, q.last)
 	case Sa:
 		return q.last, math.MaxInt64
@@ -158,7 +165,7 @@ func (q dateQuery) openStartBounds() (low, high int64) {
 	switch q.compare {
 	case Gt, Ge:
 		return q.last, math.MaxInt64
-	case Ap:
+	case Ap, Holds:
 		return q.first, math.MaxInt64
 	case Eb:
 		return math.MinInt64, q.first
@@ -184,6 +191,10 @@ func LastUpdatedWalks(c Compare, first, last int64) []Walk {
 		return []Walk{{Param: p, From: low}}
 	case Le:
 		return []Walk{{Param: p, To: append(high, 0)}}
+	case Holds:
+		if first != last {
+			return nil // an instant holds no span
+		}
 	}
 	return []Walk{{Param: p, From: low, To: behind}}
 }

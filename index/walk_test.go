@@ -92,6 +92,12 @@ func TestTokenWalksReadValues(t *testing.T) {
 					return
 				}
 				expectWalk(t, fmt.Sprintf("%s %.20q|%.40q", what, s, c), walked(t, m, values, walks), len(values), want)
+				others, err := TokenOtherWalks(walkField(search.Token), tok)
+				if err != nil {
+					t.Fatal(err)
+				}
+				other := func(i int) bool { return isCode(i) && !want(i) }
+				expectWalk(t, fmt.Sprintf("other than %s %.20q|%.40q", what, s, c), walked(t, m, values, others), len(values), other)
 			}
 			if c != "" {
 				f("system|code", Token{System: []byte(s), Code: []byte(c)}, func(i int) bool { return isCode(i) && parts[i] == [2]string{s, c} })
@@ -123,6 +129,22 @@ func TestStringWalksReadValues(t *testing.T) {
 		f("starts with", prefix, func(i int) bool { return strings.HasPrefix(fold(texts[i]), fold(q)) })
 		f("is", StringExactWalks(walkField(search.String), []byte(q)), func(i int) bool { return texts[i] == q })
 		f("contains", StringContainsWalks(walkField(search.String), []byte(q)), func(i int) bool { return strings.Contains(fold(texts[i]), fold(q)) })
+		f("ends with", StringEndWalks(walkField(search.String), []byte(q)), func(i int) bool { return strings.HasSuffix(fold(texts[i]), fold(q)) })
+		equal, err := StringEqualWalks(walkField(search.String), []byte(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f("equals", equal, func(i int) bool { return fold(texts[i]) == fold(q) })
+		for c, want := range map[Compare]func(order int) bool{
+			Ne: func(order int) bool { return order != 0 }, Gt: func(order int) bool { return order > 0 }, Lt: func(order int) bool { return order < 0 },
+			Ge: func(order int) bool { return order >= 0 }, Le: func(order int) bool { return order <= 0 },
+		} {
+			walks, err := StringOrderWalks(walkField(search.String), c, []byte(q))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(c.String(), walks, func(i int) bool { return want(strings.Compare(fold(texts[i]), fold(q))) })
+		}
 	}
 	if _, err := StringWalks(walkField(search.String), bytes.Repeat([]byte("y"), 1000)); err == nil {
 		t.Error("a text that is longer than what stands in order is taken")
@@ -163,6 +185,8 @@ func TestDateWalksReadValues(t *testing.T) {
 			Sa: func(s span) bool { return s.first > q.last },
 			Eb: func(s span) bool { return s.last < q.first },
 			Ap: func(s span) bool { return s.first <= q.last && s.last >= q.first },
+
+			Holds: func(s span) bool { return s.first <= q.first && q.last <= s.last },
 		} {
 			got := walked(t, m, values, DateWalks(walkField(search.Date), c, q.first, q.last))
 			expectWalk(t, fmt.Sprintf("%v %v", c, q), got, len(values), func(i int) bool { return want(spans[i]) })
