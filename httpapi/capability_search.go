@@ -37,6 +37,8 @@ func (rest *capabilityRest) addSearch() error {
 			}
 		}
 	}
+	// The table has no row for it, since it is no element.
+	rest.SearchParam = append(rest.SearchParam, capabilityParameter{Name: "_filter", Definition: search.URLPrefix + "filter", Type: search.Special.String()})
 	for t := fhir.TypeCode(1); t <= fhir.TypeMax; t++ {
 		r := &rest.Resource[t-1]
 		r.SearchParam = append(r.SearchParam, rest.SearchParam...)

@@ -8,9 +8,9 @@ import (
 	"kiln/fhir/search"
 )
 
-// chain reads subject.name=eve or subject:Patient.name=eve: the conditions tail
-// on what p refers to (R4 search.html#chaining).
-func (r *reader) chain(p *search.Param, modifier, tail, value string, depth int) (*filter, error) {
+// chain reads subject.name=eve or subject:Patient.name=eve: conditions on what p
+// refers to, which inner reads for each type (R4 search.html#chaining).
+func (r *reader) chain(p *search.Param, modifier string, inner func(fhir.TypeCode) (*filter, error)) (*filter, error) {
 	if p.Kind != search.Reference {
 		return nil, invalid("The parameter '%s' is no reference, so nothing can be chained to it.", p.Code)
 	}
@@ -21,7 +21,7 @@ func (r *reader) chain(p *search.Param, modifier, tail, value string, depth int)
 	f := &filter{op: opChain, sources: p.Sources}
 	var unknown error
 	for _, t := range types {
-		where, err := r.ofType(t, tail, value, depth+1)
+		where, err := inner(t)
 		if _, ok := err.(*unknownParameter); ok && modifier == "" {
 			unknown = err // the other types may know it
 			continue
@@ -64,8 +64,9 @@ func chainTypes(p *search.Param, modifier string) ([]fhir.TypeCode, error) {
 }
 
 // reverse reads what follows _has: Type:reference:parameter (R4
-// search.html#has): the conditions on what refers here.
-func (r *reader) reverse(t fhir.TypeCode, rest, value string, depth int) (*filter, error) {
+// search.html#has): conditions on what refers here, which inner reads of the
+// type and what stands behind the reference.
+func (r *reader) reverse(t fhir.TypeCode, rest string, inner func(from fhir.TypeCode, name string) (*filter, error)) (*filter, error) {
 	parts := strings.SplitN(rest, ":", 3)
 	if len(parts) != 3 {
 		return nil, invalid("The parameter '_has:%s' is not of the form _has:Type:reference:parameter.", rest)
@@ -77,13 +78,13 @@ func (r *reader) reverse(t fhir.TypeCode, rest, value string, depth int) (*filte
 	p := r.table.Param(from, parts[1])
 	switch {
 	case p == nil:
-		return nil, &unknownParameter{parts[1], from}
+		return nil, &unknownParameter{name: parts[1], typ: from}
 	case p.Kind != search.Reference:
 		return nil, invalid("The parameter '%s' of '%s' is no reference.", parts[1], parts[0])
 	case t != 0 && len(p.Targets) > 0 && !slices.Contains(p.Targets, t):
 		return nil, invalid("The parameter '%s' of '%s' does not refer to resources of type '%s'.", parts[1], parts[0], t)
 	}
-	where, err := r.ofType(from, parts[2], value, depth+1)
+	where, err := inner(from, parts[2])
 	if err != nil {
 		return nil, err
 	}

@@ -13,11 +13,18 @@ func (r *reader) composite(p *search.Param, modifier, text string) (*filter, err
 		return nil, badModifier(p, modifier)
 	}
 	parts := split(text, '$')
-	var all []*filter
 	for _, pairing := range p.Pairings {
 		if len(parts) != len(pairing.Whole) {
 			return nil, invalid("The value '%s' of the parameter '%s' has not %d components, parted by '$'.", text, p.Code, len(pairing.Whole))
 		}
+	}
+	return r.pairs(p, parts)
+}
+
+// pairs is the values of a composite whose components are all as asked.
+func (r *reader) pairs(p *search.Param, parts []string) (*filter, error) {
+	var all []*filter
+	for _, pairing := range p.Pairings {
 		f, err := r.pairing(p, pairing, parts)
 		if err != nil {
 			return nil, err

@@ -14,20 +14,21 @@ const (
 
 // Error is a search that is refused. Its text is for the client.
 type Error struct {
-	Kind Kind
-	Text string
+	Kind   Kind
+	Text   string
+	placed bool // Text says which part of a _filter it is about
 }
 
 func (e *Error) Error() string { return e.Text }
 
 func invalid(format string, args ...any) error {
-	return &Error{Invalid, fmt.Sprintf(format, args...)}
+	return &Error{Kind: Invalid, Text: fmt.Sprintf(format, args...)}
 }
 
 func notSupported(format string, args ...any) error {
-	return &Error{NotSupported, fmt.Sprintf(format, args...)}
+	return &Error{Kind: NotSupported, Text: fmt.Sprintf(format, args...)}
 }
 
 func tooCostly(format string, args ...any) error {
-	return &Error{TooCostly, fmt.Sprintf(format, args...)}
+	return &Error{Kind: TooCostly, Text: fmt.Sprintf(format, args...)}
 }

@@ -9,6 +9,11 @@ const (
 	// filtersMax bounds the conditions of a search, of chains too.
 	filtersMax = 500
 
+	// clauseBytesMax bounds a _filter, and clauseDepthMax what is nested in it: far
+	// more than anybody writes by hand. Its tests count as conditions.
+	clauseBytesMax = 64 << 10
+	clauseDepthMax = 64
+
 	// sortKeysMax and includeParametersMax bound what each cost a walk or a search.
 	sortKeysMax          = 10
 	includeParametersMax = 100

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -102,7 +103,7 @@ func (r *reader) parameter(p Parameter) (*filter, error) {
 		return nil, nil
 	}
 	f, err := r.condition(r.search.Types, p.Name, p.Value, 0)
-	if unknown, ok := err.(*unknownParameter); ok && r.Lenient {
+	if unknown, ok := err.(*unknownParameter); ok && r.Lenient && unknown.where == "" {
 		r.search.Ignored = append(r.search.Ignored, p.Name)
 		return nil, nil
 	} else if ok {
@@ -114,31 +115,45 @@ func (r *reader) parameter(p Parameter) (*filter, error) {
 	return f, err
 }
 
-// unknownParameter is an error that a lenient search does not mind.
+// unknownParameter is an error that a lenient search does not mind, but in a
+// _filter: what is left of that without a part is another filter.
 type unknownParameter struct {
-	name string
-	typ  fhir.TypeCode
+	name  string
+	typ   fhir.TypeCode
+	where string // which part of a _filter it is in; empty: none
 }
 
 func (e *unknownParameter) Error() string { return e.refused().Error() }
 
 func (e *unknownParameter) refused() error {
+	text := fmt.Sprintf("The search parameter '%s' is not supported for resource type '%s'.", e.name, e.typ)
 	if e.typ == 0 {
-		return notSupported("The search parameter '%s' is not supported for all resource types.", e.name)
+		text = fmt.Sprintf("The search parameter '%s' is not supported for all resource types.", e.name)
 	}
-	return notSupported("The search parameter '%s' is not supported for resource type '%s'.", e.name, e.typ)
+	return &Error{Kind: NotSupported, Text: e.where + text}
 }
 
 // condition reads a condition on resources of the types; none: of all.
 func (r *reader) condition(types []fhir.TypeCode, name, value string, depth int) (*filter, error) {
-	if r.filters++; r.filters > filtersMax {
-		return nil, tooCostly("The search has more than %d conditions.", filtersMax)
+	if err := r.addFilter(depth); err != nil {
+		return nil, err
 	}
 	f, err := r.onTypes(types, name, value, depth)
 	if err == nil && f.name == "" {
 		f.name = name
 	}
 	return f, err
+}
+
+// addFilter counts conditions.
+func (r *reader) addFilter(depth int) error {
+	if depth > chainDepthMax {
+		return tooCostly("The search has a chain of more than %d links.", chainDepthMax)
+	}
+	if r.filters++; r.filters > filtersMax {
+		return tooCostly("The search has more than %d conditions.", filtersMax)
+	}
+	return nil
 }
 
 func (r *reader) onTypes(types []fhir.TypeCode, name, value string, depth int) (*filter, error) {
@@ -161,8 +176,8 @@ func (r *reader) onTypes(types []fhir.TypeCode, name, value string, depth int) (
 		if err != nil {
 			return nil, err
 		}
-		if f.op == opNot && len(types) > 1 {
-			// "Not" is about the resources of this type.
+		if len(types) > 1 && (f.op == opNot || code == "_filter") {
+			// "Not" is about the resources of this type, also deep in a _filter.
 			f = and(f, ofTypes(t))
 		}
 		all = append(all, f)
@@ -178,21 +193,23 @@ func (r *reader) ofType(t fhir.TypeCode, name, value string, depth int) (*filter
 		return nil, tooCostly("The search has a chain of more than %d links.", chainDepthMax)
 	}
 	if rest, ok := strings.CutPrefix(name, "_has:"); ok {
-		return r.reverse(t, rest, value, depth)
+		return r.reverse(t, rest, func(from fhir.TypeCode, name string) (*filter, error) {
+			return r.ofType(from, name, value, depth+1)
+		})
 	}
 	head, tail, chained := strings.Cut(name, ".")
 	code, modifier, _ := strings.Cut(head, ":")
-	if f, ok, err := r.special(t, code, modifier, value); ok || err != nil {
+	if f, ok, err := r.special(t, code, modifier, value, depth); ok || err != nil {
 		return f, err
 	}
 	p := r.table.Param(t, code)
 	switch {
 	case p == nil:
-		return nil, &unknownParameter{head, t}
+		return nil, &unknownParameter{name: head, typ: t}
 	case p.Virtual == search.Unsupported:
-		return nil, notSupported("The search parameter '%s' is not supported: this server has no index of the words in texts.", code)
+		return nil, noWords(code)
 	case chained:
-		return r.chain(p, modifier, tail, value, depth)
+		return r.chain(p, modifier, func(t fhir.TypeCode) (*filter, error) { return r.ofType(t, tail, value, depth+1) })
 	}
 	return r.simple(t, p, modifier, value)
 }
@@ -253,7 +270,7 @@ func (r *reader) value(p *search.Param, modifier, text string) (*filter, error) 
 
 // Supports tells whether a parameter can be searched by.
 func Supports(p *search.Param) bool {
-	return p.Virtual != search.Unsupported && p.Kind != search.Special
+	return p.Virtual != search.Unsupported
 }
 
 // missing is whether a resource has any value of a parameter.

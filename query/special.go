@@ -4,28 +4,40 @@ import (
 	"strings"
 
 	"kiln/fhir"
-	"kiln/fhir/search"
 	"kiln/index"
 )
 
+// isSpecial tells the parameters that special reads.
+func isSpecial(code string) bool {
+	switch code {
+	case "_type", "_list", "_filter", "_text", "_content", "_query":
+		return true
+	}
+	return false
+}
+
 // special reads the parameters that are no field; ok is false for others.
-func (r *reader) special(t fhir.TypeCode, code, modifier, value string) (f *filter, ok bool, err error) {
+func (r *reader) special(t fhir.TypeCode, code, modifier, value string, depth int) (f *filter, ok bool, err error) {
 	switch code {
 	case "_type":
-		return nil, true, notSupported("The parameter '_type' is for searches of all resource types.")
+		err = notSupported("The parameter '_type' is for searches of all resource types.")
 	case "_list":
 		f, err = r.list(modifier, value)
-		return f, true, err
 	case "_filter":
-		return nil, true, notSupported("The search parameter '_filter' is not supported.")
-	case "_text", "_content", "_query":
-		return nil, true, notSupported("The search parameter '%s' is not supported: this server has no index of the words in texts and no named queries.", code)
-	case "near":
-		if r.table.Param(t, code) != nil && r.table.Param(t, code).Kind == search.Special {
-			return nil, true, notSupported("The search parameter 'near' is not supported.")
-		}
+		f, err = r.expression(t, modifier, value, depth)
+	case "_text", "_content":
+		err = noWords(code)
+	case "_query":
+		err = notSupported("The parameter '_query' is not supported: this server has no named queries. Say what they would find by search parameters, or by '_filter'.")
+	default:
+		return nil, false, nil
 	}
-	return nil, false, nil
+	return f, true, err
+}
+
+// noWords refuses a search for words.
+func noWords(code string) error {
+	return notSupported("The search parameter '%s' is not supported: this server has no index of the words in texts. Search elements by their parameters: strings with :contains, the displays of codes with :text.", code)
 }
 
 // list is the entries of a List resource.
@@ -34,7 +46,7 @@ func (r *reader) list(modifier, value string) (*filter, error) {
 	case modifier != "":
 		return nil, notSupported("The modifier ':%s' is not supported for the parameter '_list'.", modifier)
 	case strings.HasPrefix(value, "$"):
-		return nil, notSupported("The functional list '%s' is not supported.", value)
+		return nil, notSupported("The functional list '%s' is not supported: this server does not judge what is current. Name a List by its id, or search by parameters, as clinical-status=active.", value)
 	}
 	var all []*filter
 	for _, id := range split(value, ',') {

@@ -26,13 +26,20 @@ func (r *reader) walks(p *search.Param, sources []search.Source, modifier, text 
 			return nil, badModifier(p, modifier)
 		}
 		walks, err = r.ordered(p, sources, text)
+	case search.Special:
+		walks, err = near(p, sources, modifier, text)
 	default:
 		return nil, notSupported("The search parameter '%s' is not supported.", p.Code)
 	}
+	return walks, badValue(p, text, err)
+}
+
+// badValue words the index's refusal of a value.
+func badValue(p *search.Param, text string, err error) error {
 	if errors.Is(err, index.ErrWalk) {
-		return nil, invalid("The value '%.100s' of the parameter '%s' is too long, or is not a value of type %s.", text, p.Code, p.Kind)
+		return invalid("The value '%.100s' of the parameter '%s' is too long, or is not a value of type %s.", text, p.Code, p.Kind)
 	}
-	return walks, err
+	return err
 }
 
 func badModifier(p *search.Param, modifier string) error {
@@ -52,16 +59,25 @@ func (r *reader) token(p *search.Param, sources []search.Source, modifier, text 
 	default:
 		return nil, badModifier(p, modifier)
 	}
-	token, err := readToken(p, text)
+	token, err := knownToken(p, sources, text)
 	if err != nil {
 		return nil, err
 	}
+	return index.TokenWalks(sources, token)
+}
+
+// knownToken reads a token of fields that have systems, when it has one.
+func knownToken(p *search.Param, sources []search.Source, text string) (index.Token, error) {
+	token, err := readToken(p, text)
+	if err != nil {
+		return token, err
+	}
 	for _, s := range sources {
 		if len(token.System) > 0 && hasNoSystem(p, s.Field) {
-			return nil, notSupported("The value '%s' of the parameter '%s' has a system, and what is searched has none: leave it out.", text, p.Code)
+			return token, notSupported("The value '%s' of the parameter '%s' has a system, and what is searched has none: leave it out.", text, p.Code)
 		}
 	}
-	return index.TokenWalks(sources, token)
+	return token, nil
 }
 
 // readToken reads code, system|code, |code or system|.
@@ -150,14 +166,20 @@ const approximateShare = 10
 
 // span reads a date, widened for "ap".
 func (r *reader) span(code string, compare index.Compare, text []byte) (first, last int64, err error) {
-	first, last, ok := fhir.ParseDate([]byte(unescapedPlus(string(text))))
-	if !ok {
-		return 0, 0, invalid("The value '%s' of the parameter '%s' is not a date.", text, code)
-	}
-	if compare == index.Ap {
+	first, last, err = dateSpan(code, text)
+	if compare == index.Ap && err == nil {
 		now := r.Now.UnixMilli()
 		wider := max(now-last, first-now, 0) / approximateShare
 		first, last = first-wider, last+wider
+	}
+	return first, last, err
+}
+
+// dateSpan reads a date.
+func dateSpan(code string, text []byte) (first, last int64, err error) {
+	first, last, ok := fhir.ParseDate([]byte(unescapedPlus(string(text))))
+	if !ok {
+		return 0, 0, invalid("The value '%s' of the parameter '%s' is not a date.", text, code)
 	}
 	return first, last, nil
 }
