@@ -56,7 +56,7 @@ func testFilterOperators(f func(typ, text string, test is)) {
 	f("Patient", `phone ne 0648352638`, inside("telecom", has("system", "phone"), notIs(has("value", "0648352638")), exists("value")))
 	f("Observation", `code ne loinc|8302-2`, inside("code.coding", anyIs(exists("code"), exists("system")), notIs(all(has("code", "8302-2"), has("system", "http://loinc.org")))))
 	f("Observation", `code eq loinc|8302-2`, inside("code.coding", has("code", "8302-2"), has("system", "http://loinc.org")))
-	f("Observation", `date po 2012-09-17`, effective(func(a, b string) bool { return a[:10] <= "2012-09-17" && (b+"-12-31")[:10] >= "2012-09-17" }))
+	f("Observation", `date po 2012-09-17`, effective(func(a, b string) bool { return a[:10] <= "2012-09-17" && (b + "-12-31")[:10] >= "2012-09-17" }))
 	f("Observation", `date co "2013-04-03T12:00:00Z"`, inside("effectivePeriod", holds("start", func(s string) bool { return s < "2013-04-03T12" }), anyIs(notIs(exists("end")), holds("end", func(s string) bool { return s > "2013-04-03T12" }))))
 	f("ValueSet", `url ne http://hl7.org/fhir/ValueSet/example-extensional`, notIs(has("url", "http://hl7.org/fhir/ValueSet/example-extensional")))
 	f("ValueSet", `url sw http://hl7.org/fhir/ValueSet/example-`, holds("url", begins("http://hl7.org/fhir/valueset/example-")))
