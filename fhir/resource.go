@@ -58,6 +58,11 @@ type Resource struct {
 // AppendResource appends body with meta.versionId and meta.lastUpdated spliced
 // back in.
 func AppendResource(dst, body []byte, at Splice, versionID int64, lastUpdated Instant) []byte {
+	return appendSpliced(dst, body, at, versionID, lastUpdated, "")
+}
+
+// appendSpliced puts more behind lastUpdated.
+func appendSpliced(dst, body []byte, at Splice, versionID int64, lastUpdated Instant, more string) []byte {
 	dst = append(dst, body[:at.At]...)
 	if at.Kind == SpliceNewMeta {
 		dst = append(dst, `,"meta":{`...)
@@ -67,6 +72,7 @@ func AppendResource(dst, body []byte, at Splice, versionID int64, lastUpdated In
 	dst = append(dst, `","lastUpdated":"`...)
 	dst = lastUpdated.Append(dst)
 	dst = append(dst, '"')
+	dst = append(dst, more...)
 	switch at.Kind {
 	case SpliceNewMeta:
 		dst = append(dst, '}')

@@ -1,0 +1,57 @@
+package bulk
+
+import (
+	"context"
+	"io"
+
+	"kiln/engine"
+	"kiln/fhir"
+)
+
+// exportOutput is where an export's files go. Safe for concurrent use.
+type exportOutput interface {
+	// begin makes the place for the files.
+	begin(ctx context.Context) error
+	// create begins a file; nothing of it is visible under its name before close
+	// succeeds.
+	create(ctx context.Context, name string) (exportWriter, error)
+	// settle makes the names of closed files durable; they are recorded after it.
+	settle(ctx context.Context) error
+	// whole tells whether the files are there as they were recorded.
+	whole(ctx context.Context, files []ExportFile) (bool, error)
+	// keep removes all files of the job but these: what a former process left
+	// half-written, or had not recorded.
+	keep(ctx context.Context, files []ExportFile) error
+	// remove takes all files of the job away (failed, deleted, expired). None there
+	// is no error.
+	remove(ctx context.Context) error
+	// address is the file's URL, "" when this server serves it.
+	address(name string) string
+}
+
+// exportWriter is a file being written, by one goroutine. It ends with close or abort.
+type exportWriter interface {
+	io.Writer
+	close(ctx context.Context) error // durable; after an error nothing is there
+	abort()
+}
+
+// exportFormat turns versions into the bytes of files of one type each. Safe for
+// concurrent use.
+type exportFormat interface {
+	extension() string // of file names, with its dot
+	begin(t fhir.TypeCode, w io.Writer) exportEncoder
+}
+
+// exportEncoder writes one file.
+type exportEncoder interface {
+	add(v *engine.Version) error // v holds until add returns
+	end() error                  // writes what is held back; w is not closed
+	size() int64                 // bytes of the file so far, those that are held back too
+}
+
+// exportOutput gives the place of a job's files.
+func (m *Manager) exportOutput(record *exportRecord) exportOutput {
+	dir := m.exportDir(record.ID)
+	return &localOutput{fs: m.opts.Store.FS(), dir: dir, room: func() error { return m.opts.Store.CheckRoom(dir) }}
+}

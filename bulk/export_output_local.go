@@ -1,0 +1,123 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"kiln/internal/vfs"
+)
+
+// localOutput keeps an export's files in a directory of its own.
+type localOutput struct {
+	fs   vfs.FS
+	dir  string
+	room func() error // refuses when the disk is too full for more
+}
+
+// exportTempSuffix marks a file that is being written.
+const exportTempSuffix = ".tmp"
+
+func (o *localOutput) begin(context.Context) error {
+	if err := o.fs.MkdirAll(o.dir); err != nil {
+		return fmt.Errorf("cannot make %q: %w", o.dir, err)
+	}
+	return nil
+}
+
+func (o *localOutput) create(_ context.Context, name string) (exportWriter, error) {
+	file, err := o.fs.Create(path.Join(o.dir, name+exportTempSuffix))
+	if err != nil {
+		return nil, fmt.Errorf("cannot create export file %q: %w", name, err)
+	}
+	return &localWriter{o: o, name: name, file: file}, nil
+}
+
+func (o *localOutput) settle(context.Context) error {
+	if err := o.fs.SyncDir(o.dir); err != nil {
+		return fmt.Errorf("cannot sync %q: %w", o.dir, err)
+	}
+	return nil
+}
+
+func (o *localOutput) whole(_ context.Context, files []ExportFile) (bool, error) {
+	for _, f := range files {
+		info, err := o.fs.Stat(path.Join(o.dir, f.Name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("cannot look for export file %q: %w", f.Name, err)
+		case info.Bytes != f.Bytes:
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (o *localOutput) keep(_ context.Context, files []ExportFile) error {
+	wanted := make(map[string]bool, len(files))
+	for _, f := range files {
+		wanted[f.Name] = true
+	}
+	names, err := o.fs.List(o.dir)
+	if err != nil {
+		return fmt.Errorf("cannot list %q: %w", o.dir, err)
+	}
+	for _, name := range names {
+		if wanted[name] {
+			continue
+		}
+		if err := o.fs.RemoveAll(path.Join(o.dir, name)); err != nil {
+			return fmt.Errorf("cannot remove %q of %q: %w", name, o.dir, err)
+		}
+	}
+	return nil
+}
+
+func (o *localOutput) remove(context.Context) error {
+	if err := o.fs.RemoveAll(o.dir); err != nil {
+		return fmt.Errorf("cannot remove %q: %w", o.dir, err)
+	}
+	return nil
+}
+
+func (o *localOutput) address(string) string { return "" }
+
+// localWriter writes one file.
+type localWriter struct {
+	o    *localOutput
+	name string
+	file vfs.File
+	at   int64
+}
+
+func (w *localWriter) Write(p []byte) (int, error) {
+	if err := w.o.room(); err != nil {
+		return 0, fmt.Errorf("cannot write export file %q: %w", w.name, err)
+	}
+	n, err := w.file.WriteAt(p, w.at)
+	w.at += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("cannot write export file %q: %w", w.name, err)
+	}
+	return n, nil
+}
+
+// close syncs the file before it gets its name: a finished export must not
+// lose lines to a power cut.
+func (w *localWriter) close(context.Context) error {
+	err := errors.Join(w.file.Sync(), w.file.Close())
+	if err == nil {
+		name := path.Join(w.o.dir, w.name)
+		err = w.o.fs.Rename(name+exportTempSuffix, name)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot end export file %q: %w", w.name, err)
+	}
+	return nil
+}
+
+func (w *localWriter) abort() { _ = w.file.Close() } // the export is given up, or goes on without the file

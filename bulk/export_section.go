@@ -1,0 +1,164 @@
+package bulk
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"kiln/engine"
+)
+
+// An export is cut into segments: stretches of the log's numbers, each with files
+// of its own. When the files of a segment are durable it is recorded in the
+// catalog, by itself, so that a restart loses only the segments under way.
+
+// exportSegment is what one segment holds.
+type exportSegment struct {
+	Pass int `json:"pass"` // of the request's passes
+	engine.ScanRange
+}
+
+// keyExportSegment is followed by the job's number, a slash and the segment's.
+const keyExportSegment = "export-segment/"
+
+func segmentKey(id int64, number int) string {
+	return segmentsKey(id) + fmt.Sprintf("%06d", number)
+}
+
+func segmentsKey(id int64) string { return jobKey(keyExportSegment, id) + "/" }
+
+// exportFileName names the n-th file of a type in a segment, both from 1.
+// isExportFile and segmentOfFile read it.
+func exportFileName(typeName string, segment, n int, extension string) string {
+	return fmt.Sprintf("%s-%d-%d%s", typeName, segment, n, extension)
+}
+
+// segmentOfFile is the segment in a file's name, from 1; 0: it is none.
+func segmentOfFile(name string) int {
+	parts := strings.Split(name, "-")
+	if len(parts) != 3 {
+		return 0
+	}
+	n, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// recordSegment makes a segment finished. A job that was deleted has no segments
+// any more.
+func (m *Manager) recordSegment(id int64, number int, files []ExportFile) error {
+	raw, err := json.Marshal(files)
+	if err != nil {
+		panic("BUG: an export's files cannot be written: " + err.Error())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.getExport(id); err != nil {
+		var gone *RequestError
+		if errors.As(err, &gone) {
+			return context.Canceled
+		}
+		return err
+	}
+	if err := m.opts.Store.CatalogPut(segmentKey(id, number), raw); err != nil {
+		return fmt.Errorf("cannot record segment %d of export %d: %w", number, id, err)
+	}
+	return nil
+}
+
+// finishedSegments gives the files of a job's finished segments by number.
+func (m *Manager) finishedSegments(id int64) (map[int][]ExportFile, error) {
+	prefix, finished := segmentsKey(id), make(map[int][]ExportFile)
+	err := m.opts.Store.CatalogList(prefix, func(key string, value []byte) error {
+		number, err := strconv.Atoi(strings.TrimPrefix(key, prefix))
+		if err != nil {
+			return err
+		}
+		finished[number], err = parseSegment(value)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the segments of export %d: %w", id, err)
+	}
+	return finished, nil
+}
+
+func parseSegment(value []byte) (files []ExportFile, err error) {
+	if err := json.Unmarshal(value, &files); err != nil {
+		return nil, fmt.Errorf("cannot read a segment's record: %w", err)
+	}
+	return files, nil
+}
+
+// exportFiles lists the files of a job by type, then as they were written.
+func (m *Manager) exportFiles(r *exportRecord) ([]ExportFile, error) {
+	files := r.Files
+	err := m.opts.Store.CatalogList(segmentsKey(r.ID), func(_ string, value []byte) error {
+		more, err := parseSegment(value)
+		files = append(files, more...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the files of export %d: %w", r.ID, err)
+	}
+	slices.SortStableFunc(files, func(a, b ExportFile) int { return cmp.Compare(a.Type, b.Type) })
+	return files, nil
+}
+
+// exportFileOf finds a file of a job by its name, and ok.
+func (m *Manager) exportFileOf(r *exportRecord, name string) (f ExportFile, ok bool, err error) {
+	files := r.Files
+	if number := segmentOfFile(name); len(files) == 0 && number > 0 {
+		raw, err := m.opts.Store.CatalogGet(segmentKey(r.ID, number))
+		if errors.Is(err, engine.ErrNotFound) {
+			return f, false, nil
+		}
+		if err == nil {
+			files, err = parseSegment(raw)
+		}
+		if err != nil {
+			return f, false, fmt.Errorf("cannot look for a file of export %d: %w", r.ID, err)
+		}
+	}
+	i := slices.IndexFunc(files, func(f ExportFile) bool { return f.Name == name })
+	if i < 0 {
+		return f, false, nil
+	}
+	return files[i], true, nil
+}
+
+// forgetSegments takes the records of a job's segments away.
+func (m *Manager) forgetSegments(id int64) error {
+	return m.forgetSegmentsWhere(segmentsKey(id), func(int64) bool { return true })
+}
+
+// sweepSegments takes the records away that belong to no export.
+func (m *Manager) sweepSegments(kept map[int64]bool) error {
+	return m.forgetSegmentsWhere(keyExportSegment, func(id int64) bool { return !kept[id] })
+}
+
+func (m *Manager) forgetSegmentsWhere(prefix string, gone func(id int64) bool) error {
+	var keys []string
+	err := m.opts.Store.CatalogList(prefix, func(key string, _ []byte) error {
+		number, _, _ := strings.Cut(strings.TrimPrefix(key, keyExportSegment), "/")
+		id, err := strconv.ParseInt(number, 10, 64)
+		if err == nil && gone(id) {
+			keys = append(keys, key)
+		}
+		return err
+	})
+	for _, key := range keys {
+		err = errors.Join(err, m.opts.Store.CatalogDelete(key))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot forget the segments of an export: %w", err)
+	}
+	return nil
+}
