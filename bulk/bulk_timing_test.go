@@ -125,7 +125,7 @@ func BenchmarkExport(b *testing.B) {
 			rows += f.Count
 			size += f.Bytes
 		}
-		if err := jobs.DeleteExport(id); err != nil {
+		if err := jobs.DeleteExport(context.Background(), id); err != nil {
 			b.Fatal(err)
 		}
 	}

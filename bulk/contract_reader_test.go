@@ -29,7 +29,7 @@ func (s *testSite) readHistory(t *testing.T) contractHistory {
 			live++
 		}
 	}
-	parts, err := snap.ScanParts(engine.ScanQuery{})
+	parts, err := snap.ScanParts(context.Background(), engine.ScanQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

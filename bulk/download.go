@@ -3,7 +3,6 @@ package bulk
 import (
 	"fmt"
 	"path"
-	"strconv"
 
 	"kiln/internal/vfs"
 )
@@ -49,7 +48,7 @@ func (m *Manager) ErrorFile(id int64, name string) (*Download, error) {
 	return nil, fileNotFound(name)
 }
 
-// ExportFile opens a file of a finished export for reading.
+// ExportFile opens a file of an export for reading: one that its status lists.
 func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,12 +56,14 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range record.Files {
-		if f.Name == name && record.State == Completed {
-			return openDownload(m.opts.Store.FS(), path.Join(m.opts.ExportDir, strconv.FormatInt(id, 10), name), f.Bytes)
-		}
+	f, ok, err := m.exportFileOf(record, name)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fileNotFound(name)
+	if !ok || record.State == Failed {
+		return nil, fileNotFound(name)
+	}
+	return openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes)
 }
 
 func openDownload(fsys vfs.FS, name string, bytes int64) (*Download, error) {

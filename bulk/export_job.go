@@ -1,19 +1,14 @@
 package bulk
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"kiln/engine"
 	"kiln/fhir"
@@ -39,16 +34,22 @@ type ExportStatus struct {
 	Error           *RequestError
 }
 
-// exportRecord is an export in the catalog.
+// exportRecord is an export in the catalog. Its files stand in the records of its
+// sections.
 type exportRecord struct {
 	ID      int64         `json:"id"`
 	Created time.Time     `json:"created"`
 	State   State         `json:"state"`
 	Request ExportRequest `json:"request"`
-	At      fhir.Instant  `json:"at"` // of the snapshot, when it is completed
-	Rows    uint64        `json:"rows"`
-	Files   []ExportFile  `json:"files,omitempty"`
-	Error   *RequestError `json:"error,omitempty"`
+	// What is exported is the store at At, which is its LSN. Set together with the
+	// sections, before anything is written; LSN 0: not yet.
+	At       fhir.Instant    `json:"at"`
+	LSN      uint64          `json:"lsn,omitempty"`
+	Sections []exportSection `json:"sections,omitempty"`
+	Rows     uint64          `json:"rows"` // when it is completed
+	// Files are all files of an export that a build without sections completed.
+	Files []ExportFile  `json:"files,omitempty"`
+	Error *RequestError `json:"error,omitempty"`
 }
 
 // exportJob is one export while it runs.
@@ -107,16 +108,16 @@ func (m *Manager) getExport(id int64) (*exportRecord, error) {
 	return r, nil
 }
 
-// loadExports lists the exports that did not come to an end: they run again,
-// from a new snapshot. What deleted exports left is removed.
+// loadExports lists the exports that did not come to an end: they go on. What
+// deleted and failed exports left is removed.
 func (m *Manager) loadExports() (running []*exportRecord, err error) {
-	recorded := make(map[int64]bool)
+	kept := make(map[int64]bool)
 	err = m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
 		r := new(exportRecord)
 		if err := json.Unmarshal(value, r); err != nil {
 			return fmt.Errorf("cannot read an export's record: %w", err)
 		}
-		recorded[r.ID] = true
+		kept[r.ID] = r.State == Running || r.State == Completed
 		if r.State == Running {
 			running = append(running, r)
 		}
@@ -125,7 +126,10 @@ func (m *Manager) loadExports() (running []*exportRecord, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the exports: %w", err)
 	}
-	m.sweepExports(recorded)
+	if err := m.sweepSections(kept); err != nil {
+		return nil, err
+	}
+	m.sweepExports(kept)
 	return running, nil
 }
 
@@ -148,106 +152,57 @@ func (m *Manager) exportDir(id int64) string {
 	return path.Join(m.opts.ExportDir, strconv.FormatInt(id, 10))
 }
 
-// runExport writes all files of one snapshot.
-func (m *Manager) runExport(ctx context.Context, j *exportJob, record *exportRecord) error {
-	select {
-	case m.exporting <- struct{}{}:
-		defer func() { <-m.exporting }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	fsys, dir := m.opts.Store.FS(), m.exportDir(record.ID)
-	if err := fsys.RemoveAll(dir); err != nil {
-		return fmt.Errorf("cannot clear %q: %w", dir, err)
-	}
-	if err := fsys.MkdirAll(dir); err != nil {
-		return fmt.Errorf("cannot make %q: %w", dir, err)
-	}
-	snapshot, at, err := m.opts.Store.SnapshotAt(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot take a snapshot: %w", err)
-	}
-	defer snapshot.Release()
-	parts, err := snapshot.ScanParts(engine.ScanQuery{Types: record.Request.Types, SinceMilli: record.Request.Since.Milli})
-	if err != nil {
-		return fmt.Errorf("cannot list what to export: %w", err)
-	}
-	for i := range parts {
-		j.total.Add(parts[i].Rows())
-	}
-	if record.Files, err = m.writeParts(ctx, j, dir, parts); err != nil {
-		return err
-	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("cannot sync %q: %w", dir, err)
-	}
-	record.At, record.Rows = at, j.rows.Load()
-	return nil
-}
-
-// writeParts lets each worker stream parts into its own files.
-func (m *Manager) writeParts(ctx context.Context, j *exportJob, dir string, parts []engine.ScanPart) ([]ExportFile, error) {
-	var mu sync.Mutex // guards files
-	var files []ExportFile
-	var next atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
-	for worker := range min(m.opts.Workers, len(parts)) {
-		group.Go(func() error {
-			sink := &exportSink{fs: m.opts.Store.FS(), dir: dir, worker: worker, room: func() error { return m.opts.Store.CheckRoom(dir) }}
-			err := j.writeSome(ctx, sink, parts, &next)
-			err = errors.Join(err, sink.close(err != nil))
-			mu.Lock()
-			defer mu.Unlock()
-			files = append(files, sink.done...)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(files, func(a, b ExportFile) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name)) })
-	return files, nil
-}
-
-func (j *exportJob) writeSome(ctx context.Context, sink *exportSink, parts []engine.ScanPart, next *atomic.Int64) error {
-	for {
-		i := int(next.Add(1) - 1)
-		if i >= len(parts) {
-			return nil
-		}
-		err := parts[i].Run(ctx, func(v *engine.Version) error {
-			j.rows.Add(1)
-			return sink.write(v)
-		})
-		if err != nil {
-			return fmt.Errorf("cannot export: %w", err)
-		}
-	}
-}
-
 // finishExport records how an export ended. One that was stopped by Close
 // stays running in the catalog; a deleted one has no record any more.
 func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.exports, record.ID)
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.exports, record.ID)
+	}()
 	if err != nil && isStop(err) {
 		return
 	}
-	if _, gone := m.getExport(record.ID); gone != nil {
+	if err == nil {
+		record.State, record.Rows = Completed, j.rows.Load()
+		m.counters.exportsCompleted.Add(1)
+		m.endExport(record)
 		return
 	}
-	record.State = Completed
-	if err != nil {
-		m.logger.Error("an export failed", "export", record.ID, "error", err)
-		record.State, record.Files, record.Error = Failed, nil, exportFailure(err)
-		if err := m.opts.Store.FS().RemoveAll(m.exportDir(record.ID)); err != nil {
-			m.logger.Warn("cannot remove a failed export", "export", record.ID, "error", err)
-		}
+	m.logger.Error("an export failed", "export", record.ID, "error", err)
+	m.counters.exportsFailed.Add(1)
+	record.State, record.Sections, record.Error = Failed, nil, exportFailure(err)
+	told := m.endExport(record) // before the files go: a job that is recorded as running has them
+	m.dropExport(record)
+	if !told {
+		m.endExport(record) // without the files there may be room
+	}
+}
+
+// endExport writes how an export ended, unless it was deleted. What the catalog
+// cannot take is remembered; false.
+func (m *Manager) endExport(record *exportRecord) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, gone := m.getExport(record.ID); gone != nil {
+		return true
 	}
 	if err := m.putExport(record); err != nil {
 		m.logger.Error("cannot record the end of an export", "export", record.ID, "error", err)
 		m.keepRecord(jobKey(keyExport, record.ID), record)
+		return false
+	}
+	return true
+}
+
+// dropExport takes away what a failed export wrote. What stays is removed at the
+// next start.
+func (m *Manager) dropExport(record *exportRecord) {
+	if err := m.exportOutput(record).remove(context.WithoutCancel(m.ctx)); err != nil {
+		m.logger.Warn("cannot remove the files of a failed export", "export", record.ID, "error", err)
+	}
+	if err := m.forgetSections(record.ID); err != nil {
+		m.logger.Warn("cannot forget the files of a failed export", "export", record.ID, "error", err)
 	}
 }
 
@@ -260,7 +215,8 @@ func exportFailure(err error) *RequestError {
 	return f
 }
 
-// ExportStatus tells how far an export is, and lists its files in the end.
+// ExportStatus tells how far an export is, and lists its files: of one that runs
+// those of finished sections, which stay as they are. None of one that failed.
 func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -269,8 +225,13 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 		return nil, err
 	}
 	s := &ExportStatus{
-		ID: id, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Files: r.Files,
+		ID: id, State: r.State, TransactionTime: r.At, Request: r.Request.URL,
 		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error,
+	}
+	if r.State != Failed {
+		if s.Files, err = m.exportFiles(r); err != nil {
+			return nil, err
+		}
 	}
 	if j := m.exports[id]; j != nil {
 		s.RowsDone, s.RowsTotal = j.rows.Load(), j.total.Load()
@@ -280,9 +241,9 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 
 // DeleteExport stops an export and removes its files; it is unknown from then
 // on. What a crash in between leaves, the next start removes.
-func (m *Manager) DeleteExport(id int64) error {
+func (m *Manager) DeleteExport(ctx context.Context, id int64) error {
 	m.mu.Lock()
-	j, err := m.forgetExport(id)
+	record, j, err := m.forgetExport(id)
 	m.mu.Unlock()
 	if err != nil {
 		return err
@@ -291,22 +252,23 @@ func (m *Manager) DeleteExport(id int64) error {
 		j.cancel()
 		<-j.stopped
 	}
-	if err := m.opts.Store.FS().RemoveAll(m.exportDir(id)); err != nil {
+	if err := m.exportOutput(record).remove(ctx); err != nil {
 		return fmt.Errorf("cannot remove the files of export %d: %w", id, err)
 	}
-	return nil
+	return m.forgetSections(id)
 }
 
 // forgetExport takes the record away. The caller holds m.mu.
-func (m *Manager) forgetExport(id int64) (*exportJob, error) {
-	if _, err := m.getExport(id); err != nil {
-		return nil, err
+func (m *Manager) forgetExport(id int64) (*exportRecord, *exportJob, error) {
+	record, err := m.getExport(id)
+	if err != nil {
+		return nil, nil, err
 	}
 	if err := m.opts.Store.CatalogDelete(jobKey(keyExport, id)); err != nil {
-		return nil, fmt.Errorf("cannot delete export %d: %w", id, err)
+		return nil, nil, fmt.Errorf("cannot delete export %d: %w", id, err)
 	}
 	delete(m.unrecorded, jobKey(keyExport, id))
-	return m.exports[id], nil
+	return record, m.exports[id], nil
 }
 
 // WaitExport returns when the job is no longer running.

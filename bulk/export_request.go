@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"kiln/engine"
 	"kiln/fhir"
 )
 
@@ -12,6 +13,8 @@ type ExportRequest struct {
 	URL   string
 	Types []fhir.TypeCode
 	Since fhir.Instant // Milli 0: none
+	// Versions says which versions of the resources are wanted.
+	Versions engine.ScanVersions
 }
 
 // unsupportedExport are parameters that are known, and change what an export

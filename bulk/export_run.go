@@ -22,18 +22,18 @@ type exportWork struct {
 	out    exportOutput
 	passes []exportPass
 	scans  []*engine.Scan // of the passes
-	tasks  []exportTask   // in the order of their segments
+	tasks  []exportTask   // in the order of their sections
 	next   atomic.Int64   // of the tasks
 }
 
-// exportTask is a part of a segment's versions.
+// exportTask is a part of a section's versions.
 type exportTask struct {
-	segment *segmentWork
+	section *sectionWork
 	part    engine.ScanPart
 }
 
-// segmentWork is a segment that is not finished.
-type segmentWork struct {
+// sectionWork is a section that is not finished.
+type sectionWork struct {
 	number int // from 1
 	pass   *exportPass
 
@@ -44,7 +44,7 @@ type segmentWork struct {
 }
 
 // runExport writes what is missing of an export's files: all of them at first,
-// after a restart those of the segments that were not finished.
+// after a restart those of the sections that were not finished.
 func (m *Manager) runExport(ctx context.Context, j *exportJob, record *exportRecord) error {
 	select {
 	case m.exporting <- struct{}{}:
@@ -114,15 +114,15 @@ func (w *exportWork) choose(ctx context.Context, snapshot *engine.Snapshot, asOf
 	return nil
 }
 
-// plan cuts the export into segments and records them, before anything is written.
+// plan cuts the export into sections and records them, before anything is written.
 func (w *exportWork) plan(lsn uint64, at fhir.Instant) error {
 	for pass, scan := range w.scans {
-		ranges, err := scan.Ranges(w.m.segmentRows, exportSegmentsMax)
+		ranges, err := scan.Ranges(w.m.sectionRows, exportSectionsMax)
 		if err != nil {
 			return fmt.Errorf("cannot plan the export: %w", err)
 		}
 		for _, r := range ranges {
-			w.record.Segments = append(w.record.Segments, exportSegment{Pass: pass, ScanRange: r})
+			w.record.Sections = append(w.record.Sections, exportSection{Pass: pass, ScanRange: r})
 		}
 	}
 	w.record.LSN, w.record.At = lsn, at
@@ -134,10 +134,10 @@ func (w *exportWork) plan(lsn uint64, at fhir.Instant) error {
 	return w.m.putExport(w.record)
 }
 
-// resume lists the tasks of the segments that are not finished. What their files
+// resume lists the tasks of the sections that are not finished. What their files
 // have of a former process is removed.
 func (w *exportWork) resume(ctx context.Context) error {
-	finished, err := w.m.finishedSegments(w.record.ID)
+	finished, err := w.m.finishedSections(w.record.ID)
 	if err == nil {
 		err = w.out.begin(ctx)
 	}
@@ -145,7 +145,7 @@ func (w *exportWork) resume(ctx context.Context) error {
 		return err
 	}
 	var kept []ExportFile
-	for i, segment := range w.record.Segments {
+	for i, section := range w.record.Sections {
 		if files, ok := finished[i+1]; ok {
 			if ok, err = w.out.whole(ctx, files); err != nil {
 				return err
@@ -155,7 +155,7 @@ func (w *exportWork) resume(ctx context.Context) error {
 				continue
 			}
 		}
-		if err := w.addTasks(i, segment); err != nil {
+		if err := w.addTasks(i, section); err != nil {
 			return err
 		}
 	}
@@ -165,19 +165,19 @@ func (w *exportWork) resume(ctx context.Context) error {
 	return w.out.keep(ctx, kept)
 }
 
-// addTasks lists the tasks of a segment. One that has none, because all of its
+// addTasks lists the tasks of a section. One that has none, because all of its
 // versions were purged, needs no record.
-func (w *exportWork) addTasks(i int, segment exportSegment) error {
-	if segment.Pass >= len(w.scans) {
-		return fmt.Errorf("cannot go on with the export: its request has %d passes and not %d", len(w.scans), segment.Pass+1)
+func (w *exportWork) addTasks(i int, section exportSection) error {
+	if section.Pass >= len(w.scans) {
+		return fmt.Errorf("cannot go on with the export: its request has %d passes and not %d", len(w.scans), section.Pass+1)
 	}
-	parts, err := w.scans[segment.Pass].Parts(segment.ScanRange)
+	parts, err := w.scans[section.Pass].Parts(section.ScanRange)
 	if err != nil {
 		return err
 	}
-	s := &segmentWork{number: i + 1, pass: &w.passes[segment.Pass], left: len(parts), begun: make(map[fhir.TypeCode]int)}
+	s := &sectionWork{number: i + 1, pass: &w.passes[section.Pass], left: len(parts), begun: make(map[fhir.TypeCode]int)}
 	for _, part := range parts {
-		w.tasks = append(w.tasks, exportTask{segment: s, part: part})
+		w.tasks = append(w.tasks, exportTask{section: s, part: part})
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (w *exportWork) write(ctx context.Context) error {
 	return group.Wait()
 }
 
-// work takes tasks. The files of a segment are ended when the next task is of
+// work takes tasks. The files of a section are ended when the next task is of
 // another one.
 func (w *exportWork) work(ctx context.Context) (err error) {
 	var sink *exportSink
@@ -200,9 +200,9 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 			sink.abort()
 		}
 	}()
-	for of, done := (*segmentWork)(nil), 0; ; done++ {
+	for of, done := (*sectionWork)(nil), 0; ; done++ {
 		i := int(w.next.Add(1) - 1)
-		if sink != nil && (i >= len(w.tasks) || w.tasks[i].segment != of) {
+		if sink != nil && (i >= len(w.tasks) || w.tasks[i].section != of) {
 			if err := w.leave(ctx, of, sink, done); err != nil {
 				return err
 			}
@@ -212,7 +212,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 			return nil
 		}
 		if sink == nil {
-			of, done = w.tasks[i].segment, 0
+			of, done = w.tasks[i].section, 0
 			sink = w.newSink(of)
 		}
 		if err := w.stream(ctx, sink, &w.tasks[i].part); err != nil {
@@ -221,7 +221,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 	}
 }
 
-func (w *exportWork) newSink(of *segmentWork) *exportSink {
+func (w *exportWork) newSink(of *sectionWork) *exportSink {
 	format := of.pass.format
 	return &exportSink{
 		out: w.out, format: format, maximum: w.record.Request.fileMax(),
@@ -269,9 +269,9 @@ func (w *exportWork) count(rows uint64) {
 	w.m.counters.exportedLines.Add(rows)
 }
 
-// leave ends a worker's files of a segment, in which it did some tasks. The last
-// worker records the segment.
-func (w *exportWork) leave(ctx context.Context, of *segmentWork, sink *exportSink, tasks int) error {
+// leave ends a worker's files of a section, in which it did some tasks. The last
+// worker records the section.
+func (w *exportWork) leave(ctx context.Context, of *sectionWork, sink *exportSink, tasks int) error {
 	if err := sink.close(ctx); err != nil {
 		return err
 	}
@@ -292,5 +292,5 @@ func (w *exportWork) leave(ctx context.Context, of *segmentWork, sink *exportSin
 	if err := w.out.settle(ctx); err != nil {
 		return err
 	}
-	return w.m.recordSegment(w.record.ID, of.number, of.files)
+	return w.m.recordSection(w.record.ID, of.number, of.files)
 }

@@ -13,33 +13,33 @@ import (
 	"kiln/engine"
 )
 
-// An export is cut into segments: stretches of the log's numbers, each with files
-// of its own. When the files of a segment are durable it is recorded in the
-// catalog, by itself, so that a restart loses only the segments under way.
+// An export is cut into sections: stretches of the log's numbers, each with files
+// of its own. When the files of a section are durable it is recorded in the
+// catalog, by itself, so that a restart loses only the sections under way.
 
-// exportSegment is what one segment holds.
-type exportSegment struct {
+// exportSection is what one section holds.
+type exportSection struct {
 	Pass int `json:"pass"` // of the request's passes
 	engine.ScanRange
 }
 
-// keyExportSegment is followed by the job's number, a slash and the segment's.
-const keyExportSegment = "export-segment/"
+// keyExportSection is followed by the job's number, a slash and the section's.
+const keyExportSection = "export-section/"
 
-func segmentKey(id int64, number int) string {
-	return segmentsKey(id) + fmt.Sprintf("%06d", number)
+func sectionKey(id int64, number int) string {
+	return sectionsKey(id) + fmt.Sprintf("%06d", number)
 }
 
-func segmentsKey(id int64) string { return jobKey(keyExportSegment, id) + "/" }
+func sectionsKey(id int64) string { return jobKey(keyExportSection, id) + "/" }
 
-// exportFileName names the n-th file of a type in a segment, both from 1.
-// isExportFile and segmentOfFile read it.
-func exportFileName(typeName string, segment, n int, extension string) string {
-	return fmt.Sprintf("%s-%d-%d%s", typeName, segment, n, extension)
+// exportFileName names the n-th file of a type in a section, both from 1.
+// isExportFile and sectionOfFile read it.
+func exportFileName(typeName string, section, n int, extension string) string {
+	return fmt.Sprintf("%s-%d-%d%s", typeName, section, n, extension)
 }
 
-// segmentOfFile is the segment in a file's name, from 1; 0: it is none.
-func segmentOfFile(name string) int {
+// sectionOfFile is the section in a file's name, from 1; 0: it is none.
+func sectionOfFile(name string) int {
 	parts := strings.Split(name, "-")
 	if len(parts) != 3 {
 		return 0
@@ -51,9 +51,9 @@ func segmentOfFile(name string) int {
 	return n
 }
 
-// recordSegment makes a segment finished. A job that was deleted has no segments
+// recordSection makes a section finished. A job that was deleted has no sections
 // any more.
-func (m *Manager) recordSegment(id int64, number int, files []ExportFile) error {
+func (m *Manager) recordSection(id int64, number int, files []ExportFile) error {
 	raw, err := json.Marshal(files)
 	if err != nil {
 		panic("BUG: an export's files cannot be written: " + err.Error())
@@ -67,32 +67,32 @@ func (m *Manager) recordSegment(id int64, number int, files []ExportFile) error 
 		}
 		return err
 	}
-	if err := m.opts.Store.CatalogPut(segmentKey(id, number), raw); err != nil {
-		return fmt.Errorf("cannot record segment %d of export %d: %w", number, id, err)
+	if err := m.opts.Store.CatalogPut(sectionKey(id, number), raw); err != nil {
+		return fmt.Errorf("cannot record section %d of export %d: %w", number, id, err)
 	}
 	return nil
 }
 
-// finishedSegments gives the files of a job's finished segments by number.
-func (m *Manager) finishedSegments(id int64) (map[int][]ExportFile, error) {
-	prefix, finished := segmentsKey(id), make(map[int][]ExportFile)
+// finishedSections gives the files of a job's finished sections by number.
+func (m *Manager) finishedSections(id int64) (map[int][]ExportFile, error) {
+	prefix, finished := sectionsKey(id), make(map[int][]ExportFile)
 	err := m.opts.Store.CatalogList(prefix, func(key string, value []byte) error {
 		number, err := strconv.Atoi(strings.TrimPrefix(key, prefix))
 		if err != nil {
 			return err
 		}
-		finished[number], err = parseSegment(value)
+		finished[number], err = parseSection(value)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the segments of export %d: %w", id, err)
+		return nil, fmt.Errorf("cannot list the sections of export %d: %w", id, err)
 	}
 	return finished, nil
 }
 
-func parseSegment(value []byte) (files []ExportFile, err error) {
+func parseSection(value []byte) (files []ExportFile, err error) {
 	if err := json.Unmarshal(value, &files); err != nil {
-		return nil, fmt.Errorf("cannot read a segment's record: %w", err)
+		return nil, fmt.Errorf("cannot read a section's record: %w", err)
 	}
 	return files, nil
 }
@@ -100,8 +100,8 @@ func parseSegment(value []byte) (files []ExportFile, err error) {
 // exportFiles lists the files of a job by type, then as they were written.
 func (m *Manager) exportFiles(r *exportRecord) ([]ExportFile, error) {
 	files := r.Files
-	err := m.opts.Store.CatalogList(segmentsKey(r.ID), func(_ string, value []byte) error {
-		more, err := parseSegment(value)
+	err := m.opts.Store.CatalogList(sectionsKey(r.ID), func(_ string, value []byte) error {
+		more, err := parseSection(value)
 		files = append(files, more...)
 		return err
 	})
@@ -115,13 +115,13 @@ func (m *Manager) exportFiles(r *exportRecord) ([]ExportFile, error) {
 // exportFileOf finds a file of a job by its name, and ok.
 func (m *Manager) exportFileOf(r *exportRecord, name string) (f ExportFile, ok bool, err error) {
 	files := r.Files
-	if number := segmentOfFile(name); len(files) == 0 && number > 0 {
-		raw, err := m.opts.Store.CatalogGet(segmentKey(r.ID, number))
+	if number := sectionOfFile(name); len(files) == 0 && number > 0 {
+		raw, err := m.opts.Store.CatalogGet(sectionKey(r.ID, number))
 		if errors.Is(err, engine.ErrNotFound) {
 			return f, false, nil
 		}
 		if err == nil {
-			files, err = parseSegment(raw)
+			files, err = parseSection(raw)
 		}
 		if err != nil {
 			return f, false, fmt.Errorf("cannot look for a file of export %d: %w", r.ID, err)
@@ -134,20 +134,20 @@ func (m *Manager) exportFileOf(r *exportRecord, name string) (f ExportFile, ok b
 	return files[i], true, nil
 }
 
-// forgetSegments takes the records of a job's segments away.
-func (m *Manager) forgetSegments(id int64) error {
-	return m.forgetSegmentsWhere(segmentsKey(id), func(int64) bool { return true })
+// forgetSections takes the records of a job's sections away.
+func (m *Manager) forgetSections(id int64) error {
+	return m.forgetSectionsWhere(sectionsKey(id), func(int64) bool { return true })
 }
 
-// sweepSegments takes the records away that belong to no export.
-func (m *Manager) sweepSegments(kept map[int64]bool) error {
-	return m.forgetSegmentsWhere(keyExportSegment, func(id int64) bool { return !kept[id] })
+// sweepSections takes the records away that belong to no export.
+func (m *Manager) sweepSections(kept map[int64]bool) error {
+	return m.forgetSectionsWhere(keyExportSection, func(id int64) bool { return !kept[id] })
 }
 
-func (m *Manager) forgetSegmentsWhere(prefix string, gone func(id int64) bool) error {
+func (m *Manager) forgetSectionsWhere(prefix string, gone func(id int64) bool) error {
 	var keys []string
 	err := m.opts.Store.CatalogList(prefix, func(key string, _ []byte) error {
-		number, _, _ := strings.Cut(strings.TrimPrefix(key, keyExportSegment), "/")
+		number, _, _ := strings.Cut(strings.TrimPrefix(key, keyExportSection), "/")
 		id, err := strconv.ParseInt(number, 10, 64)
 		if err == nil && gone(id) {
 			keys = append(keys, key)
@@ -158,7 +158,7 @@ func (m *Manager) forgetSegmentsWhere(prefix string, gone func(id int64) bool) e
 		err = errors.Join(err, m.opts.Store.CatalogDelete(key))
 	}
 	if err != nil {
-		return fmt.Errorf("cannot forget the segments of an export: %w", err)
+		return fmt.Errorf("cannot forget the sections of an export: %w", err)
 	}
 	return nil
 }

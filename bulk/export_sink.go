@@ -1,110 +1,105 @@
 package bulk
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"path"
 
 	"kiln/engine"
 	"kiln/fhir"
-	"kiln/internal/vfs"
 )
 
-// exportSink is one worker's files: one open file for each type it has met.
+// exportSink is one worker's files of a section: one open file for each type it
+// has met.
 type exportSink struct {
-	fs     vfs.FS
-	dir    string
-	worker int
-	room   func() error // refuses when the disk is too full for more
-	open   [fhir.TypeMax + 1]*exportFile
-	done   []ExportFile
+	out     exportOutput
+	format  exportFormat
+	name    func(t fhir.TypeCode) string // of the next file of a type
+	maximum exportFileMax
+	open    [fhir.TypeMax + 1]*exportFile
+	done    []ExportFile
+}
+
+// exportFileMax ends a file.
+type exportFileMax struct {
+	lines int64
+	bytes int64 // the file gets one line more than fits
 }
 
 // exportFile is a file being written.
 type exportFile struct {
-	file vfs.File
-	seq  int
+	writer  exportWriter
+	encoder exportEncoder
 	ExportFile
-	buf []byte // not yet written; the file has Bytes bytes
 }
 
-// write appends one resource to its type's file.
-func (s *exportSink) write(v *engine.Version) error {
+// write appends one version to its type's file.
+func (s *exportSink) write(ctx context.Context, v *engine.Version) error {
 	f := s.open[v.Type]
-	if f == nil || f.Count == exportLinesMax {
+	if f != nil && (f.Count >= s.maximum.lines || f.encoder.size() >= s.maximum.bytes) {
+		s.open[v.Type] = nil
+		if err := s.end(ctx, f); err != nil {
+			return err
+		}
+		f = nil
+	}
+	if f == nil {
 		var err error
-		if f, err = s.next(v.Type); err != nil {
+		if f, err = s.next(ctx, v.Type); err != nil {
 			return err
 		}
 	}
-	f.buf = append(v.AppendJSON(f.buf), '\n')
 	f.Count++
-	if len(f.buf) < exportBufferBytes {
-		return nil
-	}
-	if err := s.room(); err != nil {
-		return fmt.Errorf("cannot write export file %q: %w", f.Name, err)
-	}
-	return f.flush()
+	return f.encoder.add(v)
 }
 
-// next ends a type's file, if there is one, and begins another.
-func (s *exportSink) next(t fhir.TypeCode) (*exportFile, error) {
-	seq, buf := 1, []byte(nil)
-	if old := s.open[t]; old != nil {
-		if err := s.end(old); err != nil {
-			return nil, err
-		}
-		seq, buf = old.seq+1, old.buf[:0]
+// next begins another file of a type.
+func (s *exportSink) next(ctx context.Context, t fhir.TypeCode) (*exportFile, error) {
+	f := &exportFile{ExportFile: ExportFile{Type: t.String(), Name: s.name(t)}}
+	var err error
+	if f.writer, err = s.out.create(ctx, f.Name); err != nil {
+		return nil, err
 	}
-	name := fmt.Sprintf("%s-%d-%d.ndjson", t, s.worker+1, seq)
-	file, err := s.fs.Create(path.Join(s.dir, name))
-	if err != nil {
-		return nil, fmt.Errorf("cannot create export file %q: %w", name, err)
-	}
-	f := &exportFile{file: file, seq: seq, buf: buf, ExportFile: ExportFile{Type: t.String(), Name: name}}
+	f.encoder = s.format.begin(t, f.writer)
 	s.open[t] = f
 	return f, nil
 }
 
-func (f *exportFile) flush() error {
-	if _, err := f.file.WriteAt(f.buf, f.Bytes); err != nil {
-		return fmt.Errorf("cannot write export file %q: %w", f.Name, err)
+// end makes a file durable.
+func (s *exportSink) end(ctx context.Context, f *exportFile) error {
+	if err := f.encoder.end(); err != nil {
+		f.writer.abort()
+		return err
 	}
-	f.Bytes += int64(len(f.buf))
-	f.buf = f.buf[:0]
-	return nil
-}
-
-// end makes a file durable: a finished export must not lose lines to a power cut.
-func (s *exportSink) end(f *exportFile) error {
-	err := f.flush()
-	if err == nil {
-		if err = f.file.Sync(); err != nil {
-			err = fmt.Errorf("cannot sync export file %q: %w", f.Name, err)
-		}
-	}
-	if err = errors.Join(err, f.file.Close()); err != nil {
+	f.Bytes = f.encoder.size()
+	if err := f.writer.close(ctx); err != nil {
 		return err
 	}
 	s.done = append(s.done, f.ExportFile)
 	return nil
 }
 
-// close ends all files. After an error they are only closed.
-func (s *exportSink) close(failed bool) error {
+// close ends all files. After an error the others are given up.
+func (s *exportSink) close(ctx context.Context) error {
 	var err error
 	for t, f := range s.open {
-		switch {
-		case f == nil:
-		case failed:
-			_ = f.file.Close() // the export is given up already
-		default:
-			endErr := s.end(f)
-			err = errors.Join(err, endErr)
-			failed = failed || endErr != nil
+		if f == nil {
+			continue
 		}
-		s.open[t] = nil
+		if s.open[t] = nil; err != nil {
+			f.writer.abort()
+			continue
+		}
+		err = errors.Join(err, s.end(ctx, f))
 	}
 	return err
+}
+
+// abort gives all open files up.
+func (s *exportSink) abort() {
+	for t, f := range s.open {
+		if f != nil {
+			f.writer.abort()
+			s.open[t] = nil
+		}
+	}
 }

@@ -12,12 +12,11 @@ import (
 	"kiln/fhir"
 )
 
-// sweepExports removes the files of exports that the catalog does not know: a
-// crash while an export was being deleted leaves them. recorded are the jobs
-// that it knows. Only what looks in every way like a directory of this server
+// sweepExports removes the files of exports that are not kept: a crash while an
+// export was being deleted, or while it failed, leaves them. Only what looks in every way like a directory of this server
 // goes, since the directory of exports may be one that the operator chose. What
 // cannot be removed keeps nobody from starting.
-func (m *Manager) sweepExports(recorded map[int64]bool) {
+func (m *Manager) sweepExports(kept map[int64]bool) {
 	names, err := m.opts.Store.FS().List(m.opts.ExportDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -27,16 +26,16 @@ func (m *Manager) sweepExports(recorded map[int64]bool) {
 		next, err = m.jobsGiven()
 	}
 	if err != nil {
-		m.logger.Warn("cannot look for the remains of deleted exports", "error", err)
+		m.logger.Warn("cannot look for the remains of exports", "error", err)
 		return
 	}
 	for _, name := range names {
 		id, err := strconv.ParseInt(name, 10, 64)
-		if err != nil || id <= 0 || id >= next || recorded[id] || name != strconv.FormatInt(id, 10) {
+		if err != nil || id <= 0 || id >= next || kept[id] || name != strconv.FormatInt(id, 10) {
 			continue
 		}
 		if err := m.sweepExport(id); err != nil {
-			m.logger.Warn("cannot remove the remains of a deleted export", "export", id, "error", err)
+			m.logger.Warn("cannot remove the remains of an export", "export", id, "error", err)
 		}
 	}
 }
@@ -68,13 +67,14 @@ func (m *Manager) sweepExport(id int64) error {
 			return errors.Join(err, fmt.Errorf("%q is no export file", path.Join(dir, file)))
 		}
 	}
-	m.logger.Info("removing what a deleted export left", "export", id, "files", len(files))
+	m.logger.Info("removing what an export left", "export", id, "files", len(files))
 	return fsys.RemoveAll(dir)
 }
 
-// isExportFile knows the names that exportSink gives.
+// isExportFile knows the names that exportFileName gives, and those of files that
+// were being written.
 func isExportFile(name string) bool {
-	stem, ok := strings.CutSuffix(name, ".ndjson")
+	stem, ok := strings.CutSuffix(strings.TrimSuffix(name, exportTempSuffix), ".ndjson")
 	parts := strings.Split(stem, "-")
 	if !ok || len(parts) != 3 || fhir.TypeByName([]byte(parts[0])) == 0 {
 		return false

@@ -22,7 +22,7 @@ func TestRemainsOfDeletedExportsAreSwept(t *testing.T) {
 		}
 		return nil
 	})
-	if err := s.jobs.DeleteExport(deleted.ID); err == nil {
+	if err := s.jobs.DeleteExport(context.Background(), deleted.ID); err == nil {
 		t.Fatal("the files were removed")
 	}
 	s.fs.(*vfs.Mem).SetHook(nil)
@@ -43,7 +43,7 @@ func TestRemainsOfDeletedExportsAreSwept(t *testing.T) {
 func TestSweepLeavesForeignFiles(t *testing.T) {
 	s := newTestSite(t)
 	status, _ := s.exports(nil)
-	if err := s.jobs.DeleteExport(status.ID); err != nil {
+	if err := s.jobs.DeleteExport(context.Background(), status.ID); err != nil {
 		t.Fatal(err)
 	}
 	root := s.jobs.opts.ExportDir

@@ -106,19 +106,24 @@ func TestExportFilesHaveAtMostSoManyLines(t *testing.T) {
 	if err := fsys.MkdirAll("out"); err != nil {
 		t.Fatal(err)
 	}
-	sink := &exportSink{fs: fsys, dir: "out", worker: 0, room: func() error { return nil }}
+	names := 0
+	sink := &exportSink{
+		out: &localOutput{fs: fsys, dir: "out", room: func() error { return nil }}, format: ndjsonFormat{},
+		maximum: exportFileMax{lines: 1000, bytes: 1 << 20},
+		name:    func(t fhir.TypeCode) string { names++; return exportFileName(t.String(), 1, names, ".ndjson") },
+	}
 	code := fhir.TypeByName([]byte("Patient"))
 	body := []byte(`{"resourceType":"Patient","id":"a"}`)
 	v := &engine.Version{Type: code, ID: []byte("a"), VersionID: 1, Body: body, Splice: fhir.Splice{At: uint32(len(body) - 1), Kind: fhir.SpliceNewMeta}}
-	for range exportLinesMax + 7 {
-		if err := sink.write(v); err != nil {
+	for range 1007 {
+		if err := sink.write(context.Background(), v); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := sink.close(false); err != nil {
+	if err := sink.close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if len(sink.done) != 2 || sink.done[0].Count != exportLinesMax || sink.done[1].Count != 7 || sink.done[1].Name != "Patient-1-2.ndjson" {
+	if len(sink.done) != 2 || sink.done[0].Count != 1000 || sink.done[1].Count != 7 || sink.done[1].Name != "Patient-1-2.ndjson" {
 		t.Errorf("files are %+v", sink.done)
 	}
 	for _, f := range sink.done {
@@ -132,7 +137,7 @@ func TestDeletedExportIsUnknown(t *testing.T) {
 	s := newTestSite(t)
 	s.imports(InitialLoad, 0, s.file("1", patient("a", "")))
 	status, _ := s.exports(nil)
-	if err := s.jobs.DeleteExport(status.ID); err != nil {
+	if err := s.jobs.DeleteExport(context.Background(), status.ID); err != nil {
 		t.Fatal(err)
 	}
 	var refused *RequestError
@@ -140,7 +145,7 @@ func TestDeletedExportIsUnknown(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Status != 404 || refused.Text != fmt.Sprintf("The requested job %q was not found.", fmt.Sprint(status.ID)) {
 		t.Errorf("its status is %v", err)
 	}
-	if err = s.jobs.DeleteExport(status.ID); !errors.As(err, &refused) || refused.Status != 404 {
+	if err = s.jobs.DeleteExport(context.Background(), status.ID); !errors.As(err, &refused) || refused.Status != 404 {
 		t.Errorf("deleting it again gives %v", err)
 	}
 	if _, err = s.jobs.ExportFile(status.ID, status.Files[0].Name); !errors.As(err, &refused) || refused.Status != 404 {
@@ -204,18 +209,24 @@ func TestExportEndsBeforeTheStoreRefusesWrites(t *testing.T) {
 }
 
 // TestAnEndTheCatalogCannotTakeIsTold: a small export ends on a disk that has
-// just become too full for its record.
+// just become too full for the record of its files, and stays too full for that
+// of its end.
 func TestAnEndTheCatalogCannotTakeIsTold(t *testing.T) {
 	s := newTestSite(t)
 	s.imports(InitialLoad, 0, s.file("1", patient("a", "")))
+	disk := s.fs.(*vfs.Mem)
+	disk.SetHook(func(op vfs.Op) error {
+		if op.Kind == vfs.OpRemoveAll {
+			return errors.New("stopped here")
+		}
+		return nil
+	})
 	status := s.exportAboveWatermark(16)
-	if status.State != Completed || len(status.Files) != 1 {
+	if status.State != Failed || status.Error.Status != 507 || len(status.Files) != 0 {
 		t.Fatalf("it ends as %+v", status)
 	}
-	if text := s.exportFile(status.ID, status.Files[0].Name); !strings.Contains(text, `"id":"a"`) {
-		t.Errorf("its file has %q", text)
-	}
-	if err := s.jobs.DeleteExport(status.ID); err != nil {
+	disk.SetHook(nil)
+	if err := s.jobs.DeleteExport(context.Background(), status.ID); err != nil {
 		t.Fatal(err)
 	}
 	var gone *RequestError

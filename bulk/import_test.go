@@ -297,7 +297,7 @@ func TestImportReadsTheCurrentVersion(t *testing.T) {
 	if err != nil || v.VersionID != 4 {
 		t.Errorf("current is version %d, %v", v.VersionID, err)
 	}
-	parts, err := snap.ScanParts(engine.ScanQuery{})
+	parts, err := snap.ScanParts(context.Background(), engine.ScanQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,18 @@ const (
 	refusedIssuesMax = 3
 	// exportLinesMax lines in one export file.
 	exportLinesMax = 100_000
+	// exportFileBytesMax ends a file before its lines do: 100,000 large resources
+	// would be more than one transfer should be.
+	exportFileBytesMax = 4 << 30
 	// exportBufferBytes is written to a file at a time; one buffer for each
 	// type and worker (146 types at most).
 	exportBufferBytes = 128 << 10
+	// exportSectionRows versions are about a section of an export: what a restart
+	// does again at most, a few seconds of work. Smaller ones make more files.
+	exportSectionRows = 500_000
+	// exportSectionsMax bounds an export's record and the files of rare types.
+	exportSectionsMax = 256
+	// exportTurnRows are written between looks at who else wants to compute:
+	// a few milliseconds.
+	exportTurnRows = 1024
 )

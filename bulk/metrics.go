@@ -28,6 +28,11 @@ type Metrics struct {
 
 	ImportsRunning, ImportsWaiting int
 	ExportsRunning, ExportsWaiting int
+
+	// What exports wrote; lines count when they are read, again when a section
+	// is repeated, bytes when their file is durable.
+	ExportedLines, ExportedBytes    uint64
+	ExportsCompleted, ExportsFailed uint64
 }
 
 // RefusedLines is how many lines were refused for a reason.
@@ -55,6 +60,8 @@ type importCounters struct {
 	refused                                      [refusalKinds]atomic.Uint64
 	errorFilesStored, errorFilesKept             atomic.Uint64
 	nanos                                        [importStages]atomic.Int64
+	exportedLines, exportedBytes                 atomic.Uint64
+	exportsCompleted, exportsFailed              atomic.Uint64
 }
 
 // timed adds how long a stage takes: call the result at its end.
@@ -91,6 +98,8 @@ func (m *Manager) Metrics() Metrics {
 		ErrorFilesStored: c.errorFilesStored.Load(), ErrorFilesKept: c.errorFilesKept.Load(),
 		Scan: stage(stageScan), Resolve: stage(stageResolve), Seal: stage(stageSeal), Publish: stage(stagePublish),
 		WaitSource: stage(stageWaitSource), WaitTurn: time.Duration(m.turns.waited.Load()), WaitStore: stage(stageWaitStore),
+		ExportedLines: c.exportedLines.Load(), ExportedBytes: c.exportedBytes.Load(),
+		ExportsCompleted: c.exportsCompleted.Load(), ExportsFailed: c.exportsFailed.Load(),
 	}
 	for kind := range refusalKinds {
 		out.Refused = append(out.Refused, RefusedLines{kind.reason(), c.refused[kind].Load()})

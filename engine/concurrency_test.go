@@ -140,7 +140,7 @@ func readSomething(t *testing.T, s *Store, id string, atLeast int64) {
 	if err != nil {
 		t.Errorf("History %s: %v", id, err)
 	}
-	if _, err := n.ScanParts(ScanQuery{}); err != nil {
+	if _, err := n.ScanParts(context.Background(), ScanQuery{}); err != nil {
 		t.Errorf("ScanParts: %v", err)
 	}
 }

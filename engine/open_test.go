@@ -237,7 +237,7 @@ func readAll(fsys vfs.FS) (text string, err error) {
 			return "", err
 		}
 	}
-	parts, err := n.ScanParts(ScanQuery{Types: []fhir.TypeCode{patient}})
+	parts, err := n.ScanParts(context.Background(), ScanQuery{Of: []ScanOf{{Types: []fhir.TypeCode{patient}}}})
 	if err != nil {
 		return "", err
 	}

@@ -61,8 +61,10 @@ func (s *searching) readTerms(src *source, rows *roaring.Bitmap) (index.TermSour
 		if err != nil {
 			return nil, err
 		}
-		if err := s.n.s.VersionTerms(&v, table.AddTerm); err != nil {
-			return nil, err
+		if !v.Deleted { // as in the run: a deletion has no terms of its content
+			if err := s.n.s.VersionTerms(&v, table.AddTerm); err != nil {
+				return nil, err
+			}
 		}
 		table.AddRow(row)
 		table.Commit(index.Ordinal(o))

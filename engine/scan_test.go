@@ -50,7 +50,7 @@ func TestScanPartsShareARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := mustSnapshot(t, s)
-	parts, err := n.ScanParts(ScanQuery{})
+	parts, err := n.ScanParts(context.Background(), ScanQuery{})
 	if err != nil || len(parts) != 2 {
 		t.Fatalf("%d parts, %v", len(parts), err)
 	}

@@ -317,7 +317,7 @@ func (m *simModel) checkScan(n *Snapshot) error {
 			want++
 		}
 	}
-	parts, err := n.ScanParts(ScanQuery{})
+	parts, err := n.ScanParts(context.Background(), ScanQuery{})
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,12 @@ func (v *Version) AppendJSON(dst []byte) []byte {
 	return fhir.AppendResource(dst, v.Body, v.Splice, v.VersionID, v.LastUpdated)
 }
 
+// AppendDeleted is AppendJSON with the mark by which $import knows a deletion.
+// fhir.ErrNoPlace.
+func (v *Version) AppendDeleted(dst []byte) ([]byte, error) {
+	return fhir.AppendDeletedResource(dst, v.Body, v.Splice, v.VersionID, v.LastUpdated)
+}
+
 // Snapshot is the store as of one LSN. Safe for concurrent use until Release.
 type Snapshot struct {
 	s        *Store

@@ -110,7 +110,7 @@ func TestCommitGetHistoryOverFlushAndReopen(t *testing.T) {
 		if want := "[b/2 b/1 a/2 a/1]"; fmt.Sprint(got) != want {
 			t.Fatalf("%s: history %v, want %s", when, got, want)
 		}
-		parts, err := n.ScanParts(ScanQuery{})
+		parts, err := n.ScanParts(context.Background(), ScanQuery{})
 		if err != nil || len(parts) != 1 || parts[0].Rows() != 1 {
 			t.Fatalf("%s: ScanParts: %v, %v", when, parts, err)
 		}

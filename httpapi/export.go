@@ -144,7 +144,9 @@ func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus) []byte 
 
 // exportDelete answers DELETE _operations/export/{id}.
 func (x *exchange) exportDelete() error {
-	if err := x.server.opts.Jobs.DeleteExport(x.jobID()); err != nil {
+	ctx, cancel := x.workContext()
+	defer cancel()
+	if err := x.server.opts.Jobs.DeleteExport(ctx, x.jobID()); err != nil {
 		return err
 	}
 	x.empty(fasthttp.StatusAccepted)
