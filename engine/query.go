@@ -30,8 +30,9 @@ type Query struct {
 
 // SortKey is one key of an order. Of several values in a resource the lowest
 // counts, with Desc the highest; those without a value come last either way.
-// Dates are ordered by their beginning, tokens by system and code, quantities
-// by number whatever their unit. Composites and special parameters have no order.
+// Dates are ordered by their beginning, tokens by system and code (UUIDs before
+// other codes), quantities by number whatever their unit, strings without case
+// and accents. Composites and special parameters have no order.
 type SortKey struct {
 	Param *search.Param
 	Desc  bool

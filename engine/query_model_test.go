@@ -463,7 +463,7 @@ func (m *searchModel) sortKey() (SortKey, func(v *searchVersion) []string) {
 	case 1:
 		return of(patient, "family"), func(v *searchVersion) (all []string) {
 			for _, f := range v.families {
-				all = append(all, string(index.AppendString(nil, []byte(f), index.NewFolder())))
+				all = append(all, string(index.AppendStringPrefix(nil, []byte(f), index.NewFolder())))
 			}
 			return all
 		}

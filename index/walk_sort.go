@@ -22,7 +22,8 @@ type SortWalk struct {
 
 // SortWalks opens the stretches of the terms that sources have, all together in
 // rising order of their keys, or falling. Keys of dates are their beginnings,
-// those of quantities their numbers, without the unit. ErrUnsortable.
+// those of quantities their numbers, without the unit, those of strings their
+// texts without case and accents. ErrUnsortable.
 func SortWalks(sources []search.Source, terms TermSource, desc bool) ([]*SortWalk, error) {
 	var walks []*SortWalk
 	for _, s := range sources {
@@ -41,6 +42,13 @@ func SortWalkLastUpdated(terms TermSource, desc bool) *SortWalk {
 }
 
 func wholeValue(value []byte) []byte { return value }
+
+// foldedText is a string's value without the original: "Eve" and "eve" are equal,
+// so that the next key decides.
+func foldedText(value []byte) []byte {
+	folded, _, _ := bytes.Cut(value, []byte{termSeparator})
+	return folded
+}
 
 type sortOpener struct {
 	p     Param
@@ -66,6 +74,8 @@ func (o *sortOpener) open(s search.Source) error {
 		} else {
 			o.add([]byte{tokenCode}, wholeValue)
 		}
+	case search.String:
+		o.walks = append(o.walks, &SortWalk{Cursor: o.terms.Cursor(o.p), key: foldedText, desc: o.desc})
 	default:
 		for _, w := range FieldWalks([]search.Source{s}) {
 			o.walks = append(o.walks, &SortWalk{Cursor: o.terms.Cursor(o.p), from: w.From, to: w.To, key: wholeValue, desc: o.desc})
