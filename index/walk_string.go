@@ -77,3 +77,16 @@ func FieldWalks(sources []search.Source) (walks []Walk) {
 	}
 	return walks
 }
+
+// PartWalks gives the walks of all values that can be a part of a composite: of
+// a token only its codes, since its texts are not asked for there.
+func PartWalks(sources []search.Source) (walks []Walk) {
+	for _, s := range sources {
+		if s.Field.Kind == search.Token && s.System == "" {
+			walks = append(walks, Walk{Param: Param(s.Field.Number), From: []byte{tokenCode}, To: []byte{tokenCode + 1}})
+		} else {
+			walks = append(walks, FieldWalks([]search.Source{s})...)
+		}
+	}
+	return walks
+}

@@ -166,7 +166,9 @@ func (r *reader) onTypes(types []fhir.TypeCode, name, value string, depth int) (
 		// A parameter of every type is one field for all of them.
 		head, _, _ := strings.Cut(name, ".")
 		code, _, _ := strings.Cut(head, ":")
-		if p := r.table.Param(t, code); p != nil && p.Type == 0 && p.Virtual != search.ByKey {
+		p := r.table.Param(t, code)
+		common := p != nil && p.Type == 0 && p.Virtual != search.ByKey
+		if common {
 			if seen[p] {
 				continue
 			}
@@ -176,7 +178,7 @@ func (r *reader) onTypes(types []fhir.TypeCode, name, value string, depth int) (
 		if err != nil {
 			return nil, err
 		}
-		if len(types) > 1 && (f.op == opNot || code == "_filter") {
+		if len(types) > 1 && !common && (f.op == opNot || code == "_filter") {
 			// "Not" is about the resources of this type, also deep in a _filter.
 			f = and(f, ofTypes(t))
 		}
@@ -293,13 +295,14 @@ func (r *reader) missing(p *search.Param, value string) (*filter, error) {
 	return has, nil
 }
 
+// anyPair is having a value of a composite.
 func anyPair(p *search.Param) *filter {
 	var all []*filter
 	for _, pairing := range p.Pairings {
 		var parts []*filter
 		for _, sources := range pairing.Whole {
 			if len(sources) > 0 {
-				parts = append(parts, terms(index.FieldWalks(sources)))
+				parts = append(parts, terms(index.PartWalks(sources)))
 			}
 		}
 		if pairing.Group != nil {
