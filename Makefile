@@ -13,7 +13,7 @@ KILLS   ?= 60
 SOAK    ?= 10m
 INCREMENTS ?= 10000
 
-.PHONY: build test check race fuzz crash soak bench bench-postgres demo clean
+.PHONY: build test check race fuzz crash searches soak bench bench-postgres demo clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kiln ./cmd/kiln
@@ -44,6 +44,10 @@ fuzz:
 crash:
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Simulation|Crash' ./internal/vfs ./wal ./index ./engine ./bulk
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
+
+# Random searches over random resources, against a plain reading of R4.
+searches:
+	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'AgreeWithTheOracle' ./query
 
 # 64 clients with mixed interactions on a server built with the race detector,
 # and 64 that count one resource up under If-Match.
