@@ -183,6 +183,31 @@ const walkTermsPerCheck = 1 << 12
 // ExactWalk is the walk of one term.
 func ExactWalk(p Param, value []byte) Walk { return Walk{Param: p, From: value, Exact: true} }
 
+// AnyOfWalk is the walk of the terms that have one of values, which ascend and are at
+// least one: it seeks from one to the next, however many there are.
+func AnyOfWalk(p Param, values [][]byte) Walk {
+	// Of long values the order holds only as far as they are kept.
+	from, to := values[0], append(bytes.Clone(values[len(values)-1]), 0)
+	if len(from) > TermPrefixBytes {
+		from = from[:TermPrefixBytes]
+	}
+	if len(to) > TermPrefixBytes {
+		to = successor(to[:TermPrefixBytes])
+	}
+	return Walk{Param: p, From: from, To: to, Look: func(value, room []byte) (Verdict, []byte) {
+		at, found := slices.BinarySearchFunc(values, value, bytes.Compare)
+		verdict := Pass
+		if found {
+			verdict = Take
+			at++
+		}
+		if at == len(values) {
+			return verdict, nil
+		}
+		return verdict, append(room, values[at]...)
+	}}
+}
+
 // PrefixWalk is the walk of all terms that begin with prefix. ErrWalk when the
 // prefix is longer than what stored values keep in order.
 func PrefixWalk(p Param, prefix []byte) (Walk, error) {

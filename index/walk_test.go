@@ -109,6 +109,33 @@ func TestTokenWalksReadValues(t *testing.T) {
 	}
 }
 
+// A walk for many tokens finds those and no other, whatever their length.
+func TestAnyOfWalksReadValues(t *testing.T) {
+	long := strings.Repeat("c", 1000)
+	var values [][]byte
+	for _, s := range []string{"", "a", "b", strings.Repeat("s", 990)} {
+		for _, c := range []string{"", "1", "12", "2", long, long + "1", long + strings.Repeat("d", 50), long + strings.Repeat("e", 50), long + strings.Repeat("f", 50)} {
+			values = append(values, AppendToken(nil, []byte(s), []byte(c)))
+		}
+	}
+	m := tableOf(values)
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		wanted := map[string]bool{string(values[r.IntN(len(values))]): true}
+		for range r.IntN(6) {
+			wanted[string(values[r.IntN(len(values))])] = true
+			wanted[string(AppendToken(nil, []byte("a"), []byte{byte('0' + r.IntN(9)), 'x'}))] = true
+		}
+		var sorted [][]byte
+		for v := range wanted {
+			sorted = append(sorted, []byte(v))
+		}
+		slices.SortFunc(sorted, bytes.Compare)
+		got := walked(t, m, values, []Walk{AnyOfWalk(search.FieldMin, sorted)})
+		expectWalk(t, fmt.Sprintf("any of %.80q", sorted), got, len(values), func(i int) bool { return wanted[string(values[i])] })
+	}
+}
+
 func TestStringWalksReadValues(t *testing.T) {
 	texts := []string{"Eve", "eve", "Évelyn", "Steve", "Straße", "", "x" + strings.Repeat("y", 1100) + "Eve", strings.Repeat("y", 1100)}
 	fold := func(s string) string { return string(NewFolder().Fold([]byte(s))) }
