@@ -46,12 +46,13 @@ type capabilityResource struct {
 }
 
 type capabilityRest struct {
-	Mode        string                `json:"mode"`
-	Resource    []capabilityResource  `json:"resource"`
-	Interaction []codeOf              `json:"interaction"`
-	SearchParam []capabilityParameter `json:"searchParam,omitempty"`
-	Operation   []capabilityOperation `json:"operation"`
-	Compartment []string              `json:"compartment,omitempty"`
+	Mode          string                `json:"mode"`
+	Documentation string                `json:"documentation,omitempty"`
+	Resource      []capabilityResource  `json:"resource"`
+	Interaction   []codeOf              `json:"interaction"`
+	SearchParam   []capabilityParameter `json:"searchParam,omitempty"`
+	Operation     []capabilityOperation `json:"operation"`
+	Compartment   []string              `json:"compartment,omitempty"`
 }
 
 type capabilityStatement struct {
@@ -103,7 +104,7 @@ func (x *exchange) capabilities() error {
 }
 
 func (t *table) capabilities(base string) capabilityRest {
-	rest := capabilityRest{Mode: "server"}
+	rest := capabilityRest{Mode: "server", Documentation: searchDocumentation}
 	var ofType []codeOf
 	var operationsOfType []capabilityOperation
 	only := map[string][]capabilityOperation{}

@@ -12,6 +12,10 @@ import (
 // compartmentPrefix begins the addresses of R4's compartments.
 const compartmentPrefix = "http://hl7.org/fhir/CompartmentDefinition/"
 
+// searchDocumentation is what of searches has no element of its own.
+const searchDocumentation = "Tokens of codes take the modifiers :in and :not-in with the url of a ValueSet or a reference to one, and :above and :below with system|code. " +
+	"They are answered from the ValueSets and complete CodeSystems that are stored here, and refused when these do not answer for certain."
+
 // addSearch tells which search parameters work, and what can be included.
 func (rest *capabilityRest) addSearch() error {
 	table, err := search.Load()

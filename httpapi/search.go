@@ -85,6 +85,8 @@ func searchError(err error) error {
 			return notSupported(fasthttp.StatusBadRequest, "%s", refused.Text)
 		case query.TooCostly:
 			return &problem{fasthttp.StatusBadRequest, codeTooCostly, refused.Text}
+		case query.NotFound:
+			return &problem{fasthttp.StatusBadRequest, codeNotFound, refused.Text}
 		}
 		return badRequest("%s", refused.Text)
 	case errors.Is(err, engine.ErrCursorGone):

@@ -212,6 +212,7 @@ func (c *corpus) is(typ string, test is) []string {
 // What a search finds is what looking at every resource finds.
 func TestSearchFindsWhatLookingAtEverythingFinds(t *testing.T) {
 	c := loadExamples(t)
+	vocabulary(t, c.testServer)
 	f := func(query string, test is) {
 		t.Helper()
 		typ, _, _ := strings.Cut(query, "?")
@@ -234,6 +235,7 @@ func TestSearchFindsWhatLookingAtEverythingFinds(t *testing.T) {
 	testReferences(f)
 	testOrdered(f)
 	testComposites(f)
+	testCodes(f)
 }
 
 func testTokens(f func(string, is), everything is) {
@@ -403,7 +405,8 @@ func TestSearchesThatAreRefused(t *testing.T) {
 	f("?birthdate=2020", 400, "'birthdate' is not supported for all resource types")
 	f("Patient?birthdate=yesterday", 400, "'yesterday' of the parameter 'birthdate' is not a date")
 	f("Patient?name:below=x", 400, "modifier ':below'")
-	f("Patient?gender:in=http://x", 400, "no terminology")
+	f("Patient?gender:in=http://x", 400, "no codes with a system")
+	f("Observation?code:in=|1", 400, "neither the url of a ValueSet nor a reference")
 	f("Patient?_text=x", 400, "'_text' is not supported")
 	f("Patient?_filter=name%20eq", 400, "at character 8: a blank and a value is expected, not the end")
 	f("Patient?_filter=gender%20in%20http://x", 400, "In _filter, at character 1: The modifier ':in'")

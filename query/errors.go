@@ -10,6 +10,7 @@ const (
 	Invalid      Kind = iota // the search is not well-formed
 	NotSupported             // it asks for what this server does not do
 	TooCostly                // a bound was reached
+	NotFound                 // it names a resource that is not there
 )
 
 // Error is a search that is refused. Its text is for the client.
@@ -27,6 +28,10 @@ func invalid(format string, args ...any) error {
 
 func notSupported(format string, args ...any) error {
 	return &Error{Kind: NotSupported, Text: fmt.Sprintf(format, args...)}
+}
+
+func notFound(format string, args ...any) error {
+	return &Error{Kind: NotFound, Text: fmt.Sprintf(format, args...)}
 }
 
 func tooCostly(format string, args ...any) error {

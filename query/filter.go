@@ -3,6 +3,7 @@ package query
 import (
 	"kiln/fhir"
 	"kiln/fhir/search"
+	"kiln/fhir/terminology"
 	"kiln/index"
 )
 
@@ -19,6 +20,7 @@ const (
 	opChain           // refers, by one of sources, to a match of one of targets
 	opHas             // is referred to, by param, from a match of targets[0]
 	opList            // is an entry of the List keys[0]
+	opCodes           // has, in one of sources, a code of what codes names
 )
 
 // filter is a condition on resources, before its inner searches ran.
@@ -30,6 +32,17 @@ type filter struct {
 	keys    []key
 	sources []search.Source // of opChain and opHas
 	targets []target
+	codes   codesOf
+}
+
+// codesOf names a set of codes: of a value set, or a code with what is above or
+// below it.
+type codesOf struct {
+	modifier string // in, above, below
+	// literal is the id of a ValueSet, canonical its url or url|version; what is found
+	// by the first goes before the second. "": not that.
+	literal, canonical string
+	code               terminology.Code
 }
 
 // target is an inner search of a chain.

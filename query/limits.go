@@ -40,4 +40,8 @@ const (
 
 	// keysMax bounds a list of _id: each is a look into the key table.
 	keysMax = 20_000
+
+	// sameURLMax bounds the ValueSets or CodeSystems of one url, versions of one
+	// another, that are read to find the one that is meant.
+	sameURLMax = 100
 )

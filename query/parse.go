@@ -226,8 +226,13 @@ func (r *reader) simple(t fhir.TypeCode, p *search.Param, modifier, value string
 		return nil, err
 	}
 	negated := false
-	if modifier == "not" && p.Kind == search.Token {
-		negated, modifier = true, ""
+	if p.Kind == search.Token {
+		switch modifier {
+		case "not":
+			negated, modifier = true, ""
+		case "not-in":
+			negated, modifier = true, "in"
+		}
 	}
 	f, err := r.anyOf(t, p, modifier, texts)
 	if err != nil {
@@ -265,6 +270,18 @@ func (r *reader) value(p *search.Param, modifier, text string) (*filter, error) 
 	}
 	if p.Kind == search.Composite {
 		return r.composite(p, modifier, text)
+	}
+	if p.Kind == search.Token {
+		switch modifier {
+		case "in", "above", "below":
+			return r.codes(p, modifier, text)
+		case "not-in":
+			f, err := r.codes(p, "in", text)
+			if err != nil {
+				return nil, err
+			}
+			return not(f), nil
+		}
 	}
 	walks, err := r.walks(p, p.Sources, modifier, text)
 	return terms(walks), err

@@ -6,6 +6,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/search"
+	"kiln/fhir/terminology"
 	"kiln/index"
 )
 
@@ -15,6 +16,7 @@ type runner struct {
 	snap *engine.Snapshot
 	asOf uint64
 	base string
+	sets *terminology.Expander // made when asked for
 }
 
 // query is the engine's query of a search: chains have run. asOf as in
@@ -50,6 +52,8 @@ func (u *runner) bare(f *filter) (*engine.Expr, error) {
 		return u.has(f)
 	case opList:
 		return u.list(f)
+	case opCodes:
+		return u.codes(f)
 	}
 	e := &engine.Expr{Op: map[op]engine.Op{opAnd: engine.And, opOr: engine.Or, opNot: engine.Not}[f.op]}
 	for _, arg := range f.args {

@@ -54,8 +54,6 @@ func (r *reader) token(p *search.Param, sources []search.Source, modifier, text 
 		return index.TokenTextWalks(sources, []byte(plain(text)))
 	case "of-type":
 		return ofType(p, sources, text)
-	case "in", "not-in", "above", "below":
-		return nil, notSupported("The modifier ':%s' is not supported: this server has no terminology.", modifier)
 	default:
 		return nil, badModifier(p, modifier)
 	}

@@ -33,13 +33,14 @@ var layers = map[string][]string{
 	"index":               {"fhir/search", "fhir", "internal/vfs"},
 	"engine":              {"index", "wal", "fhir/search", "fhir", "internal/vfs"},
 	"bulk":                {"engine", "index", "fhir/structure", "fhir", "internal/vfs"},
-	"query":               {"engine", "index", "fhir/search", "fhir"},
+	"query":               {"engine", "index", "fhir/search", "fhir/terminology", "fhir"},
 	"httpapi":             {"bulk", "query", "engine", "fhir/search", "fhir/structure", "fhir", "fhir/patch", "internal/vfs"},
 	"bench/synth":         {},
 	"bench":               {"bench/synth", "httpapi", "bulk", "engine", "fhir", "internal/vfs"},
 	"cmd/kiln":            {"bench/synth", "httpapi", "bulk", "engine", "wal", "index", "fhir", "internal/vfs"},
 
 	"fhir/structure":          {"fhir"},
+	"fhir/terminology":        {"fhir"},
 	"fhir/structure/generate": {"fhir"},
 	"fhir/parquet":            {"fhir/structure", "fhir"},
 }
@@ -72,7 +73,8 @@ var bannedIn = map[string]map[string]string{
 	"bulk":        {"os": "internal/vfs", "reflect": "plain code"},
 	"httpapi":     {"os": "internal/vfs", "net/http": "github.com/valyala/fasthttp", "reflect": "plain code"},
 
-	"fhir/structure": {"os": "nothing: the checker sees bytes only", "encoding/json": "the bytes", "reflect": "plain code"},
+	"fhir/structure":   {"os": "nothing: the checker sees bytes only", "encoding/json": "the bytes", "reflect": "plain code"},
+	"fhir/terminology": {"os": "nothing: it reads resources only", "encoding/json": "package fhir (bytes, not objects)", "reflect": "plain code"},
 }
 
 // bannedCalls are package.Function calls banned in the product code of some packages.
