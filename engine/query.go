@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"kiln/fhir"
 	"kiln/fhir/search"
@@ -94,40 +96,24 @@ var (
 	ErrUnsortable = index.ErrUnsortable
 )
 
-// AppendBinary appends the cursor; nothing for the zero one.
+// AppendBinary appends the cursor, which delimits itself.
 //
-//	+----------+-------------+----+
-//	| type u16 | version i64 | id |     big endian
-//	+----------+-------------+----+
+//	+------------------+-----------------+
+//	| index.AppendKey  | version uvarint |     type 0, no id and version 0: the zero one
+//	+------------------+-----------------+
 func (c Cursor) AppendBinary(dst []byte) ([]byte, error) {
-	if c == (Cursor{}) {
-		return dst, nil
-	}
-	dst = append(dst, byte(c.typ>>8), byte(c.typ))
-	for shift := 56; shift >= 0; shift -= 8 {
-		dst = append(dst, byte(uint64(c.version)>>shift))
-	}
-	return append(dst, c.id...), nil
+	dst = index.AppendKey(dst, c.typ, []byte(c.id))
+	return binary.AppendUvarint(dst, uint64(c.version)), nil
 }
 
-// cursorHeadBytes stand before the id.
-const cursorHeadBytes = 10
-
-// ParseCursor undoes AppendBinary. ErrCursor.
-func ParseCursor(b []byte) (Cursor, error) {
-	if len(b) == 0 {
-		return Cursor{}, nil
+// ParseCursor undoes AppendBinary, and gives what follows. ErrCursor.
+func ParseCursor(b []byte) (c Cursor, rest []byte, err error) {
+	t, id, rest, ok := index.ParseKey(nil, b)
+	version, n := binary.Uvarint(rest)
+	if !ok || n <= 0 || version > math.MaxInt64 {
+		return Cursor{}, b, ErrCursor
 	}
-	if len(b) <= cursorHeadBytes {
-		return Cursor{}, ErrCursor
-	}
-	c := Cursor{typ: fhir.TypeCode(b[0])<<8 | fhir.TypeCode(b[1]), id: string(b[cursorHeadBytes:])}
-	version := uint64(0)
-	for _, x := range b[2:cursorHeadBytes] {
-		version = version<<8 | uint64(x)
-	}
-	c.version = int64(version)
-	return c, nil
+	return Cursor{typ: t, version: int64(version), id: string(id)}, rest[n:], nil
 }
 
 // Search calls fn for each version of the query's page, in order; what fn gets

@@ -319,8 +319,9 @@ func pages(t *testing.T, n *Snapshot, q Query, limit int, between func() *Snapsh
 		if err != nil {
 			t.Fatal(err)
 		}
-		if q.After, err = ParseCursor(stored); err != nil {
-			t.Fatal(err)
+		rest := []byte(nil)
+		if q.After, rest, err = ParseCursor(append(stored, 7)); err != nil || q.After != page.Next || len(rest) != 1 {
+			t.Fatalf("%v comes back as %v, error %v", page.Next, q.After, err)
 		}
 		q.AsOf = page.AsOf
 		if between != nil {

@@ -66,6 +66,11 @@ const (
 	historyCountDefault = 10
 	historyCountMax     = 1000
 
+	// earlierBytesMax bounds what a paging token says of the pages before its own: of
+	// about 50 with UUIDs for ids. Further back only the first page has a link. Tokens
+	// are in addresses, which headBytesMax bounds, and up to four times in an answer.
+	earlierBytesMax = 1 << 10
+
 	// searchCountDefault and searchCountMax are those of histories.
 	searchCountDefault = historyCountDefault
 	searchCountMax     = historyCountMax

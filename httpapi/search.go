@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/valyala/fasthttp"
@@ -19,12 +20,11 @@ import (
 type searchPage struct {
 	search    *query.Search
 	page      query.Page
-	total     int64 // from the paging token; -1: not known
 	countOnly bool
 	shown     view
 	query     string // of the links, without a paging token
 	self      string // of the self link
-	scope     uint64 // what its paging tokens are for
+	token     searchToken
 }
 
 // presentation are the parameters that say how an answer is written, and not
@@ -64,8 +64,9 @@ func (x *exchange) searchOf(types []fhir.TypeCode, limit func(*query.Search) err
 	if err != nil {
 		return searchError(err)
 	}
+	p.token.asOf = result.AsOf
 	if p.page.Total {
-		p.total = int64(result.Total)
+		p.token.total = int64(result.Total)
 	}
 	body, err := x.appendSearchset(x.buffer(), p, result)
 	if err != nil {
@@ -131,19 +132,35 @@ func (x *exchange) searchPage(types []fhir.TypeCode, limit func(*query.Search) e
 			parameters = append(parameters, query.Parameter{Name: string(name), Value: string(value)})
 		}
 	}
-	search, err := query.Parse(types, parameters, x.queryOptions())
+	p, text, err := x.pageOfToken()
 	if err != nil {
-		return nil, searchError(err)
-	}
-	if err := limit(search); err != nil {
 		return nil, err
 	}
-	p := &searchPage{search: search, total: -1}
+	options := x.queryOptions()
+	options.Now = time.UnixMilli(p.token.now)
+	if p.search, err = query.Parse(types, parameters, options); err != nil {
+		return nil, searchError(err)
+	}
+	if err := limit(p.search); err != nil {
+		return nil, err
+	}
 	if err := x.searchView(p); err != nil {
 		return nil, err
 	}
-	x.searchLinks(p)
-	return p, x.searchLimits(p)
+	x.searchLimits(p)
+	return p, x.searchLinks(p, text)
+}
+
+// pageOfToken begins with what the paging token says, when there is one.
+func (x *exchange) pageOfToken() (p *searchPage, text string, err error) {
+	p = &searchPage{token: searchToken{total: -1, now: x.now().UnixMilli()}}
+	if text, err = x.single("ct"); err != nil || text == "" {
+		return p, text, err
+	}
+	if p.token, err = decodeSearchToken(x.server.opts.PagingKey, text); err != nil {
+		return p, text, badRequest("The value of the parameter 'ct' is not a paging token for this search.")
+	}
+	return p, text, nil
 }
 
 func (x *exchange) queryOptions() query.Options {
@@ -169,36 +186,25 @@ func (x *exchange) searchView(p *searchPage) (err error) {
 }
 
 // searchLimits says which page it is and how long.
-func (x *exchange) searchLimits(p *searchPage) error {
-	p.page = query.Page{Limit: searchCountDefault, Bytes: historyPageBytesMax}
+func (x *exchange) searchLimits(p *searchPage) {
+	p.page = query.Page{Limit: searchCountDefault, Bytes: historyPageBytesMax, AsOf: p.token.asOf, After: p.token.after}
 	if n := p.search.Count; n >= 0 {
 		p.page.Limit = min(n, searchCountMax)
 	}
 	if p.countOnly || p.page.Limit == 0 {
 		p.countOnly, p.page.Limit = true, 0
 	}
-	p.page.Total = p.countOnly || p.search.Total != "none"
-	text, err := x.single("ct")
-	if err != nil || text == "" {
-		return err
-	}
-	token, err := decodeSearchToken(x.server.opts.PagingKey, text)
-	if err != nil || token.scope != p.scope {
-		return badRequest("The value of the parameter 'ct' is not a paging token for this search.")
-	}
-	p.page.AsOf, p.page.After, p.total = token.asOf, token.after, token.total
-	p.page.Total = p.page.Total && p.total < 0
-	p.self = withToken(p.query, text)
-	return nil
+	p.page.Total = (p.countOnly || p.search.Total != "none") && p.token.total < 0
 }
 
-// searchLinks makes the self link's query, of the parameters that were used.
-func (x *exchange) searchLinks(p *searchPage) {
+// searchLinks makes the self link's query, of the parameters that were used. token
+// is the text of the page's; empty: it has none.
+func (x *exchange) searchLinks(p *searchPage, token string) error {
 	var b strings.Builder
 	for _, q := range p.search.Used {
 		b.WriteString("&" + url.QueryEscape(q.Name) + "=" + url.QueryEscape(q.Value))
 	}
-	p.scope = xxhash.Sum64String(string(x.addr.typeName) + "/" + string(x.addr.id) + "/" + string(x.addr.name) + "?" + b.String())
+	scope := xxhash.Sum64String(string(x.addr.typeName) + "/" + string(x.addr.id) + "/" + string(x.addr.name) + "?" + b.String())
 	for _, name := range presentation {
 		if value := x.ctx.QueryArgs().Peek(name); len(value) > 0 && name != "ct" {
 			b.WriteString("&" + name + "=" + url.QueryEscape(string(value)))
@@ -206,14 +212,20 @@ func (x *exchange) searchLinks(p *searchPage) {
 	}
 	p.query = strings.TrimPrefix(b.String(), "&")
 	p.self = p.query
+	if token == "" {
+		p.token.scope = scope
+		return nil
+	}
+	if p.token.scope != scope {
+		return badRequest("The value of the parameter 'ct' is not a paging token for this search.")
+	}
+	p.self = strings.TrimPrefix(p.query+"&ct="+token, "&")
+	return nil
 }
 
-func withToken(query, token string) string { return strings.TrimPrefix(query+"&ct="+token, "&") }
-
-// nextSearch is the query of the next link.
-func (x *exchange) nextSearch(p *searchPage, result *query.Result) string {
-	token := searchToken{asOf: result.AsOf, total: p.total, scope: p.scope, after: result.Next}
-	return withToken(p.query, token.encode(x.server.opts.PagingKey))
+// pageLink is the address of another page of a search.
+func (x *exchange) pageLink(p *searchPage, to *searchToken) string {
+	return x.searchURL(strings.TrimPrefix(p.query+"&ct="+to.encode(x.server.opts.PagingKey), "&"))
 }
 
 // searchURL is this search's address with another query.

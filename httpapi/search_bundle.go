@@ -16,17 +16,11 @@ func (x *exchange) appendSearchset(dst []byte, p *searchPage, result *query.Resu
 	dst = append(dst, `,"meta":{"lastUpdated":"`...)
 	dst = x.now().UTC().AppendFormat(dst, instantLayout)
 	dst = append(dst, `"},"type":"searchset"`...)
-	if p.total >= 0 {
+	if p.token.total >= 0 {
 		dst = append(dst, `,"total":`...)
-		dst = strconv.AppendInt(dst, p.total, 10)
+		dst = strconv.AppendInt(dst, p.token.total, 10)
 	}
-	dst = append(dst, `,"link":[{"relation":"self","url":`...)
-	dst = appendString(dst, x.searchURL(p.self))
-	if result.More {
-		dst = append(dst, `},{"relation":"next","url":`...)
-		dst = appendString(dst, x.searchURL(x.nextSearch(p, result)))
-	}
-	dst = append(dst, `}]`...)
+	dst = x.appendSearchLinks(dst, p, result)
 	w := searchWriter{x: x, text: dst}
 	for i := range result.Matches {
 		w.add(&result.Matches[i], "match", &p.shown)
@@ -40,6 +34,29 @@ func (x *exchange) appendSearchset(dst []byte, p *searchPage, result *query.Resu
 		w.text = append(w.text, ']')
 	}
 	return append(w.text, '}'), nil
+}
+
+// appendSearchLinks appends the links of a page: itself, the first and the previous
+// one unless it is the first, and the next.
+func (x *exchange) appendSearchLinks(dst []byte, p *searchPage, result *query.Result) []byte {
+	dst = appendLink(append(dst, `,"link":[`...), "self", x.searchURL(p.self))
+	if !p.token.isFirst() {
+		dst = appendLink(append(dst, ','), "first", x.pageLink(p, p.token.first()))
+	}
+	if to := p.token.preceding(); to != nil {
+		dst = appendLink(append(dst, ','), "previous", x.pageLink(p, to))
+	}
+	if result.More {
+		dst = appendLink(append(dst, ','), "next", x.pageLink(p, p.token.following(result.Next)))
+	}
+	return append(dst, ']')
+}
+
+func appendLink(dst []byte, relation, url string) []byte {
+	dst = append(dst, `{"relation":"`...)
+	dst = append(dst, relation...)
+	dst = append(dst, `","url":`...)
+	return append(appendString(dst, url), '}')
 }
 
 // searchWriter appends the entries of a searchset.

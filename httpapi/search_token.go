@@ -4,44 +4,92 @@ import (
 	"crypto/hmac"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 
 	"kiln/engine"
 )
 
 // A search's paging token is base64url, without padding, of this (big endian):
 //
-//	0   version      1 byte, 3
+//	0   version      1 byte, 4
 //	1   asOf         u64   LSN of the first page
-//	9   total        i64   matches on all pages; -1: nobody counted
-//	17  scope        u64   hash of the address and the parameters
-//	25  cursor       engine.Cursor, to the end but 16 bytes
+//	9   now          i64   when the first page was read, in milliseconds: what "ap" is relative to
+//	17  total        i64   matches on all pages; -1: nobody counted
+//	25  scope        u64   hash of the address and the parameters
+//	33  after        engine.Cursor of the page
+//	    before       engine.Cursor of each earlier page, the last first, to the end but 16 bytes
 //	    hmac         16 bytes of HMAC-SHA256 of the bytes before
 //
 // See paging_token.go for what the signature is for.
 const (
-	searchTokenVersion   = 3
-	searchTokenHeadBytes = 25
+	searchTokenVersion   = 4
+	searchTokenHeadBytes = 33
 )
 
-// searchToken is what a following page needs besides the search's parameters.
+// searchToken is what a page but the first needs besides the search's parameters.
 type searchToken struct {
 	asOf  uint64
+	now   int64
 	total int64
 	scope uint64
 	after engine.Cursor
+	// before are the places of earlier pages, the last first: what previous links
+	// lead to. Of those that are far back, earlierBytesMax says which, nothing is left.
+	before []engine.Cursor
+}
+
+// isFirst tells the first page's token, to which only previous and first links lead.
+func (t *searchToken) isFirst() bool { return t.after == engine.Cursor{} }
+
+// following is the token of the next page, which begins at next.
+func (t *searchToken) following(next engine.Cursor) *searchToken {
+	to := *t
+	to.after, to.before = next, slices.Concat([]engine.Cursor{t.after}, t.before)
+	return &to
+}
+
+// preceding is the token of the page before; nil: there is none, or it is too far back.
+func (t *searchToken) preceding() *searchToken {
+	if len(t.before) == 0 {
+		return nil
+	}
+	to := *t
+	to.after, to.before = t.before[0], t.before[1:]
+	return &to
+}
+
+// first is the token of the first page.
+func (t *searchToken) first() *searchToken {
+	to := *t
+	to.after, to.before = engine.Cursor{}, nil
+	return &to
 }
 
 // encode returns the token's text, signed.
 func (t *searchToken) encode(key []byte) string {
-	b := append(make([]byte, 0, tokenBytes+searchTokenHeadBytes), searchTokenVersion)
+	b := append(make([]byte, 0, searchTokenHeadBytes+earlierBytesMax+tokenBytes), searchTokenVersion)
 	b = binary.BigEndian.AppendUint64(b, t.asOf)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.now))
 	b = binary.BigEndian.AppendUint64(b, uint64(t.total))
 	b = binary.BigEndian.AppendUint64(b, t.scope)
-	b, err := t.after.AppendBinary(b)
+	b = appendCursor(b, t.after)
+	end := len(b)
+	for _, c := range t.before {
+		more := appendCursor(b, c)
+		if len(more)-end > earlierBytesMax {
+			break
+		}
+		b = more
+	}
+	return base64.RawURLEncoding.EncodeToString(append(b, tokenMAC(key, b)...))
+}
+
+func appendCursor(dst []byte, c engine.Cursor) []byte {
+	dst, err := c.AppendBinary(dst)
 	if err != nil {
 		panic("BUG: a cursor cannot be written: " + err.Error())
 	}
-	return base64.RawURLEncoding.EncodeToString(append(b, tokenMAC(key, b)...))
+	return dst
 }
 
 // decodeSearchToken reads a token's text; errToken when it is none that was
@@ -54,11 +102,20 @@ func decodeSearchToken(key []byte, text string) (t searchToken, err error) {
 	}
 	t = searchToken{
 		asOf:  binary.BigEndian.Uint64(b[1:]),
-		total: int64(binary.BigEndian.Uint64(b[9:])),
-		scope: binary.BigEndian.Uint64(b[17:]),
+		now:   int64(binary.BigEndian.Uint64(b[9:])),
+		total: int64(binary.BigEndian.Uint64(b[17:])),
+		scope: binary.BigEndian.Uint64(b[25:]),
 	}
-	if t.after, err = engine.ParseCursor(b[searchTokenHeadBytes:signed]); err != nil {
+	rest := b[searchTokenHeadBytes:signed]
+	if t.after, rest, err = engine.ParseCursor(rest); err != nil {
 		return t, errToken
+	}
+	for len(rest) > 0 {
+		var c engine.Cursor
+		if c, rest, err = engine.ParseCursor(rest); err != nil {
+			return t, errToken
+		}
+		t.before = append(t.before, c)
 	}
 	return t, nil
 }
