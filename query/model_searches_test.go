@@ -372,7 +372,7 @@ func (m *searchModel) text(modifier, text string) string {
 func (m *searchModel) token(modifier, typ string, value any) string {
 	codes, texts := []coded{{oneOf(m.rng, modelSystems()...), oneOf(m.rng, modelCodes()...)}}, modelTexts()
 	if value != nil {
-		if of, textsOf := codesOf(typ, value); len(of) > 0 {
+		if of, textsOf := oracleCodes(typ, value); len(of) > 0 {
 			codes = of
 			texts = append(texts[:5], textsOf...)
 		}
@@ -414,7 +414,7 @@ func (m *searchModel) referenceValue(d *oracleDef, modifier, typ string, value a
 	switch {
 	case modifier == ":identifier":
 		c := coded{oneOf(m.rng, modelSystems()...), oneOf(m.rng, modelCodes()...)}
-		if of, _ := codesOf("Identifier", first(pick(value, "identifier"))); len(of) > 0 && of[0].code != "" {
+		if of, _ := oracleCodes("Identifier", first(pick(value, "identifier"))); len(of) > 0 && of[0].code != "" {
 			c = of[0]
 		}
 		return oneOf(m.rng, escape(c.code), escape(c.system)+"|"+escape(c.code), "|"+escape(c.code), "http://s|")

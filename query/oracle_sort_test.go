@@ -102,7 +102,7 @@ func sortValuesOf(kind, typ string, value any) (values []sortValue) {
 			values = append(values, sortValue{open: a.low == nil, number: a.low})
 		}
 	case "token":
-		codes, _ := codesOf(typ, value)
+		codes, _ := oracleCodes(typ, value)
 		for _, c := range codes {
 			first := "1"
 			if c.code == "" || uuidForm.MatchString(c.code) {

@@ -151,7 +151,7 @@ func hasValue(node any, d *oracleDef, composite bool) bool {
 	for _, path := range d.paths {
 		for _, value := range pick(node, path.steps) {
 			if composite && d.kind == "token" {
-				if codes, _ := codesOf(path.typ, value); len(codes) == 0 {
+				if codes, _ := oracleCodes(path.typ, value); len(codes) == 0 {
 					continue
 				}
 			}
@@ -173,12 +173,12 @@ func isValue(kind, typ string, value any) bool {
 		_, ok := amountOf(typ, value)
 		return ok
 	case "token":
-		codes, texts := codesOf(typ, value)
+		codes, texts := oracleCodes(typ, value)
 		return len(codes)+len(texts) > 0
 	case "string":
 		return len(stringsOf(typ, value)) > 0
 	case "reference":
-		codes, _ := codesOf("Identifier", first(pick(value, "identifier")))
+		codes, _ := oracleCodes("Identifier", first(pick(value, "identifier")))
 		return typ != "Reference" || member(value, "reference") != "" || len(codes) > 0
 	}
 	return true

@@ -26,8 +26,8 @@ func member(value any, name string) string {
 // coded is a system and a code; either may be absent.
 type coded struct{ system, code string }
 
-// codesOf gives the codes of an element, and the texts that :text looks at.
-func codesOf(typ string, value any) (codes []coded, texts []string) {
+// oracleCodes gives the codes of an element, and the texts that :text looks at.
+func oracleCodes(typ string, value any) (codes []coded, texts []string) {
 	add := func(c coded, text string) {
 		if c != (coded{}) {
 			codes = append(codes, c)
@@ -60,7 +60,7 @@ func codesOf(typ string, value any) (codes []coded, texts []string) {
 }
 
 func matchesToken(typ, modifier string, value any, text string) bool {
-	codes, texts := codesOf(typ, value)
+	codes, texts := oracleCodes(typ, value)
 	switch modifier {
 	case "text":
 		return slices.ContainsFunc(texts, func(s string) bool { return strings.HasPrefix(oracleFold(s), oracleFold(unescape(text))) })
@@ -165,7 +165,7 @@ func (o *oracle) isReferenceTo(value any, typ, id string) bool {
 func (o *oracle) matchesReference(d *oracleDef, modifier string, value any, text string) bool {
 	if modifier == "identifier" {
 		for _, i := range pick(value, "identifier") {
-			if codes, _ := codesOf("Identifier", i); len(codes) > 0 && codes[0].is(oracleSplit(text, '|')) {
+			if codes, _ := oracleCodes("Identifier", i); len(codes) > 0 && codes[0].is(oracleSplit(text, '|')) {
 				return true
 			}
 		}
