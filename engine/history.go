@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"slices"
 
 	"kiln/fhir"
 	"kiln/index"
@@ -14,11 +13,20 @@ import (
 type HistoryQuery struct {
 	Type        fhir.TypeCode // 0: the whole system
 	ID          []byte        // with Type: one resource
+	Among       []HistoryMember
 	SinceMilli  int64         // lastUpdated >= ; 0: no bound
 	BeforeMilli int64         // lastUpdated < ; 0: no bound
+	OldestFirst bool          // the other way round
 	Count       int           // at most this many; 0 or less: all
-	After       HistoryCursor // zero: from the newest
+	After       HistoryCursor // zero: from the first; of a query with the same OldestFirst
 	LSN         uint64        // only versions committed up to it; 0: the snapshot's
+}
+
+// HistoryMember is a resource that HistoryQuery.Among names, or one version of
+// it. Among is no bound when it is nil; it names no version twice.
+type HistoryMember struct {
+	Key
+	Version int64 // 0: all
 }
 
 // HistoryCursor is a place in a history that stays right across flushes and restarts:
@@ -39,13 +47,14 @@ type HistoryCursor struct {
 // LSN and number. A merge keeps it: it takes runs that follow each other, the
 // older one's rows first, and its run has their place in the order. So
 // (milli, LSN, skip) names the same place before and after a flush, a merge or
-// a restart.
+// a restart. A history with the oldest first has the same order backwards, to the
+// last tie; so all of this holds for it too.
 
 // History calls fn for each version. next is where the following page starts;
 // more is false at the end. ErrNotFound for an ID that never was; ErrCursorGone
 // when versions were purged so that it is not known which come next.
 func (n *Snapshot) History(ctx context.Context, q HistoryQuery, fn func(*Version) error) (next HistoryCursor, more bool, err error) {
-	sources, err := n.historySources(&q)
+	sources, err := n.historySources(ctx, &q)
 	if err != nil {
 		return next, false, err
 	}
@@ -54,10 +63,7 @@ func (n *Snapshot) History(ctx context.Context, q HistoryQuery, fn func(*Version
 		if err := ctx.Err(); err != nil {
 			return next, false, err
 		}
-		best, err := newest(sources)
-		if err != nil {
-			return next, false, err
-		}
+		best := q.first(sources)
 		if best == nil {
 			return next, false, nil
 		}
@@ -103,22 +109,28 @@ func (s *historySource) advance() (err error) {
 	return err
 }
 
-// newest is the source whose item comes next. Sources are in the order that
+// first is the source whose item comes next. Sources are in the order that
 // decides between items of one group.
-func newest(sources []*historySource) (*historySource, error) {
+func (q *HistoryQuery) first(sources []*historySource) *historySource {
 	var best *historySource
 	for _, s := range sources {
-		if !s.ok {
-			continue
-		}
-		if best == nil || s.head.milli > best.head.milli || (s.head.milli == best.head.milli && s.head.lsn > best.head.lsn) {
+		if s.ok && (best == nil || q.compareGroups(s.head.milli, s.head.lsn, best.head.milli, best.head.lsn) < 0) {
 			best = s
 		}
 	}
-	return best, nil
+	return best
 }
 
-// bound normalises the query's LSN and gives the exclusive upper date.
+// compareGroups orders groups: negative when (milli, lsn) comes before the other.
+func (q *HistoryQuery) compareGroups(milli int64, lsn uint64, otherMilli int64, otherLSN uint64) int {
+	order := cmp.Or(cmp.Compare(otherMilli, milli), cmp.Compare(otherLSN, lsn))
+	if q.OldestFirst {
+		return -order
+	}
+	return order
+}
+
+// historyLSN is the newest record that counts.
 func (n *Snapshot) historyLSN(q *HistoryQuery) uint64 {
 	if q.LSN == 0 || q.LSN > n.lsn {
 		return n.lsn
@@ -131,31 +143,37 @@ func (q *HistoryQuery) wants(milli int64) bool {
 	return (q.SinceMilli == 0 || milli >= q.SinceMilli) && (q.BeforeMilli == 0 || milli < q.BeforeMilli)
 }
 
-// isAfterCursor tells whether a version comes behind the cursor's group;
-// inGroup whether it is of that group.
-func (c HistoryCursor) place(milli int64, lsn uint64) (after, inGroup bool) {
-	if c == (HistoryCursor{}) {
+// place tells whether a version comes behind the cursor's group, or is of it.
+func (q *HistoryQuery) place(milli int64, lsn uint64) (after, inGroup bool) {
+	if q.After == (HistoryCursor{}) {
 		return true, false
 	}
-	if milli == c.Milli && lsn == c.LSN {
-		return false, true
-	}
-	return milli < c.Milli || (milli == c.Milli && lsn < c.LSN), false
+	order := q.compareGroups(milli, lsn, q.After.Milli, q.After.LSN)
+	return order > 0, order == 0
 }
 
+// isKeyed tells whether the query names its resources.
+func (q *HistoryQuery) isKeyed() bool { return q.Among != nil || len(q.ID) > 0 }
+
 // historySources opens what the query reads, each at its first item.
-func (n *Snapshot) historySources(q *HistoryQuery) ([]*historySource, error) {
-	if q.Type != 0 && len(q.ID) > 0 {
-		items, err := n.instanceItems(q)
+func (n *Snapshot) historySources(ctx context.Context, q *HistoryQuery) ([]*historySource, error) {
+	skip := historySkip{left: q.After.Skip}
+	if q.isKeyed() {
+		items, err := n.keyedItems(ctx, q, &skip)
 		if err != nil {
 			return nil, err
 		}
-		return []*historySource{listSource(items)}, nil
+		return []*historySource{listSource(items)}, skip.check(n, q.After)
 	}
-	skip := historySkip{left: q.After.Skip}
-	sources := []*historySource{listSource(n.headItems(q, &skip))}
-	for _, r := range slices.Backward(n.view.byAge) {
-		walk, err := n.openRunHistory(r, q, &skip)
+	var sources []*historySource
+	if !q.OldestFirst {
+		sources = append(sources, listSource(n.headItems(q, &skip)))
+	}
+	for i := range n.view.byAge {
+		if !q.OldestFirst {
+			i = len(n.view.byAge) - 1 - i
+		}
+		walk, err := n.openRunHistory(n.view.byAge[i], q, &skip)
 		if err != nil {
 			return nil, err
 		}
@@ -167,6 +185,9 @@ func (n *Snapshot) historySources(q *HistoryQuery) ([]*historySource, error) {
 			return nil, err
 		}
 		sources = append(sources, s)
+	}
+	if q.OldestFirst {
+		sources = append(sources, listSource(n.headItems(q, &skip)))
 	}
 	return sources, skip.check(n, q.After)
 }
@@ -185,12 +206,16 @@ func listSource(items []historyItem) *historySource {
 	return s
 }
 
-// compareItems is the order of a history: a before b is negative.
-func compareItems(a, b historyItem) int {
-	if c := cmp.Or(cmp.Compare(b.milli, a.milli), cmp.Compare(b.lsn, a.lsn)); c != 0 {
-		return c
+// compare is the order of the history: negative when a comes before b.
+func (q *HistoryQuery) compare(a, b historyItem) int {
+	if order := q.compareGroups(a.milli, a.lsn, b.milli, b.lsn); order != 0 {
+		return order
 	}
-	return cmp.Or(compareAges(&b.found, &a.found), cmp.Compare(b.found.within(), a.found.within()))
+	order := cmp.Or(compareAges(&b.found, &a.found), cmp.Compare(b.found.within(), a.found.within()))
+	if q.OldestFirst {
+		return -order
+	}
+	return order
 }
 
 // compareAges orders places inside a group: the head is younger than all runs.
@@ -212,39 +237,6 @@ func (f *found) within() uint32 {
 		return f.entry.index
 	}
 	return uint32(f.ordinal)
-}
-
-// instanceItems is one resource's history, whole: its versions are few.
-func (n *Snapshot) instanceItems(q *HistoryQuery) ([]historyItem, error) {
-	var items []historyItem
-	var rowErr error
-	any := false
-	limit := n.historyLSN(q)
-	key := index.AppendKey(make([]byte, 0, keyBytesTypical), q.Type, q.ID)
-	err := n.versions(key, func(f found) bool {
-		any = true
-		var row index.Row
-		if row, rowErr = f.row(); rowErr != nil {
-			return false
-		}
-		if row.LSN <= limit && q.wants(row.LastUpdated.Milli) {
-			items = append(items, historyItem{milli: row.LastUpdated.Milli, lsn: row.LSN, found: f})
-		}
-		return true
-	})
-	if err == nil {
-		err = rowErr
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !any {
-		return nil, ErrNotFound
-	}
-	slices.SortFunc(items, compareItems)
-	skip := historySkip{left: q.After.Skip}
-	items = afterCursor(items, q.After, &skip)
-	return items, skip.check(n, q.After)
 }
 
 // historySkip leaves out the versions of the cursor's group that were delivered.
@@ -274,78 +266,4 @@ func (k *historySkip) check(n *Snapshot, c HistoryCursor) error {
 func historyMark(t fhir.TypeCode, id []byte, version int64) uint64 {
 	name := index.AppendKey(make([]byte, 0, keyBytesTypical+8), t, id)
 	return index.KeyHash(binary.BigEndian.AppendUint64(name, uint64(version)))
-}
-
-// afterCursor drops what was delivered already, from sorted items. skip counts
-// down for the cursor's group.
-func afterCursor(items []historyItem, c HistoryCursor, skip *historySkip) []historyItem {
-	kept := items[:0]
-	for _, item := range items {
-		after, inGroup := c.place(item.milli, item.lsn)
-		if inGroup && skip.left > 0 {
-			skip.take(1, item.found)
-			continue
-		}
-		if after || inGroup {
-			kept = append(kept, item)
-		}
-	}
-	return kept
-}
-
-// headItems is the head's part of a type's or the system's history: the first
-// Count+1 items. The head is bounded, so it is read through.
-func (n *Snapshot) headItems(q *HistoryQuery, skip *historySkip) []historyItem {
-	var items []historyItem
-	limit := n.historyLSN(q)
-	keep := q.Count + 1 + int(skip.left)
-	for _, g := range n.view.gens {
-		for i := range g.countAt(limit) {
-			e := g.entry(i)
-			milli := e.lastUpdated.Milli
-			if (q.Type != 0 && e.typ != q.Type) || !q.wants(milli) || e.isPurgedAt(n.lsn) {
-				continue
-			}
-			if after, inGroup := q.After.place(milli, e.lsn); !after && !inGroup {
-				continue
-			}
-			items = append(items, historyItem{milli: milli, lsn: e.lsn, found: found{entry: e, versionID: e.versionID}})
-			if q.Count > 0 && len(items) >= 4*keep {
-				slices.SortFunc(items, compareItems)
-				items = items[:keep]
-			}
-		}
-	}
-	slices.SortFunc(items, compareItems)
-	return afterCursor(items, q.After, skip)
-}
-
-// HistoryTotal counts what History without Count would deliver.
-func (n *Snapshot) HistoryTotal(ctx context.Context, q HistoryQuery) (int64, error) {
-	q.After = HistoryCursor{}
-	if q.Type != 0 && len(q.ID) > 0 {
-		items, err := n.instanceItems(&q)
-		return int64(len(items)), err
-	}
-	total := int64(0)
-	limit := n.historyLSN(&q)
-	for _, g := range n.view.gens {
-		for i := range g.countAt(limit) {
-			e := g.entry(i)
-			if (q.Type == 0 || e.typ == q.Type) && q.wants(e.lastUpdated.Milli) && !e.isPurgedAt(n.lsn) {
-				total++
-			}
-		}
-	}
-	for _, r := range n.view.runs {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		rows, err := n.historyRows(r, &q)
-		if err != nil {
-			return 0, err
-		}
-		total += int64(rows.GetCardinality())
-	}
-	return total, nil
 }

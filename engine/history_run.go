@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"sort"
 
@@ -11,13 +12,16 @@ import (
 
 // runHistory walks a run's rows by falling lastUpdated, and inside one date by
 // falling ordinal. That is falling LSN too: all rows of an import have the LSN
-// of its record, a flush writes its rows in LSN order, and a merge takes runs in it.
+// of its record, a flush writes its rows in LSN order, and a merge takes runs in
+// it. With rising it does all of this the other way round.
 type runHistory struct {
-	r     *runState
-	terms *index.TermCursor // over lastUpdated
-	more  bool              // terms is on a term
-	rows  *roaring.Bitmap   // that the query wants at all; nil: every row
-	since []byte            // the lowest value wanted; nil: none
+	r      *runState
+	rising bool
+	terms  *index.TermCursor // over lastUpdated
+	more   bool              // terms is on a term
+	rows   *roaring.Bitmap   // that the query wants at all
+	// since is the lowest value wanted, before the first too high; nil: no bound.
+	since, before []byte
 	// date and ordinals are of the current term.
 	date     int64
 	ordinals roaring.IntIterable
@@ -26,32 +30,63 @@ type runHistory struct {
 // openRunHistory begins at the query's cursor; nil when the run has nothing.
 // skip counts down for rows of the cursor's group.
 func (n *Snapshot) openRunHistory(r *runState, q *HistoryQuery, skip *historySkip) (*runHistory, error) {
-	if meta := r.run.Meta(); meta.Live == 0 || (q.SinceMilli != 0 && meta.MilliMax < q.SinceMilli) {
+	if q.missesDates(r) {
 		return nil, nil
 	}
 	rows, err := n.historyCandidates(r, q)
 	if err != nil || rows.IsEmpty() {
 		return nil, err
 	}
-	w := &runHistory{r: r, terms: r.run.Terms(index.ParamLastUpdated), rows: rows}
+	w := &runHistory{r: r, rising: q.OldestFirst, terms: r.run.Terms(index.ParamLastUpdated), rows: rows}
 	if q.SinceMilli != 0 {
 		w.since = index.AppendMilli(nil, q.SinceMilli)
 	}
-	switch {
-	case q.After != (HistoryCursor{}):
+	if q.BeforeMilli != 0 {
+		w.before = index.AppendMilli(nil, q.BeforeMilli)
+	}
+	if q.After != (HistoryCursor{}) {
 		return w, w.seekCursor(q.After, skip)
-	case q.BeforeMilli != 0:
-		w.more = w.terms.SeekLT(index.AppendMilli(nil, q.BeforeMilli))
+	}
+	w.begin()
+	return w, w.terms.Err()
+}
+
+// begin moves to the first term.
+func (w *runHistory) begin() {
+	switch {
+	case w.rising:
+		w.more = w.terms.SeekGE(w.since)
+	case w.before != nil:
+		w.more = w.terms.SeekLT(w.before)
 	default:
 		w.more = w.terms.Last()
 	}
-	return w, w.terms.Err()
+}
+
+// step moves to the following term.
+func (w *runHistory) step() error {
+	if w.rising {
+		w.more = w.terms.Next()
+	} else {
+		w.more = w.terms.Prev()
+	}
+	return w.terms.Err()
+}
+
+// wanted tells whether the term that the cursor is on is inside the dates.
+func (w *runHistory) wanted() bool {
+	value := w.terms.Value()
+	return (w.since == nil || bytes.Compare(value, w.since) >= 0) && (w.before == nil || bytes.Compare(value, w.before) < 0)
 }
 
 // seekCursor begins behind the cursor: what was delivered of its date is taken
 // out of the first term.
 func (w *runHistory) seekCursor(c HistoryCursor, skip *historySkip) error {
-	w.more = w.terms.SeekLT(index.AppendMilli(nil, c.Milli+1))
+	if w.rising {
+		w.more = w.terms.SeekGE(index.AppendMilli(nil, c.Milli))
+	} else {
+		w.more = w.terms.SeekLT(index.AppendMilli(nil, c.Milli+1))
+	}
 	if !w.more {
 		return w.terms.Err()
 	}
@@ -59,6 +94,15 @@ func (w *runHistory) seekCursor(c HistoryCursor, skip *historySkip) error {
 	if err != nil || milli != c.Milli {
 		return err
 	}
+	if err := w.leaveOut(rows, c, skip); err != nil {
+		return err
+	}
+	w.enter(milli, rows)
+	return w.step()
+}
+
+// leaveOut takes out of the rows of the cursor's date what was delivered.
+func (w *runHistory) leaveOut(rows *roaring.Bitmap, c HistoryCursor, skip *historySkip) error {
 	group, err := w.r.boundary(c.LSN - 1) // the group's ordinals are [group, newer)
 	if err != nil {
 		return err
@@ -67,23 +111,49 @@ func (w *runHistory) seekCursor(c HistoryCursor, skip *historySkip) error {
 	if err != nil {
 		return err
 	}
-	rows.RemoveRange(uint64(newer), 1<<32)
-	inGroup := rows.GetCardinality()
-	if group > 0 {
-		inGroup -= rows.Rank(group - 1)
+	below, upTo := rankBelow(rows, group), rankBelow(rows, newer)
+	drop := min(upTo-below, uint64(skip.left))
+	switch {
+	case drop == 0 && w.rising:
+		rows.RemoveRange(0, uint64(group))
+		return nil
+	case drop == 0:
+		rows.RemoveRange(uint64(newer), 1<<32)
+		return nil
 	}
-	drop := min(inGroup, uint64(skip.left))
-	if drop > 0 {
-		first, err := rows.Select(uint32(rows.GetCardinality() - drop))
-		if err != nil {
-			return err
-		}
-		skip.take(uint32(drop), found{run: w.r, ordinal: index.Ordinal(first)})
-		rows.RemoveRange(uint64(first), 1<<32)
+	at := upTo - drop
+	if w.rising {
+		at = below + drop - 1
 	}
-	w.date, w.ordinals = milli, rows.ReverseIterator()
-	w.more = w.terms.Prev()
-	return w.terms.Err()
+	last, err := rows.Select(uint32(at))
+	if err != nil {
+		return err
+	}
+	skip.take(uint32(drop), found{run: w.r, ordinal: index.Ordinal(last)})
+	if w.rising {
+		rows.RemoveRange(0, uint64(last)+1)
+	} else {
+		rows.RemoveRange(uint64(last), 1<<32)
+	}
+	return nil
+}
+
+// rankBelow counts the rows below an ordinal.
+func rankBelow(rows *roaring.Bitmap, ordinal uint32) uint64 {
+	if ordinal == 0 {
+		return 0
+	}
+	return rows.Rank(ordinal - 1)
+}
+
+// enter begins the rows of a term.
+func (w *runHistory) enter(milli int64, rows *roaring.Bitmap) {
+	w.date = milli
+	if w.rising {
+		w.ordinals = rows.Iterator()
+	} else {
+		w.ordinals = rows.ReverseIterator()
+	}
 }
 
 // term reads the term that the cursor is on.
@@ -103,16 +173,15 @@ func (w *runHistory) term() (milli int64, rows *roaring.Bitmap, err error) {
 // next gives the following item.
 func (w *runHistory) next() (historyItem, bool, error) {
 	for w.ordinals == nil || !w.ordinals.HasNext() {
-		if !w.more || (w.since != nil && string(w.terms.Value()) < string(w.since)) {
+		if !w.more || !w.wanted() {
 			return historyItem{}, false, w.terms.Err()
 		}
 		milli, rows, err := w.term()
 		if err != nil {
 			return historyItem{}, false, err
 		}
-		w.date, w.ordinals = milli, rows.ReverseIterator()
-		w.more = w.terms.Prev()
-		if err := w.terms.Err(); err != nil {
+		w.enter(milli, rows)
+		if err := w.step(); err != nil {
 			return historyItem{}, false, err
 		}
 	}
@@ -183,25 +252,4 @@ func (n *Snapshot) historyCandidates(r *runState, q *HistoryQuery) (*roaring.Bit
 		rows.RemoveRange(uint64(newer), 1<<32)
 	}
 	return rows, nil
-}
-
-// historyRows is the rows that the query's history has, without its cursor.
-func (n *Snapshot) historyRows(r *runState, q *HistoryQuery) (*roaring.Bitmap, error) {
-	rows, err := n.historyCandidates(r, q)
-	if err != nil || rows.IsEmpty() || (q.SinceMilli == 0 && q.BeforeMilli == 0) {
-		return rows, err
-	}
-	var from, to []byte
-	if q.SinceMilli != 0 {
-		from = index.AppendMilli(nil, q.SinceMilli)
-	}
-	if q.BeforeMilli != 0 {
-		to = index.AppendMilli(nil, q.BeforeMilli)
-	}
-	dated, err := r.run.Range(index.ParamLastUpdated, from, to)
-	if err != nil {
-		return nil, err
-	}
-	dated.And(rows)
-	return dated, nil
 }

@@ -13,9 +13,10 @@ import (
 // LSN that lie in two runs and, rewritten by a conflict, in the head, which is
 // flushed between two pages.
 func TestPagingIsStableInsideOneGroup(t *testing.T) {
-	for flushAt := range 9 {
+	for i := range 18 {
+		flushAt, oldestFirst := i/2, i%2 == 1
 		s := groupedStore(t)
-		q, seen := HistoryQuery{Count: 1, LSN: 3}, map[string]int{}
+		q, seen := HistoryQuery{Count: 1, LSN: 3, OldestFirst: oldestFirst}, map[string]int{}
 		for i, more := 0, true; more; i++ {
 			if i == flushAt {
 				if err := s.Flush(context.Background()); err != nil {
@@ -35,11 +36,11 @@ func TestPagingIsStableInsideOneGroup(t *testing.T) {
 		}
 		mustClose(t, s)
 		if len(seen) != 8 {
-			t.Fatalf("paging with a flush before page %d gives %d of 8 versions: %v", flushAt, len(seen), seen)
+			t.Fatalf("paging (oldest first: %v) with a flush before page %d gives %d of 8 versions: %v", oldestFirst, flushAt, len(seen), seen)
 		}
 		for name, times := range seen {
 			if times != 1 {
-				t.Fatalf("paging with a flush before page %d gives %s %d times", flushAt, name, times)
+				t.Fatalf("paging (oldest first: %v) with a flush before page %d gives %s %d times", oldestFirst, flushAt, name, times)
 			}
 		}
 	}

@@ -1,12 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 
 	"kiln/fhir"
 	"kiln/index"
@@ -147,32 +147,45 @@ func (m *simModel) adopt(got *simModel) {
 
 // checkDoors compares every other way of reading with the model.
 func (m *simModel) checkDoors(n *Snapshot, st *simState, pageSize int) error {
-	keys := make([]simKey, 0, len(m.keys))
-	for k := range m.keys {
-		keys = append(keys, k)
-	}
-	sort.Slice(keys, func(i, j int) bool { return string(keys[i].key()) < string(keys[j].key()) })
+	keys := m.sortedKeys()
 	lookup := n.KeyLookup()
 	for _, k := range keys {
 		if err := errors.Join(m.checkKey(n, k), m.checkLookup(n, lookup, k)); err != nil {
 			return err
 		}
-		q := HistoryQuery{Type: k.typ, ID: []byte(k.id)}
-		if err := m.checkHistory(n, st, q, pageSize); err != nil {
-			return err
-		}
 	}
-	queries := []HistoryQuery{{}, {Type: simTypes[0]}, {Type: simTypes[1]}}
+	queries := []HistoryQuery{{Type: simTypes[0]}, {Type: simTypes[1]}}
 	if milli := m.someMilli(); milli != 0 {
 		queries = append(queries, HistoryQuery{SinceMilli: milli}, HistoryQuery{BeforeMilli: milli, Type: simTypes[0]})
 	}
-	queries = append(queries, HistoryQuery{LSN: n.LSN()/2 + 1})
-	for _, q := range queries {
-		if err := m.checkHistory(n, st, q, pageSize); err != nil {
+	queries = append(queries, HistoryQuery{LSN: n.LSN()/2 + 1}, HistoryQuery{Among: []HistoryMember{}},
+		HistoryQuery{Among: someMembers(keys)}, HistoryQuery{Among: someMembers(keys), Type: simTypes[1], LSN: n.LSN()/2 + 1})
+	for _, k := range keys {
+		queries = append(queries, HistoryQuery{Type: k.typ, ID: []byte(k.id)})
+	}
+	for i, q := range queries {
+		q.OldestFirst = (uint64(i)+n.LSN())%2 == 0 // not both: it takes as long as the rest
+		if _, err := m.checkHistory(n, st, q, pageSize); err != nil {
 			return err
 		}
 	}
-	return errors.Join(m.checkAbsent(n), m.checkScan(n), m.checkSearch(n))
+	return errors.Join(m.checkHistories(n, st, pageSize), m.checkAbsent(n), m.checkScan(n), m.checkSearch(n))
+}
+
+func (m *simModel) sortedKeys() []simKey {
+	return slices.SortedFunc(maps.Keys(m.keys), func(a, b simKey) int { return bytes.Compare(a.key(), b.key()) })
+}
+
+// someMembers is every third resource, every third with its second version only,
+// and one that is not there.
+func someMembers(keys []simKey) []HistoryMember {
+	members := []HistoryMember{{Key: Key{Type: simTypes[0], ID: []byte("absent")}}}
+	for i, k := range keys {
+		if i%3 < 2 {
+			members = append(members, HistoryMember{Key: Key{Type: k.typ, ID: []byte(k.id)}, Version: int64(i % 3 * 2)})
+		}
+	}
+	return members
 }
 
 // checkAbsent asks for what was never written, or was purged.
@@ -270,44 +283,72 @@ func (m *simModel) checkLookup(n *Snapshot, lookup *KeyLookup, k simKey) error {
 	return nil
 }
 
+// checkHistories pages through the system's history both ways: one is the other
+// backwards.
+func (m *simModel) checkHistories(n *Snapshot, st *simState, pageSize int) error {
+	falling, err := m.checkHistory(n, st, HistoryQuery{}, pageSize)
+	if err != nil {
+		return err
+	}
+	rising, err := m.checkHistory(n, st, HistoryQuery{OldestFirst: true}, pageSize)
+	if err != nil {
+		return err
+	}
+	slices.Reverse(rising)
+	if !slices.Equal(falling, rising) {
+		return fmt.Errorf("the history is %v; the oldest first it is the reverse of %v", falling, rising)
+	}
+	return nil
+}
+
+// has tells whether a query selects a version.
+func (q *HistoryQuery) has(k simKey, v simVersion, lsn uint64) bool {
+	return q.isAmong(k, v) && (q.Type == 0 || k.typ == q.Type) && (q.ID == nil || k.id == string(q.ID)) && q.wants(v.milli) && (q.LSN == 0 || lsn <= q.LSN)
+}
+
+func (q *HistoryQuery) isAmong(k simKey, v simVersion) bool {
+	return q.Among == nil || slices.ContainsFunc(q.Among, func(m HistoryMember) bool {
+		return m.Type == k.typ && string(m.ID) == k.id && (m.Version == 0 || m.Version == v.id)
+	})
+}
+
 // checkHistory pages through a history and compares it with the whole one,
 // filtered, in the order of dates and LSNs.
-func (m *simModel) checkHistory(n *Snapshot, st *simState, q HistoryQuery, pageSize int) error {
+func (m *simModel) checkHistory(n *Snapshot, st *simState, q HistoryQuery, pageSize int) (names []string, err error) {
 	want := 0
 	for k, versions := range m.keys {
 		for id, v := range versions {
-			if (q.Type == 0 || k.typ == q.Type) && (q.ID == nil || k.id == string(q.ID)) && q.wants(v.milli) && (q.LSN == 0 || st.lsns[k][id] <= q.LSN) {
+			if q.has(k, v, st.lsns[k][id]) {
 				want++
 			}
 		}
 	}
 	seen := map[string]bool{}
-	lastMilli, lastLSN := int64(1<<62), uint64(1<<62)
+	last := (*Version)(nil)
 	q.Count = pageSize
 	for more := true; more; {
-		var err error
 		q.After, more, err = n.History(context.Background(), q, func(v *Version) error {
 			k := simKey{v.Type, string(v.ID)}
 			name := fmt.Sprint(k, v.VersionID)
-			if seen[name] || v.LastUpdated.Milli > lastMilli || (v.LastUpdated.Milli == lastMilli && v.LSN > lastLSN) {
+			if seen[name] || last != nil && q.compareGroups(last.LastUpdated.Milli, last.LSN, v.LastUpdated.Milli, v.LSN) > 0 {
 				return fmt.Errorf("%s comes twice or out of order", name)
 			}
-			seen[name], lastMilli, lastLSN = true, v.LastUpdated.Milli, v.LSN
-			if want := m.keys[k][v.VersionID]; want.body != string(v.Body) || want.milli != v.LastUpdated.Milli {
+			seen[name], last, names = true, v, append(names, name)
+			if want := m.keys[k][v.VersionID]; want != simVersionOf(v) || !q.has(k, want, v.LSN) {
 				return fmt.Errorf("%s is %+v, want %+v", name, v, want)
 			}
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("History %+v: %w", q, err)
+			return nil, fmt.Errorf("History %+v: %w", q, err)
 		}
 	}
 	q.After, q.Count = HistoryCursor{}, 0
 	total, err := n.HistoryTotal(context.Background(), q)
 	if err != nil || total != int64(want) || len(seen) != want {
-		return fmt.Errorf("History %+v has %d, total %d, %v; want %d", q, len(seen), total, err, want)
+		return nil, fmt.Errorf("History %+v has %d, total %d, %v; want %d", q, len(seen), total, err, want)
 	}
-	return nil
+	return names, nil
 }
 
 func (m *simModel) checkScan(n *Snapshot) error {

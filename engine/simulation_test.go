@@ -432,8 +432,11 @@ func (m *sim) pageAcross() error {
 	if err != nil {
 		return err
 	}
-	q := HistoryQuery{LSN: first.LSN(), Count: 1 + m.rng.IntN(3)}
+	q := HistoryQuery{LSN: first.LSN(), Count: 1 + m.rng.IntN(3), OldestFirst: first.LSN()%2 == 0}
 	want := m.model.clone()
+	if first.LSN()%3 == 0 {
+		q.Among = someMembers(want.sortedKeys())
+	}
 	m.purged = map[string]bool{}
 	first.Release()
 	if q.LSN == 0 {
@@ -446,8 +449,9 @@ func (m *sim) pageAcross() error {
 			return err
 		}
 		q.After, more, err = n.History(context.Background(), q, func(v *Version) error {
-			name := simName(simKey{v.Type, string(v.ID)}, v.VersionID)
-			if _, ok := want.keys[simKey{v.Type, string(v.ID)}][v.VersionID]; seen[name] || !ok || m.purged[name] {
+			k := simKey{v.Type, string(v.ID)}
+			name := simName(k, v.VersionID)
+			if _, ok := want.keys[k][v.VersionID]; seen[name] || !ok || m.purged[name] || !q.has(k, simVersionOf(v), v.LSN) {
 				return fmt.Errorf("%s comes twice, is newer than the first page, or was purged", name)
 			}
 			seen[name] = true
@@ -468,8 +472,8 @@ func (m *sim) pageAcross() error {
 		}
 	}
 	for k, versions := range want.keys {
-		for id := range versions {
-			if name := simName(k, id); !seen[name] && !m.purged[name] {
+		for id, v := range versions {
+			if name := simName(k, id); q.isAmong(k, v) && !seen[name] && !m.purged[name] {
 				return fmt.Errorf("paging the history left out %s", name)
 			}
 		}
@@ -566,7 +570,7 @@ func (m *sim) changes() []Change {
 
 func (m *sim) change(k simKey) Change {
 	cur, _ := m.model.current(k)
-	c := Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0, Post: m.rng.IntN(4) == 0}
+	c := Change{Type: k.typ, ID: []byte(k.id), Delete: m.rng.IntN(4) == 0, Post: cur.id%3 == 1}
 	if !c.Delete {
 		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(m.body(k)), nil)
 		if err != nil {
