@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -330,16 +331,23 @@ func TestHistoryPagesShowOneMoment(t *testing.T) {
 			}
 		}
 	}
-	f := func(path string, pages int) {
+	f := func(path, sort string, pages int) {
 		t.Helper()
 		b := s.do(t, "GET", path+"?_count=0", "").bundle(t)
-		all, count, total := s.pages(t, path+fmt.Sprintf("?_count=%d", (b.Total+pages-1)/pages), disturb)
+		all, count, total := s.pages(t, path+fmt.Sprintf("?_sort=%s&_count=%d", sort, (b.Total+pages-1)/pages), disturb)
+		if sort == "_lastUpdated" {
+			versions := strings.Fields(all)
+			slices.Reverse(versions)
+			all = strings.Join(versions, " ")
+		}
 		if count != pages || total != b.Total || len(strings.Fields(all)) != total || !strings.HasSuffix(all, want) {
-			t.Errorf("%s: %d pages of %d versions in all: %s", path, count, total, all)
+			t.Errorf("%s, %s: %d pages of %d versions in all: %s", path, sort, count, total, all)
 		}
 	}
-	f("/fhir/_history", 8)
-	f("/fhir/Patient/_history", 5)
+	f("/fhir/_history", "-_lastUpdated", 8)
+	f("/fhir/_history", "_lastUpdated", 8)
+	f("/fhir/Patient/_history", "-_lastUpdated", 5)
+	f("/fhir/Patient/_history", "_lastUpdated", 5)
 	one, _, total := s.pages(t, "/fhir/Patient/p2/_history?_count=1", disturb)
 	if one != "p2/4 p2/3 p2/2 p2/1" && one != "p2/3 p2/2 p2/1" || total != len(strings.Fields(one)) {
 		t.Errorf("p2: %d versions: %s", total, one)
@@ -380,6 +388,8 @@ func TestHistoryFilters(t *testing.T) {
 	f("_count=0", 12, 0, "?_count=0")
 	f("_summary=count&_count=5", 12, 0, "?_count=5&_summary=count")
 	f("_sort=-_lastUpdated&_at=2020", 12, 10, "?_sort=-_lastUpdated")
+	f("_sort=_lastUpdated&_before="+middle, 5, 5, "?_before="+escaped+"&_sort=_lastUpdated")
+	f("_elements=active&_count=1", 12, 1, "?_count=1&_elements=active")
 	f("_count=99999", 12, 12, "?_count=99999")
 	f("_format=json&_count=2", 12, 2, "?_count=2&_format=json")
 	other := s.do(t, "GET", "/fhir/Patient/a/_history?_count=5", "").bundle(t).link("next")

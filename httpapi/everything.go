@@ -28,7 +28,7 @@ func (x *exchange) everything() error {
 	if err != nil {
 		return err
 	}
-	if err := x.compartmentExists(); err != nil {
+	if _, err := x.live(); err != nil {
 		return err
 	}
 	return x.searchOf(nil, func(s *query.Search) error {

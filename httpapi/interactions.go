@@ -82,7 +82,7 @@ const (
 // interactions lists what is served, and what is known but refused.
 func interactions() []interaction {
 	const get, post, put, del = methodGet, methodPost, methodPut, methodDelete
-	history := []string{"_count", "_since", "_before", "_at", "_summary", "_sort", "ct"}
+	history := []string{"_count", "_since", "_before", "_at", "_list", "_summary", "_elements", "_sort", "ct"}
 	part := []string{"_summary", "_elements"}
 	search := []string{"*"} // package query knows them
 	return []interaction{

@@ -13,7 +13,7 @@ import (
 // A paging token is base64url, without padding, of this (big endian):
 //
 //	0   version      1 byte, 3
-//	1   count        u16   entries a page
+//	1   count        u16   entries a page; the highest bit: the oldest first
 //	3   lsn          u64   the history's snapshot: later versions stay out
 //	11  since        i64   lastUpdated >= (milliseconds; 0: no bound)
 //	19  before       i64   lastUpdated <  (milliseconds; 0: no bound)
@@ -31,6 +31,8 @@ const (
 	tokenVersion  = 3
 	tokenMACBytes = 16
 	tokenBytes    = 71 + tokenMACBytes
+
+	tokenOldestFirst = 1 << 15
 )
 
 // pagingToken is everything that a following page needs.
@@ -39,6 +41,7 @@ type pagingToken struct {
 	lsn         uint64
 	sinceMilli  int64
 	beforeMilli int64
+	oldestFirst bool
 	cursor      engine.HistoryCursor
 	total       int64
 	scope       uint64
@@ -53,11 +56,24 @@ func tokenMAC(key, b []byte) []byte {
 	return mac.Sum(nil)[:tokenMACBytes]
 }
 
+// checkTokenLSN refuses a token whose first page is of a moment that this server
+// has not seen: it is one of another store with the same key.
+func checkTokenLSN(lsn uint64, snap *engine.Snapshot) error {
+	if lsn > snap.LSN() {
+		return badRequest("The value of the parameter 'ct' is not a paging token of this server.")
+	}
+	return nil
+}
+
 // encode returns the token's text, signed.
 func (t *pagingToken) encode(key []byte) string {
 	b := make([]byte, 0, tokenBytes)
 	b = append(b, tokenVersion)
-	b = binary.BigEndian.AppendUint16(b, uint16(t.count))
+	count := uint16(t.count)
+	if t.oldestFirst {
+		count |= tokenOldestFirst
+	}
+	b = binary.BigEndian.AppendUint16(b, count)
 	b = binary.BigEndian.AppendUint64(b, t.lsn)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.sinceMilli))
 	b = binary.BigEndian.AppendUint64(b, uint64(t.beforeMilli))
@@ -84,8 +100,10 @@ func decodePagingToken(key []byte, text string) (pagingToken, error) {
 	if signed := tokenBytes - tokenMACBytes; !hmac.Equal(tokenMAC(key, b[:signed]), b[signed:]) {
 		return pagingToken{}, errToken
 	}
+	count := binary.BigEndian.Uint16(b[1:])
 	t := pagingToken{
-		count:       int(binary.BigEndian.Uint16(b[1:])),
+		count:       int(count &^ tokenOldestFirst),
+		oldestFirst: count&tokenOldestFirst != 0,
 		lsn:         binary.BigEndian.Uint64(b[3:]),
 		sinceMilli:  int64(binary.BigEndian.Uint64(b[11:])),
 		beforeMilli: int64(binary.BigEndian.Uint64(b[19:])),

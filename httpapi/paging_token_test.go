@@ -24,10 +24,13 @@ func sampleToken() pagingToken {
 
 func TestPagingTokenComesBack(t *testing.T) {
 	key := testKey()
-	want := sampleToken()
-	got, err := decodePagingToken(key, want.encode(key))
-	if err != nil || got != want {
-		t.Fatalf("got %+v, %v", got, err)
+	for _, oldestFirst := range []bool{false, true} {
+		want := sampleToken()
+		want.oldestFirst = oldestFirst
+		got, err := decodePagingToken(key, want.encode(key))
+		if err != nil || got != want {
+			t.Fatalf("got %+v, %v", got, err)
+		}
 	}
 }
 

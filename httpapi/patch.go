@@ -73,20 +73,10 @@ func (x *exchange) patchFormat() (func(resource, text []byte) ([]byte, error), e
 
 // patchable reads the version to patch.
 func (x *exchange) patchable(condition engine.Precondition) (*engine.Version, error) {
-	if !fhir.ValidID(x.addr.id) {
-		return nil, x.missing()
-	}
-	snap, done, err := x.snapshot()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	v, err := snap.Get(x.addr.typ, x.addr.id)
+	v, err := x.current()
 	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		return nil, x.missing()
 	case err != nil:
-		return nil, fmt.Errorf("cannot read a resource to patch: %w", err)
+		return nil, err
 	case condition.HasVersion && condition.Version != v.VersionID:
 		return nil, x.mismatch()
 	case v.Deleted:

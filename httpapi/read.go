@@ -12,22 +12,44 @@ import (
 
 // read answers GET {type}/{id}.
 func (x *exchange) read() error {
-	if !fhir.ValidID(x.addr.id) {
-		return x.missing()
-	}
-	snap, done, err := x.snapshot()
+	v, err := x.current()
 	if err != nil {
 		return err
 	}
+	return x.version(&v)
+}
+
+// current is the current version of the address's resource, which may be a
+// deleted one. 404 when there is none.
+func (x *exchange) current() (engine.Version, error) {
+	if !fhir.ValidID(x.addr.id) {
+		return engine.Version{}, x.missing()
+	}
+	snap, done, err := x.snapshot()
+	if err != nil {
+		return engine.Version{}, err
+	}
 	defer done()
 	v, err := snap.Get(x.addr.typ, x.addr.id)
-	if errors.Is(err, engine.ErrNotFound) {
-		return x.missing()
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		return v, x.missing()
+	case err != nil:
+		return v, fmt.Errorf("cannot read a resource: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("cannot read a resource: %w", err)
+	return v, nil
+}
+
+// live is current, and 410 for a deleted one.
+func (x *exchange) live() (*engine.Version, error) {
+	v, err := x.current()
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Deleted:
+		return nil, x.gone(&v)
 	}
-	return x.version(&v)
+	return &v, nil
 }
 
 // vread answers GET {type}/{id}/_history/{version}.

@@ -55,8 +55,8 @@ func (x *exchange) searchOf(types []fhir.TypeCode, limit func(*query.Search) err
 		return err
 	}
 	defer done()
-	if p.page.AsOf > snap.LSN() {
-		return badRequest("The value of the parameter 'ct' is not a paging token of this server.")
+	if err := checkTokenLSN(p.page.AsOf, snap); err != nil {
+		return err
 	}
 	ctx, cancel := x.workContext()
 	defer cancel()

@@ -1,11 +1,8 @@
 package httpapi
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
-	"kiln/engine"
 	"kiln/fhir"
 	"kiln/query"
 )
@@ -19,7 +16,7 @@ func (x *exchange) searchCompartment() error {
 	if len(types) == 0 {
 		return badRequest("Resource type '%s' has no compartment.", x.addr.typeName)
 	}
-	if err := x.compartmentExists(); err != nil {
+	if _, err := x.live(); err != nil {
 		return err
 	}
 	whole := string(x.addr.name) == "*"
@@ -33,26 +30,4 @@ func (x *exchange) searchCompartment() error {
 	return x.searchOf(types, func(s *query.Search) error {
 		return s.Within(x.addr.typ, string(x.addr.id), whole)
 	})
-}
-
-// compartmentExists refuses the compartment of a resource that is not there.
-func (x *exchange) compartmentExists() error {
-	if !fhir.ValidID(x.addr.id) {
-		return x.missing()
-	}
-	snap, done, err := x.snapshot()
-	if err != nil {
-		return err
-	}
-	defer done()
-	v, err := snap.Get(x.addr.typ, x.addr.id)
-	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		return x.missing()
-	case err != nil:
-		return fmt.Errorf("cannot read a resource: %w", err)
-	case v.Deleted:
-		return x.gone(&v)
-	}
-	return nil
 }

@@ -264,13 +264,24 @@ func TestHistoryParametersAreChecked(t *testing.T) {
 	f("_at=2020&_before=2020", 403, "forbidden", "_at and _before cannot both be specified.")
 	f("_at=x", 400, "invalid", "_at")
 	f("_sort=name", 403, "forbidden", "Sorting by the 'name' parameter is not supported.")
-	f("_sort=_lastUpdated", 501, "not-supported", "oldest version first")
-	f("_summary=true", 400, "not-supported", "_summary")
+	f("_sort=_lastUpdated,_id", 403, "forbidden", "Sorting by the '_lastUpdated,_id' parameter is not supported.")
+	f("_sort=_lastUpdated&_sort=-_lastUpdated", 400, "invalid", "more than once")
+	f("_sort:desc=_lastUpdated", 400, "not-supported", "'_sort:desc'")
+	f("_summary=short", 400, "not-supported", "'_summary'")
+	f("_summary=text&_elements=name", 400, "invalid", "cannot both")
+	f("_elements=nme", 400, "invalid", "'nme'")
+	f("_list=a_b", 400, "invalid", "'a_b'")
+	f("_list=Patient/a", 400, "invalid", "'Patient/a'")
+	f("_list=a,", 400, "invalid", "not an id")
+	f("_list=$current-problems", 400, "not-supported", "functional list")
+	f("_list=a&_list=b", 400, "invalid", "more than once")
+	f("_list:not=a", 400, "not-supported", "'_list:not'")
 	f("name=x", 400, "not-supported", "'name'")
 	f("ct=x", 400, "invalid", "paging token")
 	token := pagingToken{count: 10, lsn: 1, scope: 5}
 	f("ct="+token.encode(testKey()), 400, "invalid", "paging token")
 	f("ct="+token.encode(testKey())+"&_count=5", 400, "invalid", "'_count' cannot be combined")
+	f("ct="+token.encode(testKey())+"&_sort=_lastUpdated", 400, "invalid", "'_sort' cannot be combined")
 }
 
 func TestKickOffHeadersAreThoseOfTheContract(t *testing.T) {

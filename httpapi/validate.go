@@ -7,7 +7,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/structure"
 )
@@ -118,7 +117,7 @@ func (x *exchange) validateContent(v *validation) ([]issue, error) {
 		if x.addr.place != placeInstanceValidate {
 			return nil, badRequest("There is no resource to validate: send it as the body, or as the parameter 'resource'.")
 		}
-		stored, err := x.current()
+		stored, err := x.live()
 		if err != nil {
 			return nil, err
 		}
@@ -164,30 +163,8 @@ func (x *exchange) validateDelete() ([]issue, error) {
 	if x.addr.place != placeInstanceValidate {
 		return nil, badRequest("The mode 'delete' is for one resource: POST [type]/[id]/$validate.")
 	}
-	_, err := x.current()
+	_, err := x.live()
 	return nil, err
-}
-
-// current reads the address's resource; what is not there is an error.
-func (x *exchange) current() (*engine.Version, error) {
-	if !fhir.ValidID(x.addr.id) {
-		return nil, x.missing()
-	}
-	snap, err := x.server.opts.Store.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	defer snap.Release()
-	v, err := snap.Get(x.addr.typ, x.addr.id)
-	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		return nil, x.missing()
-	case err != nil:
-		return nil, fmt.Errorf("cannot read a resource to validate: %w", err)
-	case v.Deleted:
-		return nil, x.gone(&v)
-	}
-	return &v, nil
 }
 
 func invalidIssue(expression, format string, args ...any) issue {

@@ -1,8 +1,6 @@
 package query
 
 import (
-	"strings"
-
 	"kiln/fhir"
 	"kiln/index"
 )
@@ -39,27 +37,6 @@ func (r *reader) special(t fhir.TypeCode, code, modifier, value string, depth in
 func noWords(code string) error {
 	return notSupported("The search parameter '%s' is not supported: this server has no index of the words in texts. Search elements by their parameters: strings with :contains, the displays of codes with :text.", code)
 }
-
-// list is the entries of a List resource.
-func (r *reader) list(modifier, value string) (*filter, error) {
-	switch {
-	case modifier != "":
-		return nil, notSupported("The modifier ':%s' is not supported for the parameter '_list'.", modifier)
-	case strings.HasPrefix(value, "$"):
-		return nil, notSupported("The functional list '%s' is not supported: this server does not judge what is current. Name a List by its id, or search by parameters, as clinical-status=active.", value)
-	}
-	var all []*filter
-	for _, id := range split(value, ',') {
-		id = strings.TrimPrefix(id, "List/")
-		if !fhir.ValidID([]byte(id)) {
-			return nil, invalid("The value '%s' of the parameter '_list' is not an id.", id)
-		}
-		all = append(all, &filter{op: opList, keys: []key{{listType(), id}}})
-	}
-	return or(all...), nil
-}
-
-func listType() fhir.TypeCode { return fhir.TypeByName([]byte("List")) }
 
 // ids reads _id.
 func (r *reader) ids(t fhir.TypeCode, modifier string, texts []string) (*filter, error) {
