@@ -222,6 +222,40 @@ func TestFiltersOfOneElement(t *testing.T) {
 	f("characteristic[code eq 3].value eq x")
 }
 
+// Sets of codes are those of the modifiers :in, :not-in, :below and :above.
+func TestFiltersOfCodeSets(t *testing.T) {
+	s := newMemAPI(t)
+	for _, r := range [][2]string{
+		{"CodeSystem/s", `"url":"urn:s","status":"active","content":"complete","hierarchyMeaning":"is-a","concept":[{"code":"animal","concept":[{"code":"dog","concept":[{"code":"poodle"}]},{"code":"cat"}]}]`},
+		{"ValueSet/v", `"url":"urn:v","status":"active","compose":{"include":[{"system":"urn:s","concept":[{"code":"dog"},{"code":"cat"}]}]}`},
+		{"Basic/animal", ""}, {"Basic/dog", ""}, {"Basic/poodle", ""}, {"Basic/cat", ""},
+	} {
+		typ, id, _ := strings.Cut(r[0], "/")
+		if r[1] == "" {
+			r[1] = `"code":{"coding":[{"system":"urn:s","code":"` + id + `"}]}`
+		}
+		if a := s.do(t, "PUT", "/fhir/"+r[0], fmt.Sprintf(`{"resourceType":%q,"id":%q,%s}`, typ, id, r[1]), typeHeader); a.status != 201 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	f := func(text string, want ...string) {
+		t.Helper()
+		got, _, _ := s.found(t, filtered("Basic", text))
+		for i := range want {
+			want[i] = "Basic/" + want[i]
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s finds %v, want %v", text, got, want)
+		}
+	}
+	f("code in urn:v", "dog", "cat")
+	f("code ni urn:v", "animal", "poodle")
+	f("code ss urn:s|dog", "dog", "poodle")
+	f("code sb urn:s|dog", "animal", "dog")
+	f("code in ValueSet/v and not (code sb urn:s|poodle)", "cat")
+	f("code ne urn:s|dog", "animal", "poodle", "cat")
+}
+
 // near is the distance on the great circle, in any unit.
 func TestLocationsNearAPlace(t *testing.T) {
 	s := newMemAPI(t)

@@ -2,6 +2,7 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -162,6 +163,10 @@ func TestFiltersAreOrdinarySearches(t *testing.T) {
 	f("Patient", `_has:Observation:patient:encounter.status eq done`, "_has:Observation:patient:encounter.status=done")
 	f("Patient", `_list eq 5`, "_list=5")
 	f("Observation", `code eq loinc|1-8`, "code=http://loinc.org|1-8")
+	f("Observation", `code in http://x/ValueSet/a`, "code:in=http://x/ValueSet/a")
+	f("Observation", `code ni "http://x/ValueSet/a"`, "code:not-in=http://x/ValueSet/a")
+	f("Observation", `code ss snomed|5`, "code:below=http://snomed.info/sct|5")
+	f("Observation", `code sb snomed|5`, "code:above=http://snomed.info/sct|5")
 	f("Observation", `value-quantity gt 5.4|ucum|mg`, "value-quantity=gt5.4|http://unitsofmeasure.org|mg")
 	f("Observation", `value-quantity lt -5`, "value-quantity=lt-5")
 	f("Observation", `subject:Patient.name sw pet`, "subject:Patient.name=pet")
@@ -179,7 +184,7 @@ func TestFiltersAreOrdinarySearches(t *testing.T) {
 // shape is a filter with its walks' bounds, without names.
 func shape(f *filter) string {
 	var b strings.Builder
-	b.WriteByte("*&|!tkchl"[f.op])
+	fmt.Fprintf(&b, "%d%v", f.op, f.codes)
 	for _, w := range f.walks {
 		b.WriteString(walkShape(w))
 	}
