@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -101,27 +102,14 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 
 // and takes the argument that is thought to leave least first.
 func (v *evaluation) and(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
-	order := make([]int, len(e.Args))
-	sizes := make([]uint64, len(e.Args))
-	for i, arg := range e.Args {
-		order[i] = i
-		if len(e.Args) > 1 {
-			var err error
-			if sizes[i], err = v.estimate(arg); err != nil {
-				return nil, err
-			}
-		}
+	common, which, err := v.together(e.Args)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case sizes[a] < sizes[b]:
-			return -1
-		case sizes[a] > sizes[b]:
-			return 1
-		}
-		return 0
-	})
-	var err error
+	order, err := v.andOrder(e.Args)
+	if err != nil {
+		return nil, err
+	}
 	for n, i := range order {
 		if within.IsEmpty() {
 			break
@@ -129,11 +117,32 @@ func (v *evaluation) and(e *Expr, within *roaring.Bitmap, x *Explanation) (*roar
 		if v, err = v.cheaper(e.Args, order[n:], within); err != nil {
 			return nil, err
 		}
-		if within, err = v.eval(e.Args[i], within, x.step(i)); err != nil {
+		switch {
+		case v.small || !slices.Contains(which, i):
+			within, err = v.eval(e.Args[i], within, x.step(i))
+		default:
+			within, err = v.evalTogether(e.Args[i], &common, within, x.step(i))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return within, nil
+}
+
+// andOrder gives the order in which to take arguments of And.
+func (v *evaluation) andOrder(args []*Expr) (order []int, err error) {
+	sizes := make([]uint64, len(args))
+	for i, arg := range args {
+		order = append(order, i)
+		if len(args) > 1 {
+			if sizes[i], err = v.estimate(arg); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sizes[a], sizes[b]) })
+	return order, nil
 }
 
 func (v *evaluation) or(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
@@ -212,6 +221,30 @@ func (v *evaluation) estimateWalks(walks []index.Walk) (total uint64, err error)
 
 // walks gives the rows of within that have a term of one of walks.
 func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+	found, rest, err := v.walkColumns(walks)
+	if err != nil {
+		return nil, err
+	}
+	all, err := v.walkTerms(rest, within)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		rows, err := v.rows(&found[i], within)
+		if err != nil {
+			return nil, err
+		}
+		if len(rest) == 0 && i == 0 {
+			all = rows
+		} else {
+			all.Or(rows)
+		}
+	}
+	return all, nil
+}
+
+// walkTerms is walks without columns.
+func (v *evaluation) walkTerms(walks []index.Walk, within *roaring.Bitmap) (*roaring.Bitmap, error) {
 	rows, unsure := index.NewRowSet(v.src.rows), index.NewRowSet(v.src.rows)
 	for i := range walks {
 		if i%walksPerCheck == walksPerCheck-1 {
@@ -219,13 +252,27 @@ func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap) (*roaring
 				return nil, err
 			}
 		}
-		if err := walks[i].AddTo(rows, unsure, v.terms, v.s.check); err != nil {
+		terms, err := walks[i].AddTo(rows, unsure, v.terms, v.s.check)
+		if err != nil {
 			return nil, err
+		}
+		if !walks[i].Exact {
+			if err := v.walked(walks[i].Param, terms); err != nil {
+				return nil, err
+			}
 		}
 	}
 	all := rows.Bitmap()
 	all.And(within)
 	return all, v.lookInto(all, unsure.Bitmap(), walks, within)
+}
+
+// walked tells the run that terms of a field were read.
+func (v *evaluation) walked(p index.Param, terms uint64) error {
+	if v.src.run == nil || v.small {
+		return nil
+	}
+	return v.s.columnWalked(v.src.run.run, p, terms)
 }
 
 // lookInto adds those of the unsure rows whose bodies have a term in walks.

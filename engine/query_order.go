@@ -317,10 +317,19 @@ func (s *searching) values(walks []index.Walk, fn func(p index.Param, value []by
 	return nil
 }
 
+// walkValues walks the values that rows have, where a column knows them, or all.
 func (s *searching) walkValues(w *index.Walk, terms index.TermSource, src *source, rows *roaring.Bitmap, fn func(index.Param, []byte) error) error {
-	c, n := terms.Cursor(w.Param), 0
+	if src.run != nil && src.run.run.Column(w.Param) != nil {
+		masked, err := src.run.run.Masked([]index.Param{w.Param}, rows, s.check)
+		if err != nil {
+			return err
+		}
+		c := masked.Cursor(w.Param)
+		return w.Run(c, s.check, func(bool) error { return fn(w.Param, c.Value()) })
+	}
+	c, n := terms.Cursor(w.Param), uint64(0)
 	have := index.NewRowSet(src.rows)
-	return w.Run(c, func(sure bool) error {
+	err := w.Run(c, s.check, func(sure bool) error {
 		if !sure {
 			return index.ErrWalk
 		}
@@ -335,4 +344,8 @@ func (s *searching) walkValues(w *index.Walk, terms index.TermSource, src *sourc
 		}
 		return nil
 	})
+	if err != nil || src.run == nil {
+		return err
+	}
+	return s.columnWalked(src.run.run, w.Param, n)
 }

@@ -37,7 +37,11 @@ func (v *evaluation) cheaper(args []*Expr, rest []int, rows *roaring.Bitmap) (*e
 // walkCost is about what an expression's walks cost on the run.
 func (v *evaluation) walkCost(e *Expr) (cost uint64) {
 	for i := range e.Walks {
-		cost += v.src.run.run.WalkCost(&e.Walks[i])
+		if v.column(&e.Walks[i]) != nil {
+			cost++
+		} else {
+			cost += v.src.run.run.WalkCost(&e.Walks[i])
+		}
 	}
 	for _, arg := range e.Args {
 		cost += v.walkCost(arg)
@@ -72,20 +76,42 @@ func (s *searching) readTerms(src *source, rows *roaring.Bitmap) (index.TermSour
 	return index.MemorySource{Terms: table, Below: index.Ordinal(src.rows)}, nil
 }
 
-// cheaperSort gives the terms to sort rows by: those of the source, or their own.
+// cheaperSort gives the terms to sort rows by: those of the source, or those that
+// the rows have.
 func (s *searching) cheaperSort(src *source, terms index.TermSource, k *SortKey, rows *roaring.Bitmap) (index.TermSource, error) {
-	if src.run == nil || rows.GetCardinality() > smallRowsMax {
+	if src.run == nil {
 		return terms, nil
 	}
+	var columns []index.Param
 	cost := uint64(0)
+	for _, p := range k.params() {
+		if c := src.run.run.Column(p); c != nil && (rows.GetCardinality() < c.Rows()/maskedShare || s.n.s.columns == columnsLookUp) {
+			columns = append(columns, p)
+			cost++
+		} else {
+			cost += src.run.run.WalkCost(&index.Walk{Param: p})
+		}
+	}
+	if rows.GetCardinality() <= smallRowsMax && (cost > src.run.run.ReadCost(rows) || s.n.s.readThrough) {
+		return s.readTerms(src, rows)
+	}
+	if len(columns) == 0 {
+		return terms, nil
+	}
+	return src.run.run.Masked(columns, rows, s.check)
+}
+
+// maskedShare: where less than one in so many of the rows with a value is wanted,
+// a column tells first which values they have.
+const maskedShare = 4
+
+// params are the fields that a key reads.
+func (k *SortKey) params() (params []index.Param) {
 	if k.Param.Virtual == search.ByClock {
-		cost = src.run.run.WalkCost(&index.Walk{Param: index.ParamLastUpdated})
+		params = append(params, index.ParamLastUpdated)
 	}
 	for _, from := range k.Param.Sources {
-		cost += src.run.run.WalkCost(&index.Walk{Param: index.Param(from.Field.Number)})
+		params = append(params, index.Param(from.Field.Number))
 	}
-	if cost <= src.run.run.ReadCost(rows) && !s.n.s.readThrough {
-		return terms, nil
-	}
-	return s.readTerms(src, rows)
+	return params
 }

@@ -245,30 +245,15 @@ type keyedWalk struct {
 // byTerms divides a group by the terms of a key.
 func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err error) {
 	key := &o.s.q.Sort[depth]
+	walks, err := o.openWalks(rows, key)
+	if err != nil {
+		return false, err
+	}
 	left := make(rowGroup, len(rows))
-	var walks []keyedWalk
 	for i := range rows {
 		left[i] = rows[i].Clone()
-		if rows[i].IsEmpty() {
-			continue
-		}
-		terms, err := o.s.cheaperSort(o.s.sources[i], o.terms[i], key, rows[i])
-		if err != nil {
-			return false, err
-		}
-		opened, err := key.open(terms)
-		if err != nil {
-			return false, err
-		}
-		for _, w := range opened {
-			if w.Next() {
-				walks = append(walks, keyedWalk{w, i})
-			} else if w.Err() != nil {
-				return false, w.Err()
-			}
-		}
 	}
-	slices.SortFunc(walks, func(a, b keyedWalk) int { return compareSorted(a.Key(), b.Key(), key.Desc) })
+	steps := make([]uint64, len(rows))
 	remaining := left.count()
 	for n := 0; len(walks) > 0 && remaining > 0; n++ {
 		if n%walksPerCheck == 0 && o.s.check() != nil {
@@ -276,7 +261,7 @@ func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err er
 		}
 		value := bytes.Clone(walks[0].Key())
 		var group rowGroup
-		if group, walks, err = o.take(walks, value, left, key.Desc); err != nil {
+		if group, walks, err = o.take(walks, value, left, key.Desc, steps); err != nil {
 			return false, err
 		}
 		count := group.count()
@@ -284,10 +269,55 @@ func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err er
 			continue
 		}
 		if full, err = o.subgroup(group, depth, seek, sortedKey{has: true, key: value}); full || err != nil {
-			return full, err
+			return full, cmp.Or(err, o.walked(key, steps))
 		}
 	}
+	if err := o.walked(key, steps); err != nil {
+		return false, err
+	}
 	return o.subgroup(left, depth, seek, sortedKey{})
+}
+
+// openWalks opens the walks of a key over the sources of rows, in the order of
+// their first keys.
+func (o *sorter) openWalks(rows rowGroup, key *SortKey) (walks []keyedWalk, err error) {
+	for i := range rows {
+		if rows[i].IsEmpty() {
+			continue
+		}
+		terms, err := o.s.cheaperSort(o.s.sources[i], o.terms[i], key, rows[i])
+		if err != nil {
+			return nil, err
+		}
+		opened, err := key.open(terms)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range opened {
+			if w.Next() {
+				walks = append(walks, keyedWalk{w, i})
+			} else if w.Err() != nil {
+				return nil, w.Err()
+			}
+		}
+	}
+	slices.SortFunc(walks, func(a, b keyedWalk) int { return compareSorted(a.Key(), b.Key(), key.Desc) })
+	return walks, nil
+}
+
+// walked tells the runs how many terms of a key were read, by source.
+func (o *sorter) walked(key *SortKey, steps []uint64) error {
+	for i, src := range o.s.sources {
+		if src.run == nil {
+			continue
+		}
+		for _, p := range key.params() {
+			if err := o.s.columnWalked(src.run.run, p, steps[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // subgroup adds a group with one value, unless it lies before the cursor.
@@ -319,8 +349,9 @@ func (o *sorter) compare(value sortedKey, depth int) int {
 }
 
 // take gives the rows that have a value and were not met before, and moves the
-// walks that stand on it. Walks lie in the order of their keys.
-func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool) (rowGroup, []keyedWalk, error) {
+// walks that stand on it. Walks lie in the order of their keys. steps, by source,
+// counts the terms.
+func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool, steps []uint64) (rowGroup, []keyedWalk, error) {
 	sets := make([]*index.RowSet, len(left))
 	for len(walks) > 0 && bytes.Equal(walks[0].Key(), value) {
 		w := walks[0]
@@ -330,6 +361,7 @@ func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool)
 		if err := w.AddTo(sets[w.source]); err != nil {
 			return nil, nil, err
 		}
+		steps[w.source]++
 		walks = walks[1:]
 		if w.Next() {
 			walks = insertWalk(walks, w, desc)

@@ -63,10 +63,15 @@ func TestSearchesAgreeWithAPlainReading(t *testing.T) {
 			for range 70 {
 				var when string
 				s, when = m.step(t, s, fsys)
-				m.check(t, s, when, 4)
+				m.check(t, s, when, 3)
 				s.readThrough = true
 				m.check(t, s, when+", reading rows through", 3)
 				s.readThrough = false
+				for i, rule := range []columnRule{columnsByCost, columnsLookUp, columnsPostings} {
+					s.columns = rule
+					m.check(t, s, fmt.Sprint(when, ", columns by rule ", rule), i)
+				}
+				s.columns = columnsByCost
 			}
 			mustClose(t, s)
 		})

@@ -34,7 +34,9 @@ type Store struct {
 	extractors sync.Pool         // of *index.Extractor
 	// readThrough makes searches read few rows through whatever it costs, for tests.
 	readThrough bool
-	catalog     *catalog
+	// columns says when columns are made and used, for tests.
+	columns columnRule
+	catalog *catalog
 
 	// ctx ends when Close begins; background work runs under it.
 	ctx        context.Context

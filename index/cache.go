@@ -15,11 +15,12 @@ const (
 )
 
 // Cache holds decoded blocks of all runs, bounded by bytes: least recently used
-// ones go first. Safe for concurrent use. Evicted blocks live on as long as
+// ones go first. Columns of fields take up to a columnShare-th more. Safe for concurrent use. Evicted blocks live on as long as
 // somebody holds slices of them.
 type Cache struct {
 	decoder *zstd.Decoder
 	spaces  atomic.Uint64
+	columns *columnCache // beside the blocks
 	shards  [cacheShards]cacheShard
 }
 
@@ -50,7 +51,7 @@ type cacheEntry struct {
 
 // NewCache makes a cache for about bytesMax bytes; 0 keeps nothing.
 func NewCache(bytesMax int64) *Cache {
-	c := &Cache{decoder: newDecoder(0)}
+	c := &Cache{decoder: newDecoder(0), columns: newColumnCache(bytesMax)}
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.entries, s.bytesMax = map[cacheKey]*cacheEntry{}, bytesMax/cacheShards
@@ -112,8 +113,9 @@ func (c *Cache) put(k cacheKey, b *cachedBlock) {
 	}
 }
 
-// drop forgets the blocks of a space.
+// drop forgets the blocks and columns of a space.
 func (c *Cache) drop(space uint64) {
+	c.columns.drop(space)
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()

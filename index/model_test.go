@@ -369,6 +369,14 @@ func checkCursor(t testing.TB, r *Run, p Param, values []string, terms map[strin
 		on(c.SeekGE([]byte(values[i]+"\x00")), i+1)
 		on(c.SeekLT([]byte(values[i])), i-1)
 		on(c.SeekLT([]byte(values[i]+"\x00")), i)
+		if on(c.SeekGE([]byte(values[i])), i); i > 0 && i+1 < len(values) {
+			on(c.Next(), i+1)
+			on(c.Prev(), i)
+			on(c.Prev(), i-1)
+			on(c.Next(), i)
+			on(c.SeekGE([]byte(values[i])), i)
+			on(c.Prev(), i-1)
+		}
 		i, j = min(i, j), max(i, j)
 		want := roaring.New()
 		for _, v := range values[i:j] {

@@ -114,15 +114,14 @@ func checkRuns(r *byteReader) bool {
 }
 
 // eachOrdinal calls fn with the ordinals of a bitmap that checkBitmap has passed,
-// ascending, a container's at a time.
-func eachOrdinal(b []byte, fn func(ordinals []uint32)) {
+// ascending, a container's at a time. ordinals is memory for them, and given back.
+func eachOrdinal(ordinals []uint32, b []byte, fn func(ordinals []uint32)) []uint32 {
 	r := byteReader{b: b}
 	n, runs := bitmapHead(&r)
 	heads := r.take(4 * n)
 	if runs == nil || n >= bitmapOffsetsMin {
 		r.take(4 * n)
 	}
-	var ordinals []uint32
 	for i := range n {
 		head := binary.LittleEndian.Uint32(heads[4*i:])
 		base, count := head<<16, int(head>>16)+1
@@ -140,6 +139,7 @@ func eachOrdinal(b []byte, fn func(ordinals []uint32)) {
 		}
 		fn(ordinals)
 	}
+	return ordinals
 }
 
 func appendRuns(dst []uint32, r *byteReader, base uint32) []uint32 {

@@ -2,7 +2,6 @@ package index
 
 import (
 	"bytes"
-	"sort"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -74,18 +73,25 @@ func (r *Run) addPosting(rows *RowSet, payload []byte, i int) error {
 const addedOrdinalsMax = 1 << 12
 
 // addPlaced adds the ordinals of a bitmap that term block i names.
-func (r *Run) addPlaced(rows *RowSet, p postingPlace, i int) error {
+func (r *Run) addPlaced(rows *RowSet, p postingPlace, i int) (err error) {
+	rows.room, err = r.eachPlaced(rows.room, p, i, func(ordinals []uint32) { rows.Add(ordinals...) })
+	return err
+}
+
+// eachPlaced calls fn with the ordinals of a bitmap that term block i names,
+// ascending, some at a time. room is memory for them, and given back.
+func (r *Run) eachPlaced(room []uint32, p postingPlace, i int, fn func(ordinals []uint32)) ([]uint32, error) {
 	b, block, err := r.placed(p, i)
 	if err != nil {
-		return err
+		return room, err
 	}
 	if checkBitmap(b) != nil {
-		return r.impossible(blockPostings, r.postings, block)
+		return room, r.impossible(blockPostings, r.postings, block)
 	}
 	count := uint64(0)
-	eachOrdinal(b, func(ordinals []uint32) {
+	room = eachOrdinal(room, b, func(ordinals []uint32) {
 		if count += uint64(len(ordinals)); ordinals[len(ordinals)-1] < r.footer.meta.Rows {
-			rows.Add(ordinals...)
+			fn(ordinals)
 		} else {
 			err = r.impossible(blockPostings, r.postings, block)
 		}
@@ -93,7 +99,20 @@ func (r *Run) addPlaced(rows *RowSet, p postingPlace, i int) error {
 	if count != p.count {
 		err = r.impossible(blockPostings, r.postings, block)
 	}
-	return err
+	return room, err
+}
+
+// eachPosting is eachPlaced for a payload in term block i.
+func (r *Run) eachPosting(room []uint32, payload []byte, i int, fn func(ordinals []uint32)) ([]uint32, error) {
+	p, ok := parsePosting(room[:0], payload, r.footer.meta.Rows)
+	if !ok {
+		return room, r.impossible(blockTerms, r.terms, i)
+	}
+	if p.ordinals == nil {
+		return r.eachPlaced(room, p.place, i, fn)
+	}
+	fn(p.ordinals)
+	return p.ordinals, nil
 }
 
 // findTerm gives the payload of a term and the block it is in; nil: there is none.
@@ -187,197 +206,4 @@ func (r *Run) Range(p Param, from, to []byte) (*roaring.Bitmap, error) {
 		}
 	}
 	return all, c.Err()
-}
-
-// Terms returns a cursor over the terms of p in value order.
-func (r *Run) Terms(p Param) *TermCursor { return &TermCursor{r: r, p: p, block: -1} }
-
-// TermCursor walks neighbouring terms either way. Start with SeekGE, SeekLT,
-// First or Last. A move that returns false leaves it on no term; Err tells
-// whether that was the end. Not safe for concurrent use.
-type TermCursor struct {
-	r        *Run
-	p        Param
-	block    int // decoded block; -1: none
-	at       int // entry in it
-	on       bool
-	keys     []byte
-	keyEnds  []int
-	payloads [][]byte
-	target   []byte
-	err      error
-}
-
-// First moves to the lowest value.
-func (c *TermCursor) First() bool { return c.SeekGE(nil) }
-
-// Last moves to the highest value.
-func (c *TermCursor) Last() bool {
-	if c.p == ^Param(0) {
-		c.target = append(c.target[:0], bytes.Repeat([]byte{0xff}, 2+TermBytesMax+1)...)
-	} else {
-		c.target = appendTermKey(c.target[:0], c.p+1, nil)
-	}
-	return c.seek() && c.back()
-}
-
-// SeekGE moves to the lowest value that is not less than value.
-func (c *TermCursor) SeekGE(value []byte) bool {
-	c.target = appendTermKey(c.target[:0], c.p, value)
-	return c.seek() && c.settle()
-}
-
-// SeekLT moves to the highest value that is less than value.
-func (c *TermCursor) SeekLT(value []byte) bool {
-	c.target = appendTermKey(c.target[:0], c.p, value)
-	return c.seek() && c.back()
-}
-
-// Next moves to the next higher value.
-func (c *TermCursor) Next() bool {
-	if !c.on {
-		return false
-	}
-	c.at++
-	return c.settle()
-}
-
-// Prev moves to the next lower value.
-func (c *TermCursor) Prev() bool { return c.on && c.back() }
-
-// Value is the value the cursor is on; it holds until the next move. It is
-// what AddTerm was given, or, for one of TermBytesMax bytes or more, what
-// became of it.
-func (c *TermCursor) Value() []byte { return c.key()[2:] }
-
-// Postings is the set of ordinals that have the value. The bitmap is the caller's.
-func (c *TermCursor) Postings() (*roaring.Bitmap, error) {
-	bm, err := c.r.postingBitmap(c.payloads[c.at], c.block)
-	if err != nil {
-		c.err = err
-	}
-	return bm, err
-}
-
-// Count is the number of ordinals that have the value.
-func (c *TermCursor) Count() uint64 {
-	return postingCount(c.payloads[c.at])
-}
-
-// AddTo adds the ordinals that have the value.
-func (c *TermCursor) AddTo(rows *RowSet) error {
-	return c.r.addPosting(rows, c.payloads[c.at], c.block)
-}
-
-// Err is the first damage or failure the cursor met.
-func (c *TermCursor) Err() error { return c.err }
-
-// or adds the postings to all.
-func (c *TermCursor) or(all *roaring.Bitmap) error {
-	var inline [postingInlineMax]uint32
-	p, ok := parsePosting(inline[:0], c.payloads[c.at], c.r.footer.meta.Rows)
-	if !ok {
-		return c.r.impossible(blockTerms, c.r.terms, c.block)
-	}
-	if p.ordinals != nil {
-		all.AddMany(p.ordinals)
-		return nil
-	}
-	bm, err := c.r.placedBitmap(p.place, c.block)
-	if err == nil {
-		all.Or(bm)
-	}
-	return err
-}
-
-func (c *TermCursor) key() []byte {
-	start := 0
-	if c.at > 0 {
-		start = c.keyEnds[c.at-1]
-	}
-	return c.keys[start:c.keyEnds[c.at]]
-}
-
-// seek stands at the first term of any parameter that is >= target, or behind
-// the last one. False only for a failure, or when there is no term at all.
-func (c *TermCursor) seek() bool {
-	c.on = false
-	if c.err != nil || c.r.terms.count() == 0 {
-		return false
-	}
-	block := c.r.terms.seek(c.target)
-	for {
-		if !c.load(block) {
-			return false
-		}
-		c.at = sort.Search(len(c.payloads), func(i int) bool {
-			start := 0
-			if i > 0 {
-				start = c.keyEnds[i-1]
-			}
-			return bytes.Compare(c.keys[start:c.keyEnds[i]], c.target) >= 0
-		})
-		if c.at < len(c.payloads) || block+1 == c.r.terms.count() ||
-			bytes.Compare(c.r.terms.separator(block+1), c.target) > 0 {
-			return true
-		}
-		block++
-	}
-}
-
-// settle goes on to the next block at the end of one, and tells whether the
-// cursor is on a term of its parameter.
-func (c *TermCursor) settle() bool {
-	if c.at == len(c.payloads) {
-		if c.block+1 == c.r.terms.count() || !c.load(c.block+1) {
-			c.on = false
-			return false
-		}
-		c.at = 0
-	}
-	return c.land()
-}
-
-// back steps to the term before.
-func (c *TermCursor) back() bool {
-	if c.at == 0 {
-		if c.block == 0 || !c.load(c.block-1) {
-			c.on = false
-			return false
-		}
-		c.at = len(c.payloads)
-	}
-	c.at--
-	return c.land()
-}
-
-func (c *TermCursor) land() bool {
-	key := c.key()
-	c.on = len(key) >= 2 && key[0] == byte(c.p>>8) && key[1] == byte(c.p)
-	return c.on
-}
-
-// load decodes a term block.
-func (c *TermCursor) load(block int) bool {
-	if c.block == block {
-		return true
-	}
-	b, err := c.r.block(blockTerms, c.r.terms, block)
-	if err != nil {
-		c.err = err
-		return false
-	}
-	c.block, c.keys, c.keyEnds, c.payloads = block, c.keys[:0], c.keyEnds[:0], c.payloads[:0]
-	var t tableCursor
-	for ok := t.open(b.payload, skipPosting) && t.next(); ok; ok = t.next() {
-		c.keys = append(c.keys, t.key...)
-		c.keyEnds = append(c.keyEnds, len(c.keys))
-		c.payloads = append(c.payloads, t.payload)
-	}
-	if t.bad || len(c.payloads) == 0 {
-		c.block = -1
-		c.err = c.r.impossible(blockTerms, c.r.terms, block)
-		return false
-	}
-	return true
 }

@@ -89,30 +89,38 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	Pass Verdict = iota // not wanted
-	Take                // wanted
-	End                 // not wanted, nor is any behind it
+	Pass    Verdict = iota // not wanted
+	Take                   // wanted
+	TakeAll                // wanted, and so are all behind it up to seek
+	End                    // not wanted, nor is any behind it
 )
 
 // Run calls fn at each term of the walk, with c standing on it. sure is false for
 // a value that was cut (TermBytesMax) where a Look would have to see it whole: it
-// may belong to the walk. Errors are those of fn and of c.
-func (w *Walk) Run(c Cursor, fn func(sure bool) error) error {
-	var room, to, exact []byte
+// may belong to the walk. Errors are those of fn, of c, and of check, which is
+// called now and then.
+func (w *Walk) Run(c Cursor, check func() error, fn func(sure bool) error) error {
+	var room, to, exact, taken []byte
 	if w.To != nil {
 		to = appendTermValue(make([]byte, 0, TermBytesMax), w.To)
 	}
 	if w.Exact {
 		exact = appendTermValue(make([]byte, 0, TermBytesMax), w.From)
 	}
-	for ok := c.SeekGE(w.From); ok; {
+	for ok, n := c.SeekGE(w.From), 1; ok; n++ {
+		if n%walkTermsPerCheck == 0 {
+			if err := check(); err != nil {
+				return err
+			}
+		}
 		value := c.Value()
 		if to != nil && bytes.Compare(value, to) >= 0 || w.Exact && !bytes.Equal(value, exact) {
 			break
 		}
 		verdict, seek, sure := Take, []byte(nil), true
 		if w.Look != nil {
-			if sure = len(value) != TermBytesMax; sure {
+			sure = len(value) != TermBytesMax
+			if sure && bytes.Compare(value, taken) >= 0 {
 				verdict, seek = w.Look(value, room[:0])
 			}
 		}
@@ -125,7 +133,10 @@ func (w *Walk) Run(c Cursor, fn func(sure bool) error) error {
 		if len(seek) > TermPrefixBytes {
 			seek = nil // it has no order among what was cut
 		}
-		if verdict == Take {
+		if verdict == TakeAll {
+			taken, seek = append(taken[:0], seek...), nil
+		}
+		if verdict != Pass {
 			if err := fn(sure); err != nil {
 				return err
 			}
@@ -153,31 +164,30 @@ func (w *Walk) Takes(value []byte) bool {
 		return true
 	}
 	verdict, _ := w.Look(value, nil)
-	return verdict == Take
+	return verdict == Take || verdict == TakeAll
 }
 
 // AddTo adds the ordinals of the walk's terms to rows, and those of terms that
-// may belong to it to unsure: their resources must be looked into. Errors are
-// those of check, which is called now and then, and of terms.
-func (w *Walk) AddTo(rows, unsure *RowSet, terms TermSource, check func() error) error {
+// may belong to it to unsure: their resources must be looked into. It tells how
+// many terms it added. Errors are those of check, which is called now and then,
+// and of terms.
+func (w *Walk) AddTo(rows, unsure *RowSet, terms TermSource, check func() error) (added uint64, err error) {
 	if w.Exact {
-		return terms.AddPostings(rows, w.Param, w.From)
+		return 1, terms.AddPostings(rows, w.Param, w.From)
 	}
-	c, n := terms.Cursor(w.Param), 0
-	return w.Run(c, func(sure bool) error {
-		if n++; n%walkTermsPerCheck == 0 {
-			if err := check(); err != nil {
-				return err
-			}
-		}
+	c := terms.Cursor(w.Param)
+	err = w.Run(c, check, func(sure bool) error {
+		added++
 		if !sure {
 			return c.AddTo(unsure)
 		}
 		return c.AddTo(rows)
 	})
+	return added, err
 }
 
-// walkTermsPerCheck is how many terms pass between looks at a deadline.
+// walkTermsPerCheck is how many terms pass between looks at a deadline: less than
+// a millisecond's.
 const walkTermsPerCheck = 1 << 12
 
 // ExactWalk is the walk of one term.
@@ -242,6 +252,7 @@ type RowSet struct {
 	bits []uint64
 	rows uint32 // all ordinals are below
 	all  *roaring.Bitmap
+	room []uint32 // for decoding
 }
 
 // rowSetFew is how many ordinals are kept in a list.
@@ -318,7 +329,7 @@ func (s *RowSet) Bitmap() *roaring.Bitmap {
 	} else {
 		all.AddMany(s.few)
 	}
-	*s = RowSet{rows: s.rows}
+	*s = RowSet{rows: s.rows, room: s.room}
 	return all
 }
 

@@ -75,10 +75,23 @@ func (q dateQuery) look(value, room []byte) (Verdict, []byte) {
 		return Pass, append(room, class+1)
 	case at < low:
 		return Pass, AppendMilli(append(room, class), low)
-	case q.fits(first, last):
+	}
+	if from, to := q.sure(class); from <= at && at <= to {
+		return TakeAll, appendBehindDate(room, class, to)
+	}
+	if q.fits(first, last) {
 		return Take, nil
 	}
 	return Pass, nil
+}
+
+// appendBehindDate appends what is above the values of a class that stand at a
+// millisecond.
+func appendBehindDate(dst []byte, class byte, at int64) []byte {
+	if at == math.MaxInt64 {
+		return append(dst, class+1)
+	}
+	return AppendMilli(append(dst, class), at+1)
 }
 
 // fits tells whether a stored span answers the query.
@@ -137,6 +150,47 @@ func (q dateQuery) bounds(class byte) (low, high int64) {
 		low, high = minusSpan(q.last, span), q.first
 	}
 	return low, high
+}
+
+// sure gives the lowest and the highest first millisecond of a stretch of a
+// class's values that all fit, whatever their last is; low is above high when
+// there is none that is known.
+func (q dateQuery) sure(class byte) (low, high int64) {
+	if class > dateClassMax {
+		return 1, 0
+	}
+	shortest, longest := int64(0), DateClassSpan(class)
+	if class > 0 {
+		shortest = 1 << (4*class - 4)
+	}
+	low, high = math.MinInt64, math.MaxInt64
+	switch q.compare {
+	case Eq:
+		return q.first, minusSpan(q.last, longest)
+	case Gt:
+		return behindMilli(minusSpan(q.last, shortest)), high
+	case Lt:
+		return low, minusSpan(q.first, 1)
+	case Ge:
+		return q.first, high
+	case Le:
+		return low, max(minusSpan(q.first, 1), minusSpan(q.last, longest))
+	case Sa:
+		return behindMilli(q.last), high
+	case Eb:
+		return low, minusSpan(minusSpan(q.first, 1), longest)
+	case Ap:
+		return minusSpan(q.first, shortest), q.last
+	}
+	return 1, 0
+}
+
+// behindMilli is at + 1, not above the highest.
+func behindMilli(at int64) int64 {
+	if at == math.MaxInt64 {
+		return at
+	}
+	return at + 1
 }
 
 // minusSpan is at - span, not below the lowest.

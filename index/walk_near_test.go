@@ -28,7 +28,7 @@ func TestNearWalksMeasureOnTheGreatCircle(t *testing.T) {
 		}
 		values = append(values, value)
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	f := func(latitude, longitude, distance string, meters float64, want ...int) {
 		t.Helper()
 		walks, err := NearWalks(walkField(search.Special), []byte(latitude), []byte(longitude), []byte(distance), meters)
@@ -39,7 +39,7 @@ func TestNearWalksMeasureOnTheGreatCircle(t *testing.T) {
 		for _, i := range want {
 			found[i] = true
 		}
-		expectWalk(t, fmt.Sprint(latitude, "|", longitude, "|", distance), walked(t, m, values, walks), len(values), func(i int) bool { return found[i] })
+		expectWalk(t, fmt.Sprint(latitude, "|", longitude, "|", distance), m.walked(t, walks), len(values), func(i int) bool { return found[i] })
 	}
 	f("52.52", "13.405", "0", 1000, 0, 9)
 	f("52.52", "13.405", "254", 1000, 0, 9)

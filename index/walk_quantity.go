@@ -85,8 +85,10 @@ func unitsWalk(p Param, wanted func(unit []byte) bool, span [2][]byte) Walk {
 			return Pass, behind(room, unit)
 		case bytes.Compare(number, span[0]) < 0:
 			return Pass, append(append(room, unit...), span[0]...)
+		case span[1] == nil:
+			return TakeAll, behind(room, unit)
 		}
-		return Take, nil
+		return TakeAll, append(append(room, unit...), span[1]...)
 	}
 	return Walk{Param: p, From: []byte{quantityValue}, To: []byte{quantityValue + 1}, Look: look}
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"math/big"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/fhir"
 	"kiln/fhir/search"
 )
 
@@ -18,40 +22,111 @@ func walkField(kind search.Kind) []search.Source {
 	return []search.Source{{Field: &search.Field{Number: search.FieldMin, Kind: kind}}}
 }
 
-// walked gives the ordinals that walks find in memory, those that must be looked
-// into decided by the whole values.
-func walked(t *testing.T, m *MemoryTerms, values [][]byte, walks []Walk) []uint32 {
+func noCheck() error { return nil }
+
+// walkTable is the same terms in memory and in a run: one value an ordinal.
+type walkTable struct {
+	values [][]byte
+	memory *MemoryTerms
+	run    *Run
+}
+
+func tableOf(t *testing.T, values [][]byte) *walkTable {
 	t.Helper()
-	n := uint32(len(values))
-	rows, unsure := NewRowSet(n), NewRowSet(n)
-	for i := range walks {
-		if err := walks[i].AddTo(rows, unsure, MemorySource{m, Ordinal(n)}, func() error { return nil }); err != nil {
+	table := &walkTable{values: values, memory: NewMemoryTerms()}
+	fs := newTestFS(t)
+	b, err := NewBuilder(BuilderOptions{FS: fs, Dir: testDir, ID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, value := range values {
+		table.memory.AddTerm(search.FieldMin, value)
+		table.memory.Commit(Ordinal(i))
+		b.AddTerm(search.FieldMin, value)
+		if _, err := b.Append(1, fmt.Append(nil, i), 0, fmt.Append(nil, i), fhir.Splice{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	found := rows.Bitmap()
-	for _, o := range unsure.Bitmap().ToArray() {
-		if slices.ContainsFunc(walks, func(w Walk) bool { return w.Takes(values[o]) }) {
-			found.Add(o)
-		}
+	b.SortKeys()
+	for i := range values {
+		b.SetRow(Ordinal(i), Row{Type: 1, VersionID: 1})
 	}
-	for i, value := range values { // a value alone is judged as in a walk
+	meta, err := b.Seal(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table.run, err = OpenRun(fs, testDir, meta, 1, NewCache(64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// walked gives the ordinals that walks find in memory, those that must be looked
+// into decided by the whole values; and expects that they find the same in a run,
+// and in a column of it.
+func (m *walkTable) walked(t *testing.T, walks []Walk) []uint32 {
+	t.Helper()
+	found := m.find(t, walks, MemorySource{m.memory, Ordinal(len(m.values))})
+	for i, value := range m.values { // a value alone is judged as in a walk
 		takes := slices.ContainsFunc(walks, func(w Walk) bool { return w.Takes(value) })
 		if takes != found.Contains(uint32(i)) {
 			t.Errorf("value %q alone: %v, in the walk: %v", value, takes, !takes)
 		}
 	}
+	if inRun := m.find(t, walks, m.run); !inRun.Equals(found) {
+		t.Errorf("in the run: %v, in memory %v", inRun, found)
+	}
+	if err := m.run.Walked(search.FieldMin, 1<<40, noCheck); err != nil {
+		t.Fatal(err)
+	}
+	if column := m.run.Column(search.FieldMin); column != nil {
+		m.checkColumn(t, column, walks, found)
+	}
 	return found.ToArray()
 }
 
-// tableOf is a table with one value an ordinal.
-func tableOf(values [][]byte) *MemoryTerms {
-	m := NewMemoryTerms()
-	for i, value := range values {
-		m.AddTerm(search.FieldMin, value)
-		m.Commit(Ordinal(i))
+// find is what walks find in terms.
+func (m *walkTable) find(t *testing.T, walks []Walk, terms TermSource) *roaring.Bitmap {
+	t.Helper()
+	n := uint32(len(m.values))
+	rows, unsure := NewRowSet(n), NewRowSet(n)
+	for i := range walks {
+		if _, err := walks[i].AddTo(rows, unsure, terms, noCheck); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return m
+	found := rows.Bitmap()
+	for _, o := range unsure.Bitmap().ToArray() {
+		if slices.ContainsFunc(walks, func(w Walk) bool { return w.Takes(m.values[o]) }) {
+			found.Add(o)
+		}
+	}
+	return found
+}
+
+func (m *walkTable) checkColumn(t *testing.T, column *FieldColumn, walks []Walk, want *roaring.Bitmap) {
+	t.Helper()
+	var all []Places
+	for i := range walks {
+		places, err := column.Places(&walks[i], noCheck)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = UnitedPlaces(all, places)
+	}
+	everything := roaring.New()
+	everything.AddRange(0, uint64(len(m.values)))
+	filtered, err := column.Filter(all, everything, noCheck)
+	if err != nil || !filtered.Equals(want) {
+		t.Errorf("in the column: %v (%v), want %v", filtered, err, want)
+	}
+	read := NewRowSet(uint32(len(m.values)))
+	if err := column.AddPostings(read, m.run, search.FieldMin, all, noCheck); err != nil {
+		t.Fatal(err)
+	}
+	if got := read.Bitmap(); !got.Equals(want) {
+		t.Errorf("postings of the column's places: %v, want %v", got, want)
+	}
 }
 
 func expectWalk(t *testing.T, what string, got []uint32, n int, want func(i int) bool) {
@@ -78,7 +153,7 @@ func TestTokenWalksReadValues(t *testing.T) {
 			values, parts = append(values, AppendTokenText(nil, []byte(s+c), NewFolder())), append(parts, [2]string{"text", s + c})
 		}
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	isCode := func(i int) bool { return i%2 == 0 }
 	for _, s := range systems {
 		for _, c := range codes {
@@ -91,13 +166,13 @@ func TestTokenWalksReadValues(t *testing.T) {
 					}
 					return
 				}
-				expectWalk(t, fmt.Sprintf("%s %.20q|%.40q", what, s, c), walked(t, m, values, walks), len(values), want)
+				expectWalk(t, fmt.Sprintf("%s %.20q|%.40q", what, s, c), m.walked(t, walks), len(values), want)
 				others, err := TokenOtherWalks(walkField(search.Token), tok)
 				if err != nil {
 					t.Fatal(err)
 				}
 				other := func(i int) bool { return isCode(i) && !want(i) }
-				expectWalk(t, fmt.Sprintf("other than %s %.20q|%.40q", what, s, c), walked(t, m, values, others), len(values), other)
+				expectWalk(t, fmt.Sprintf("other than %s %.20q|%.40q", what, s, c), m.walked(t, others), len(values), other)
 			}
 			if c != "" {
 				f("system|code", Token{System: []byte(s), Code: []byte(c)}, func(i int) bool { return isCode(i) && parts[i] == [2]string{s, c} })
@@ -118,7 +193,7 @@ func TestAnyOfWalksReadValues(t *testing.T) {
 			values = append(values, AppendToken(nil, []byte(s), []byte(c)))
 		}
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		wanted := map[string]bool{string(values[r.IntN(len(values))]): true}
@@ -131,7 +206,7 @@ func TestAnyOfWalksReadValues(t *testing.T) {
 			sorted = append(sorted, []byte(v))
 		}
 		slices.SortFunc(sorted, bytes.Compare)
-		got := walked(t, m, values, []Walk{AnyOfWalk(search.FieldMin, sorted)})
+		got := m.walked(t, []Walk{AnyOfWalk(search.FieldMin, sorted)})
 		expectWalk(t, fmt.Sprintf("any of %.80q", sorted), got, len(values), func(i int) bool { return wanted[string(values[i])] })
 	}
 }
@@ -143,11 +218,11 @@ func TestStringWalksReadValues(t *testing.T) {
 	for _, s := range texts {
 		values = append(values, AppendString(nil, []byte(s), NewFolder()))
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	for _, q := range []string{"Eve", "EV", "strass", "y", "é", "x", "Steve"} {
 		f := func(what string, walks []Walk, want func(i int) bool) {
 			t.Helper()
-			expectWalk(t, what+" "+q, walked(t, m, values, walks), len(values), want)
+			expectWalk(t, what+" "+q, m.walked(t, walks), len(values), want)
 		}
 		prefix, err := StringWalks(walkField(search.String), []byte(q))
 		if err != nil {
@@ -197,7 +272,7 @@ func TestDateWalksReadValues(t *testing.T) {
 			spans, values = append(spans, s), append(values, value)
 		}
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	for range 400 {
 		q := span{first: at()}
 		q.last = q.first + []int64{0, 3, 30}[rng.IntN(3)]
@@ -215,7 +290,7 @@ func TestDateWalksReadValues(t *testing.T) {
 
 			Holds: func(s span) bool { return s.first <= q.first && q.last <= s.last },
 		} {
-			got := walked(t, m, values, DateWalks(walkField(search.Date), c, q.first, q.last))
+			got := m.walked(t, DateWalks(walkField(search.Date), c, q.first, q.last))
 			expectWalk(t, fmt.Sprintf("%v %v", c, q), got, len(values), func(i int) bool { return want(spans[i]) })
 		}
 	}
@@ -253,7 +328,7 @@ func TestNumberWalksReadValues(t *testing.T) {
 		quantity, _ := AppendDecimal(AppendQuantityUnit(nil, []byte("ucum"), []byte([]string{"mg", "g"}[i%2])), []byte(n))
 		quantities = append(quantities, quantity)
 	}
-	m, mq := tableOf(values), tableOf(quantities)
+	m, mq := tableOf(t, values), tableOf(t, quantities)
 	f := func(c Compare, q string) {
 		t.Helper()
 		low, high := queryBounds(q)
@@ -275,7 +350,7 @@ func TestNumberWalksReadValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		expectWalk(t, c.String()+q, walked(t, m, values, walks), len(numbers), func(i int) bool { return want(rat(numbers[i])) })
+		expectWalk(t, c.String()+q, m.walked(t, walks), len(numbers), func(i int) bool { return want(rat(numbers[i])) })
 		for what, u := range map[string]Unit{
 			"no unit": {AnySystem: true}, "mg": {Code: []byte("mg"), AnySystem: true}, "ucum|mg": {System: []byte("ucum"), Code: []byte("mg")},
 			"ucum|": {System: []byte("ucum")}, "x|mg": {System: []byte("x"), Code: []byte("mg")},
@@ -284,7 +359,7 @@ func TestNumberWalksReadValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			expectWalk(t, c.String()+q+" "+what, walked(t, mq, quantities, walks), len(numbers), func(i int) bool {
+			expectWalk(t, c.String()+q+" "+what, mq.walked(t, walks), len(numbers), func(i int) bool {
 				return want(rat(numbers[i])) && (len(u.Code) == 0 || i%2 == 0) && string(u.System) != "x"
 			})
 		}
@@ -312,14 +387,14 @@ func TestReferenceWalksReadValues(t *testing.T) {
 	for _, text := range texts {
 		values = append(values, AppendReference(nil, []byte(text)))
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	f := func(q string, want ...string) {
 		t.Helper()
 		walks, err := ReferenceWalks(walkField(search.Reference), []byte(q), []byte("http://own/fhir"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		expectWalk(t, q, walked(t, m, values, walks), len(values), func(i int) bool { return slices.Contains(want, texts[i]) })
+		expectWalk(t, q, m.walked(t, walks), len(values), func(i int) bool { return slices.Contains(want, texts[i]) })
 	}
 	one := []string{"Patient/1", "Patient/1/_history/3", "http://own/fhir/Patient/1", "http://own/fhir/Patient/1/_history/3"}
 	f("Patient/1", one...)
@@ -354,7 +429,7 @@ func TestCompositeWalksReadPairs(t *testing.T) {
 			parts = append(parts, [2]string{c, n})
 		}
 	}
-	m := tableOf(values)
+	m := tableOf(t, values)
 	for _, c := range codes[1:] {
 		for compare := Eq; compare <= Ap; compare++ {
 			for _, any := range []bool{false, true} {
@@ -374,7 +449,7 @@ func TestCompositeWalksReadPairs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				expectWalk(t, c+"$"+compare.String(), walked(t, m, values, walks), len(values), func(i int) bool {
+				expectWalk(t, c+"$"+compare.String(), m.walked(t, walks), len(values), func(i int) bool {
 					n, _ := AppendDecimal(AppendQuantityUnit(nil, []byte("u"), []byte("mg")), []byte(parts[i][1]))
 					return parts[i][0] == c && slices.ContainsFunc(second, func(w Walk) bool { return w.Takes(n) })
 				})

@@ -105,7 +105,7 @@ func TestReferencesToManyAreOneWalk(t *testing.T) {
 		m.Commit(index.Ordinal(i))
 	}
 	rows, unsure := index.NewRowSet(9), index.NewRowSet(9)
-	if err := walk.AddTo(rows, unsure, index.MemorySource{Terms: m, Below: 9}, func() error { return nil }); err != nil {
+	if _, err := walk.AddTo(rows, unsure, index.MemorySource{Terms: m, Below: 9}, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if got := rows.Bitmap().String(); got != "{3,5,6}" {

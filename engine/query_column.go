@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"kiln/index"
+)
+
+// A walk over many terms reads the postings of each. Where the field has a column
+// (index.FieldColumn), the walk runs over the column's values in memory, which
+// tells how many terms it has, and then either their postings are read or the
+// rows that are left are looked up in the column, whatever costs less.
+
+// About what it costs, in nanoseconds.
+const (
+	postingCost   = 300 // to read the postings of a term
+	columnRowCost = 6   // to look a row up in a column
+)
+
+// columnRule is when columns are made and what is done with them.
+type columnRule uint8
+
+const (
+	columnsByCost   columnRule = iota
+	columnsLookUp              // made at the first walk, rows are looked up
+	columnsPostings            // made at the first walk, postings are read
+)
+
+// atOnceTerms is more than any field is walked for without a column.
+const atOnceTerms = 1 << 40
+
+// columnWalked tells a run how many terms of a field were read.
+func (s *searching) columnWalked(r *index.Run, p index.Param, terms uint64) error {
+	if s.n.s.columns != columnsByCost {
+		terms = atOnceTerms
+	}
+	return r.Walked(p, terms, s.check)
+}
+
+// column is the column that a walk may use; nil: none, or no use.
+func (v *evaluation) column(w *index.Walk) *index.FieldColumn {
+	if v.src.run == nil || v.small || w.Exact {
+		return nil
+	}
+	return v.src.run.run.Column(w.Param)
+}
+
+// columnPlaces are the values of some walks of a field.
+type columnPlaces struct {
+	param  index.Param
+	column *index.FieldColumn
+	places []index.Places
+}
+
+// lookUp tells whether looking rows up costs less than reading postings.
+func (v *evaluation) lookUp(p *columnPlaces, within *roaring.Bitmap) bool {
+	if rule := v.s.n.s.columns; rule != columnsByCost {
+		return rule == columnsLookUp
+	}
+	return within.GetCardinality()*columnRowCost < index.CountPlaces(p.places)*postingCost
+}
+
+// rows gives the rows of within that have one of the values.
+func (v *evaluation) rows(p *columnPlaces, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+	if v.lookUp(p, within) {
+		return p.column.Filter(p.places, within, v.s.check)
+	}
+	set := index.NewRowSet(v.src.rows)
+	if err := p.column.AddPostings(set, v.src.run.run, p.param, p.places, v.s.check); err != nil {
+		return nil, err
+	}
+	rows := set.Bitmap()
+	rows.And(within)
+	return rows, nil
+}
+
+// walkColumns walks over the columns that there are, and gives the walks without.
+func (v *evaluation) walkColumns(walks []index.Walk) (found []columnPlaces, rest []index.Walk, err error) {
+	for i := range walks {
+		column := v.column(&walks[i])
+		if column == nil {
+			rest = append(rest, walks[i])
+			continue
+		}
+		places, err := column.Places(&walks[i], v.s.check)
+		if err != nil {
+			return nil, nil, err
+		}
+		at := slices.IndexFunc(found, func(f columnPlaces) bool { return f.param == walks[i].Param })
+		if at < 0 {
+			found = append(found, columnPlaces{walks[i].Param, column, places})
+		} else {
+			found[at].places = index.UnitedPlaces(found[at].places, places)
+		}
+	}
+	return found, rest, nil
+}
+
+// together finds the arguments of an And that are about one field of which no row
+// has several values, such as the two ends of a range of dates: what they have
+// in common is found before any row is. It gives the places that are left of the
+// field's values and the arguments, none or at least two.
+func (v *evaluation) together(args []*Expr) (common columnPlaces, which []int, err error) {
+	for i, arg := range args {
+		if arg.Op != Terms || len(arg.Walks) == 0 || len(which) > 0 && arg.Walks[0].Param != common.param {
+			continue
+		}
+		column := v.column(&arg.Walks[0])
+		if column == nil || column.Several() {
+			continue
+		}
+		found, rest, err := v.walkColumns(arg.Walks)
+		if err != nil {
+			return common, nil, err
+		}
+		if len(rest) > 0 || len(found) > 1 {
+			continue
+		}
+		if len(which) == 0 {
+			common = found[0]
+		} else {
+			common.places = index.CommonPlaces(common.places, found[0].places)
+		}
+		which = append(which, i)
+	}
+	if len(which) < 2 {
+		return common, nil, nil
+	}
+	return common, which, nil
+}
+
+// evalTogether evaluates the arguments that together found, when the first of them
+// has its turn; at the others nothing is left to do.
+func (v *evaluation) evalTogether(arg *Expr, common *columnPlaces, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+	done := v.s.explain(arg, x)
+	if common.column != nil {
+		var err error
+		if within, err = v.rows(common, within); err != nil {
+			return nil, err
+		}
+		common.column = nil
+	}
+	if done != nil {
+		done(within.GetCardinality())
+	}
+	return within, nil
+}
