@@ -303,6 +303,8 @@ func (m *sim) step() error {
 		return m.restartClean()
 	case p < 88:
 		return m.pageAcross()
+	case p < 89:
+		return m.scanAcross()
 	case p < 92:
 		m.fs.CutPowerAt(m.fs.Ops() + 1 + m.rng.Int64N(80))
 	case p < 95:
@@ -479,6 +481,80 @@ func (m *sim) pageAcross() error {
 		}
 	}
 	return nil
+}
+
+// scanAcross reads a scan range by range as an export does that is interrupted
+// again and again: each range on a snapshot of its own, as of the first one's LSN.
+func (m *sim) scanAcross() error {
+	first, err := m.s.Snapshot()
+	if err != nil {
+		return err
+	}
+	q := ScanQuery{AsOf: first.LSN(), Versions: ScanVersions(m.rng.IntN(int(ScanDeletions) + 1))}
+	want, seen := m.model.clone(), map[string]bool{}
+	m.purged = map[string]bool{}
+	c, err := first.Scan(context.Background(), q)
+	var ranges []ScanRange
+	if err == nil {
+		ranges, err = c.Ranges(1+m.rng.Uint64N(4), 6)
+	}
+	first.Release()
+	for i := 0; err == nil && i < len(ranges) && q.AsOf > 0; i++ {
+		if err = m.meanwhile(m.rng.IntN(3)); err == nil && m.rng.IntN(4) == 0 {
+			err = m.restartClean()
+		}
+		if err == nil {
+			err = m.scanRange(q, ranges[i], seen)
+		}
+	}
+	if errors.Is(err, vfs.ErrPowerCut) {
+		return errRestart
+	}
+	if err != nil || q.AsOf == 0 {
+		return err
+	}
+	for k, versions := range want.keys {
+		cur, _ := want.current(k)
+		for id, v := range versions {
+			wanted := q.Versions.wants(simFlags(v)) && (id == cur.id || !q.Versions.ofCurrent())
+			if name := simName(k, id); seen[name] != wanted && !m.purged[name] {
+				return fmt.Errorf("a scan of %+v in %v gives %s: %t, want %t", q, ranges, name, seen[name], wanted)
+			}
+		}
+	}
+	return nil
+}
+
+// scanRange reads one range on a new snapshot.
+func (m *sim) scanRange(q ScanQuery, r ScanRange, seen map[string]bool) error {
+	n, err := m.s.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer n.Release()
+	c, err := n.Scan(context.Background(), q)
+	if err != nil {
+		return err
+	}
+	parts, err := c.Parts(r)
+	for i := 0; err == nil && i < len(parts); i++ {
+		err = parts[i].Run(context.Background(), func(v *Version) error {
+			name := simName(simKey{v.Type, string(v.ID)}, v.VersionID)
+			if seen[name] || m.purged[name] || v.LSN > q.AsOf {
+				return fmt.Errorf("%s comes twice, is newer than the scan, or was purged", name)
+			}
+			seen[name] = true
+			return nil
+		})
+	}
+	return err
+}
+
+func simFlags(v simVersion) index.Flags {
+	if v.deleted {
+		return index.FlagDeleted
+	}
+	return 0
 }
 
 func simName(k simKey, version int64) string {
