@@ -15,6 +15,9 @@ type ExportRequest struct {
 	Since fhir.Instant // Milli 0: none
 	// Versions says which versions of the resources are wanted.
 	Versions engine.ScanVersions
+	// A file ends behind so many lines, and with the line that reaches so many
+	// bytes; 0: exportLinesMax, exportFileBytesMax.
+	FileLines, FileBytes int64
 }
 
 // unsupportedExport are parameters that are known, and change what an export

@@ -117,7 +117,7 @@ func (w *exportWork) choose(ctx context.Context, snapshot *engine.Snapshot, asOf
 // plan cuts the export into sections and records them, before anything is written.
 func (w *exportWork) plan(lsn uint64, at fhir.Instant) error {
 	for pass, scan := range w.scans {
-		ranges, err := scan.Ranges(w.m.sectionRows, exportSectionsMax)
+		ranges, err := scan.Ranges(cmp.Or(w.m.opts.SectionRows, exportSectionRows), exportSectionsMax)
 		if err != nil {
 			return fmt.Errorf("cannot plan the export: %w", err)
 		}

@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 
 	"kiln/engine"
@@ -24,5 +25,5 @@ func (r *ExportRequest) passes(_ context.Context, _ *engine.Snapshot, asOf uint6
 
 // fileMax is where the request's files end.
 func (r *ExportRequest) fileMax() exportFileMax {
-	return exportFileMax{lines: exportLinesMax, bytes: exportFileBytesMax}
+	return exportFileMax{lines: cmp.Or(r.FileLines, exportLinesMax), bytes: cmp.Or(r.FileBytes, exportFileBytesMax)}
 }

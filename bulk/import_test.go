@@ -30,7 +30,9 @@ type testSite struct {
 	dir     string // of inputs
 	workers int
 	rounds  int64
-	origins []string
+	// sectionRows is that of exports; 0: as usual.
+	sectionRows uint64
+	origins     []string
 	// How HTTP sources are reached; zero: as usual.
 	resolver   *net.Resolver
 	silenceMax time.Duration
@@ -41,6 +43,7 @@ type testSite struct {
 	lineBytes int
 	clock     *atomic.Int64 // milliseconds; moves on by itself, unless it is frozen
 	frozen    bool
+	opened    func() // when the store is, and before the jobs go on; nil: nothing
 }
 
 func newTestSite(t *testing.T) *testSite {
@@ -78,6 +81,9 @@ func (s *testSite) open() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if s.opened != nil {
+		s.opened()
+	}
 	s.jobs, err = NewManager(context.Background(), s.options(id))
 	if err != nil {
 		s.t.Fatal(err)
@@ -89,7 +95,7 @@ func (s *testSite) open() {
 
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
-		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds,
+		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds, SectionRows: s.sectionRows,
 		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond, Resolver: s.resolver, SilenceMax: s.silenceMax,
 	}
 }

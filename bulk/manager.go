@@ -62,7 +62,6 @@ type Manager struct {
 	exporting chan struct{}
 	// Sizes that tests make small.
 	chunkBytes, lineBytes int
-	sectionRows           uint64
 	// beforePublish is called when a round is resolved and sealed; tests write
 	// to the store there. nil: nothing.
 	beforePublish func()
@@ -101,7 +100,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	}
 	m := &Manager{
 		opts: opts, logger: opts.Logger, addresses: allowed, client: newHTTPClient(allowed, opts.network()),
-		chunkBytes: chunkBytes, lineBytes: LineBytesMax, sectionRows: exportSectionRows,
+		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
 		unrecorded: make(map[string][]byte),

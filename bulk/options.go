@@ -26,6 +26,9 @@ type Options struct {
 	// RoundBytes ends a round at this much builder memory; 0: the default.
 	// Tests make it small to get many rounds.
 	RoundBytes int64
+	// SectionRows is how many versions an export's section has, about; 0: the
+	// default. Tests make it small to get many sections.
+	SectionRows uint64
 	// RetryWait is the first pause before an HTTP request is tried again; 0: one second.
 	RetryWait time.Duration
 	// SilenceMax is how long a server may send nothing before a request counts

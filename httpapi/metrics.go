@@ -139,6 +139,10 @@ func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
 	counter(w, "kiln_import_runs_total", jobs.Runs)
 	counter(w, "kiln_import_error_files_stored_total", jobs.ErrorFilesStored)
 	counter(w, "kiln_import_error_files_kept_total", jobs.ErrorFilesKept)
+	counter(w, "kiln_export_lines_total", jobs.ExportedLines)
+	counter(w, "kiln_export_bytes_total", jobs.ExportedBytes)
+	counter(w, `kiln_exports_total{end="completed"}`, jobs.ExportsCompleted)
+	counter(w, `kiln_exports_total{end="failed"}`, jobs.ExportsFailed)
 	stage := func(name string, took time.Duration) {
 		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_import_stage_seconds_total{stage=%q}", name), took.Seconds())
 	}
