@@ -65,6 +65,7 @@ type request struct {
 	plans   []current
 	snapLSN uint64
 	bytes   int64
+	terms   int64 // at most what the search terms cost
 	// state decides the race between a caller that gives up and the committer.
 	state   atomic.Int32
 	results []Committed
@@ -159,6 +160,9 @@ func (c *Change) check() error {
 	return nil
 }
 
+// rowTermsCost is for the terms of date, type and deletion.
+const rowTermsCost = 2 * index.TermCost
+
 // checkTerms refuses what searches could not find: a search reads the terms of
 // every version, so each must have them.
 func (s *Store) checkTerms(r *request) error {
@@ -168,6 +172,9 @@ func (s *Store) checkTerms(r *request) error {
 		c := &r.changes[i]
 		if _, err := x.Scan(c.Body); err != nil {
 			return fmt.Errorf("cannot commit %v/%s: %w", c.Type, c.ID, err)
+		}
+		if r.terms += x.Cost() + rowTermsCost; r.terms > index.TermsCostMax {
+			return fmt.Errorf("cannot commit %d resources: %w: their search terms together need more than %d bytes", len(r.changes), ErrUnindexable, index.TermsCostMax)
 		}
 	}
 	return nil

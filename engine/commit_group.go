@@ -18,6 +18,7 @@ type batch struct {
 	// request of the group is judged by them although nobody can read them yet.
 	pending map[string]pendingVersion
 	next    uint64 // LSN of the next record
+	terms   int64  // what the search terms of all records cost
 	now     int64
 }
 
@@ -39,7 +40,7 @@ type pendingVersion struct {
 
 func (b *batch) reset(next uint64, now int64) {
 	b.arena, b.records, b.heads, b.marks = b.arena[:0], b.records[:0], b.heads[:0], b.marks[:0]
-	b.next, b.now = next, now
+	b.next, b.now, b.terms = next, now, 0
 	if cap(b.arena) > 2*groupBytesMax {
 		b.arena = nil // one huge record must not hold its memory for ever
 	}
@@ -133,6 +134,7 @@ func (s *Store) recheck(b *batch, r *request, i int) (current, error) {
 func (s *Store) frame(b *batch, r *request, writes int) {
 	lsn := b.next
 	b.next++
+	b.terms += r.terms
 	from := len(b.arena)
 	b.arena = appendCommitHeader(b.arena, writes)
 	number := uint32(0)
@@ -219,6 +221,7 @@ func shifted(p wal.Position, bytes uint32) wal.Position {
 
 func (s *Store) applyBatch(b *batch) {
 	s.view.active().add(b.heads)
+	s.view.active().termsCost.Add(b.terms)
 	for _, m := range b.marks {
 		s.supersedeCurrent(m.lsn, &m.old)
 	}

@@ -83,7 +83,7 @@ func (s *Store) mustStall() bool {
 // headFull: one generation waits for its flush and the next is full as well.
 func (s *Store) headFull() bool {
 	v := s.view
-	return len(v.gens) > 1 && v.active().bytes.Load() >= s.opts.HeadBytes
+	return len(v.gens) > 1 && v.active().isFull(s.opts.HeadBytes)
 }
 
 // gather takes what waits behind the first request, within the group's bounds.

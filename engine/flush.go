@@ -65,7 +65,7 @@ func (s *Store) turnOver() {
 
 func (s *Store) turnOverIfFull() {
 	v := s.view
-	if len(v.gens) > 1 || v.active().bytes.Load() < s.opts.HeadBytes {
+	if len(v.gens) > 1 || !v.active().isFull(s.opts.HeadBytes) {
 		return
 	}
 	s.turnOver()
@@ -99,6 +99,7 @@ func (s *Store) flushGen(ctx context.Context, g *headGen) error {
 	if err != nil {
 		return fmt.Errorf("cannot publish the head's run: %w", err)
 	}
+	g.terms.drop()
 	return nil
 }
 

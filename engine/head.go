@@ -4,6 +4,8 @@ import (
 	"sort"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
+
 	"kiln/fhir"
 	"kiln/index"
 	"kiln/wal"
@@ -86,7 +88,10 @@ type headGen struct {
 	count  atomic.Int64
 	purged atomic.Int64 // of count
 	bytes  atomic.Int64
-	terms  headTerms
+	// termsCost is at most what the terms of the commits' entries take, whether
+	// they are made or not.
+	termsCost atomic.Int64
+	terms     headTerms
 	// refs counts the views that hold the generation. Guarded by Store.mu.
 	refs int
 }
@@ -95,7 +100,18 @@ func newHeadGen(base uint64) *headGen {
 	g := &headGen{base: base}
 	g.dir.table.Store(newHeadTable(headDirBits))
 	g.chunks.Store(&[]*headChunk{})
+	g.terms.users = semaphore.NewWeighted(headTermsUsers)
 	return g
+}
+
+// headTermsShare: the terms of a generation may take so many times the bytes of
+// its log. Those of real resources take 0.2 to 0.5, and are estimated at 0.8; a
+// few small values with long systems, in many combinations, may take 80.
+const headTermsShare = 2
+
+// isFull tells whether the generation is to be flushed.
+func (g *headGen) isFull(headBytes int64) bool {
+	return g.bytes.Load() >= headBytes || max(g.termsCost.Load(), g.terms.bytes.Load()) >= headTermsShare*headBytes
 }
 
 func (g *headGen) entry(i int) *headEntry {

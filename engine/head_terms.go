@@ -3,53 +3,78 @@ package engine
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
 
 	"kiln/index"
 )
 
 // headTerms is the search terms of a generation's entries. They are made when a
 // search first asks for them, of all entries that have none yet: commits,
-// replay and flushes neither wait for them nor hold their memory.
+// replay and flushes neither wait for them nor hold their memory. What they will
+// take at most is known from the commits (headGen.termsCost), so that the head
+// is flushed before it is too much.
 //
 // Searches read them together; one that finds entries without terms waits for
-// the others to end and makes them.
+// the others to end and makes them. Whoever waits gives up with its context.
 type headTerms struct {
-	mu    sync.RWMutex // guards all below; read while a search reads
+	// users lets many read or one write; what follows is theirs.
+	users *semaphore.Weighted
 	table *index.MemoryTerms
 	next  int // the first entry whose terms are not in the table
 	space []byte
+	bytes atomic.Int64 // what the table takes; for anybody
 }
+
+// headTermsUsers is the weight of one that writes; each that reads has 1.
+const headTermsUsers = 1 << 30
 
 // withHeadTerms calls fn with the search terms of the first count entries of a
 // generation; an ordinal is an entry's place in it. As in a run, they include
 // superseded versions and, but for date, type and deletion, not deleted ones. fn
-// keeps nothing of the table and asks for no other.
+// keeps nothing of the table and asks for terms of younger generations only.
 //
-// The first search after many writes pays for their terms, about 4 microseconds
+// The first search after many writes pays for their terms, about 10 microseconds
 // each. Errors are those of reading the log, of ctx, and of fn; ErrQueryTooLarge
 // for a generation that holds more than a table can.
 func (n *Snapshot) withHeadTerms(ctx context.Context, g *headGen, count int, fn func(*index.MemoryTerms) error) error {
 	t := &g.terms
-	t.mu.RLock()
-	if t.table == nil || t.next < count {
-		t.mu.RUnlock()
+	for {
+		if err := t.users.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		if t.table != nil && t.next >= count {
+			defer t.users.Release(1)
+			return fn(t.table)
+		}
+		t.users.Release(1)
 		if err := t.fill(ctx, n.s, g, count); err != nil {
 			return err
 		}
-		t.mu.RLock()
 	}
-	defer t.mu.RUnlock()
-	return fn(t.table)
+}
+
+// drop lets the memory go, unless somebody reads: a generation that has become a
+// run is searched by what began before only, and may be held for long.
+func (t *headTerms) drop() {
+	if t.users.TryAcquire(headTermsUsers) {
+		t.table, t.next, t.space = nil, 0, nil
+		t.bytes.Store(0)
+		t.users.Release(headTermsUsers)
+	}
 }
 
 // fill makes the terms of the first count entries.
 func (t *headTerms) fill(ctx context.Context, s *Store, g *headGen, count int) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.users.Acquire(ctx, headTermsUsers); err != nil {
+		return err
+	}
+	defer t.users.Release(headTermsUsers)
 	if t.table == nil {
 		t.table = index.NewMemoryTerms()
 	}
+	defer func() { t.bytes.Store(t.table.MemoryBytes()) }()
 	x := s.extractor(t.table)
 	defer s.keepExtractor(x)
 	for ; t.next < count; t.next++ {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"kiln/fhir"
@@ -122,5 +123,92 @@ func TestCommitRefusesWhatCannotBeFound(t *testing.T) {
 	if _, err := s.Commit(context.Background(), []Change{c}); !errors.Is(err, ErrUnindexable) {
 		t.Errorf("error %v", err)
 	}
+	mustClose(t, s)
+}
+
+// patientWithNames is a Patient of few bytes and many terms.
+func patientWithNames(t *testing.T, id string, names int) Change {
+	t.Helper()
+	var given []string
+	for i := range names {
+		given = append(given, fmt.Sprintf(`"%s%d"`, id, i))
+	}
+	c := patientNamed(id, "x")
+	c.Body = fmt.Appendf(nil, `{"resourceType":"Patient","id":"%s","name":[{"given":[%s]}]}`, id, strings.Join(given, ","))
+	return c
+}
+
+// TestHeadIsFlushedWhenItsTermsAreMany: whether a search has made them or not.
+func TestHeadIsFlushedWhenItsTermsAreMany(t *testing.T) {
+	opts := testOptions(vfs.NewMem(1), 1)
+	opts.HeadBytes = 64 << 10
+	s := mustOpen(t, opts)
+	for i := range 200 {
+		mustCommit(t, s, patientWithNames(t, fmt.Sprint("p", i), 100))
+		n := mustSnapshot(t, s)
+		if i%3 == 0 {
+			named(t, n, "x")
+		}
+		g := n.view.gens[0]
+		if took := g.terms.bytes.Load(); took > 3*headTermsShare*opts.HeadBytes {
+			t.Fatalf("the terms of a generation of %d bytes take %d bytes", g.bytes.Load(), took)
+		}
+		if g.terms.bytes.Load() > g.termsCost.Load()*3/2+64<<10 {
+			t.Errorf("the terms take %d bytes and were estimated at %d", g.terms.bytes.Load(), g.termsCost.Load())
+		}
+		n.Release()
+	}
+	if st := s.Stats(); st.Runs < 3 {
+		t.Errorf("%d runs and a head of %d bytes, %d of terms", st.Runs, st.HeadBytes, st.HeadTermsBytes)
+	}
+	mustClose(t, s)
+}
+
+// TestOldSnapshotsSearchWhatWasFlushed: its terms are let go, and made again for
+// who still asks.
+func TestOldSnapshotsSearchWhatWasFlushed(t *testing.T) {
+	s := mustOpen(t, testOptions(vfs.NewMem(1), 1))
+	mustCommit(t, s, patientNamed("a", "Chalmers"), patientNamed("b", "Windsor"))
+	n := mustSnapshot(t, s)
+	for range 2 {
+		if got := named(t, n, "Windsor"); !slices.Equal(got, []uint64{1}) {
+			t.Errorf("found in the head's versions %v", got)
+		}
+		if err := s.Flush(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := s.Stats(); st.HeadTermsBytes != 0 {
+		t.Errorf("an empty head has %d bytes of terms", st.HeadTermsBytes)
+	}
+	n.Release()
+	mustClose(t, s)
+}
+
+// TestSearchesWaitForTermsAsLongAsTheyMay: behind another that makes them.
+func TestSearchesWaitForTermsAsLongAsTheyMay(t *testing.T) {
+	s := mustOpen(t, testOptions(vfs.NewMem(1), 1))
+	mustCommit(t, s, patientNamed("a", "Chalmers"))
+	n := mustSnapshot(t, s)
+	users := n.view.gens[0].terms.users
+	if err := users.Acquire(context.Background(), headTermsUsers); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	failed := make(chan error)
+	go func() {
+		_, err := n.Search(ctx, familyQuery(t, "chal"), func(*Version) error { return nil })
+		failed <- err
+	}()
+	mustCommit(t, s, patientNamed("b", "Chalmers")) // commits do not wait
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("a search whose time is over: %v", err)
+	}
+	users.Release(headTermsUsers)
+	if got := named(t, n, "Chalmers"); !slices.Equal(got, []uint64{0}) {
+		t.Errorf("found in the head's versions %v", got)
+	}
+	n.Release()
 	mustClose(t, s)
 }

@@ -6,6 +6,7 @@ import "sync/atomic"
 type Stats struct {
 	Versions, Runs, HeadVersions           uint64
 	LogBytes, RunBytes, HeadBytes          int64
+	HeadTermsBytes                         int64 // of the search terms that searches have made
 	CommitGroups, Commits, FsyncNanosTotal uint64
 	Stalls                                 uint64
 	// Merges of runs: how many, the bytes read and written, those that failed,
@@ -46,6 +47,7 @@ func (s *Store) Stats() Stats {
 	for _, g := range snap.view.gens {
 		st.HeadVersions += uint64(g.count.Load() - g.purged.Load())
 		st.HeadBytes += g.bytes.Load()
+		st.HeadTermsBytes += g.terms.bytes.Load()
 	}
 	st.Versions = st.HeadVersions
 	for _, r := range snap.view.runs {

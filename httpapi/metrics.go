@@ -103,6 +103,7 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	gauge(w, "kiln_store_log_bytes", uint64(st.LogBytes))
 	gauge(w, "kiln_store_run_bytes", uint64(st.RunBytes))
 	gauge(w, "kiln_store_head_bytes", uint64(st.HeadBytes))
+	gauge(w, "kiln_store_head_terms_bytes", uint64(st.HeadTermsBytes))
 	gauge(w, "kiln_store_visible_lsn", st.VisibleLSN)
 	readOnly := uint64(0)
 	if st.ReadOnly {

@@ -34,6 +34,7 @@ type Extractor struct {
 	typeArena []byte
 	first     bool // the Bundle's first entry was met
 	dead      deadState
+	cost      int64 // of the resource's terms
 	err       error
 }
 
@@ -63,7 +64,7 @@ func (x *Extractor) Reset(sink TermSink) { x.sink = sink }
 // After an error the caller discards what the sink got. Errors are those of
 // Scanner.Scan, and ErrTerms.
 func (x *Extractor) Scan(src []byte) (*fhir.Resource, error) {
-	x.frames, x.arena, x.first, x.dead, x.err = x.frames[:0], x.arena[:0], false, deadUnknown, nil
+	x.frames, x.arena, x.first, x.dead, x.cost, x.err = x.frames[:0], x.arena[:0], false, deadUnknown, 0, nil
 	if cap(x.arena) > arenaBytesKept {
 		x.arena = nil
 	}
@@ -76,12 +77,25 @@ func (x *Extractor) Scan(src []byte) (*fhir.Resource, error) {
 	}
 	if r.Type == typePatient && x.rules.dead != 0 {
 		x.buf = AppendToken(x.buf[:0], nil, deadTexts[x.dead])
-		x.sink.AddTerm(x.rules.dead, x.buf)
+		x.term(x.rules.dead, x.buf)
 	}
 	if x.err != nil {
 		return nil, x.err
 	}
 	return r, nil
+}
+
+// Cost is at most what the terms of the resource scanned last take in a
+// MemoryTerms, up to a half for room to grow.
+func (x *Extractor) Cost() int64 { return x.cost }
+
+// term gives a term to the sink.
+func (x *Extractor) term(p Param, value []byte) {
+	if x.cost += TermCost + int64(min(len(value), TermBytesMax)); x.cost > TermsCostMax {
+		x.fail("its search terms need more than %d bytes", TermsCostMax)
+		return
+	}
+	x.sink.AddTerm(p, value)
 }
 
 // typePatient is the type that the parameter "deceased" is for.

@@ -27,7 +27,7 @@ func (h *holding) reset() {
 // give gives a value to the sink, or holds it.
 func (x *Extractor) give(u *use, value []byte) {
 	if len(u.conditions) == 0 {
-		x.sink.AddTerm(u.param, value)
+		x.term(u.param, value)
 		return
 	}
 	from := uint32(len(x.held.arena))
@@ -51,7 +51,7 @@ func (x *Extractor) decide(f *frame) {
 		if v.left > 0 {
 			kept = append(kept, v)
 		} else {
-			x.sink.AddTerm(v.use.param, h.arena[v.text.from:v.text.to])
+			x.term(v.use.param, h.arena[v.text.from:v.text.to])
 		}
 	}
 	h.values = kept

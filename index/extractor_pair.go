@@ -62,7 +62,7 @@ func (x *Extractor) closeGroup(s *site) {
 func (x *Extractor) pair(u *use, value []byte, part int, made *int) {
 	if part == x.rules.groups[u.group].parts {
 		if *made++; *made <= pairsMax {
-			x.sink.AddTerm(u.param, value)
+			x.term(u.param, value)
 		}
 		x.buf = value[:0]
 		return

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -248,3 +249,25 @@ func TestExtractorAllocatesNothing(t *testing.T) {
 type nullSink struct{}
 
 func (nullSink) AddTerm(Param, []byte) {}
+
+// TestTermsOfOneResourceAreBounded: components that pair every code with every
+// value multiply what they say.
+func TestTermsOfOneResourceAreBounded(t *testing.T) {
+	var codings []string
+	for i := range 64 {
+		codings = append(codings, fmt.Sprintf(`{"system":"%s","code":"%d"}`, strings.Repeat("s", 900), i))
+	}
+	concept := `{"coding":[` + strings.Join(codings, ",") + `]}`
+	component := `{"code":` + concept + `,"valueCodeableConcept":` + concept + `}`
+	f := func(components int) error {
+		body := `{"resourceType":"Observation","component":[` + component + strings.Repeat(","+component, components-1) + `]}`
+		_, err := testExtraction(t).NewExtractor(nullSink{}).Scan([]byte(body))
+		return err
+	}
+	if err := f(10); err != nil {
+		t.Errorf("10 components: %v", err)
+	}
+	if err := f(70); !errors.Is(err, ErrTerms) {
+		t.Errorf("70 components, which give over 300 MB of terms: error %v", err)
+	}
+}

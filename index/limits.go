@@ -45,6 +45,15 @@ const (
 	// TermPrefixBytes of a longer value keep their order.
 	TermPrefixBytes = TermBytesMax - 32
 
+	// TermCost is at most what a term takes in memory beside its value: a record
+	// of 32 bytes, up to 21 of the hash table, 18 of the sorted lists, or a chunk
+	// of postings.
+	TermCost = 80
+	// TermsCostMax bounds the terms of one resource, TermCost and value of each.
+	// Composites and the types of identifiers multiply what a resource has; those
+	// of real ones cost less than its text does. 5 times the largest record.
+	TermsCostMax = 256 << 20
+
 	// RowsMax bounds the rows of a run. Far above what one builder holds; it
 	// keeps ordinals, block counts and arena offsets inside 32 bits.
 	RowsMax = 1 << 30
