@@ -127,12 +127,14 @@ func (s *segment) payloadAt(at place) Position {
 	return Position{Segment: s.header.number, Offset: uint32(at.offset + recordHeaderBytes)}
 }
 
-// flush writes buf, which ends at end, and syncs it.
+// flush writes buf, which ends at end, and zeros behind it when they are due, and
+// syncs both.
 func (l *Log) flush() error {
 	s := l.active
 	if _, err := s.file.WriteAt(l.buf, l.end.offset-int64(len(l.buf))); err != nil {
 		return fmt.Errorf("cannot write to segment %q: %w", s.name, err)
 	}
+	l.zeroAhead(int64(len(l.buf)))
 	if err := l.timed(s.file.SyncData); err != nil {
 		return fmt.Errorf("cannot sync segment %q: %w", s.name, err)
 	}
@@ -143,6 +145,33 @@ func (l *Log) flush() error {
 		l.buf = nil
 	}
 	return nil
+}
+
+// zeroAhead writes zeros from the end of the records just written to the next step.
+// They are zeros already, but of blocks that are only reserved: a sync behind the
+// first write to such a block waits for the file system to note that the block
+// is used (a journal commit, on ext4), one behind a write over zeros does not. So
+// one lone write in some dozens pays for the others. It is done here, and not in
+// the background, because the sync of records would wait for these pages too, and
+// the log has one writer to its file, which cannot zero a record by mistake.
+//
+// A batch longer than a step has its own blocks to pay for, and zeros would
+// double what it writes. An error is none of the records': no room, say, where
+// a file system copies what is written over. There will be no more zeros in this
+// segment then. What matters to the records, the sync tells.
+func (l *Log) zeroAhead(batchBytes int64) {
+	from, step := l.end.offset, l.opts.zeroStepBytes()
+	to := min((from/step+1)*step, l.active.bytes)
+	if from <= l.zeroed || batchBytes > step || from == to {
+		return
+	}
+	if l.zeros == nil {
+		l.zeros = make([]byte, step)
+	}
+	l.zeroed = to
+	if _, err := l.active.file.WriteAt(l.zeros[:to-from], from); err != nil {
+		l.zeroed = l.active.bytes
+	}
 }
 
 func (l *Log) timed(sync func() error) error {
@@ -172,7 +201,7 @@ func (l *Log) roll() error {
 		_ = p.file.Close() // the log is poisoned by the first error
 		return fmt.Errorf("cannot start segment %q: %w", s.name, err)
 	}
-	l.active, l.end = s, s.start()
+	l.active, l.end, l.zeroed = s, s.start(), 0
 	l.mu.Lock()
 	l.segments = append(l.segments, s)
 	l.mu.Unlock()

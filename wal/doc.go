@@ -7,8 +7,8 @@
 //   - LSNs are consecutive, over all segments.
 //   - A segment gets its name only when everything before it is durable, so
 //     only the newest segment can have a torn tail.
-//   - Bytes after the last record of a segment are zeros. A segment file is
-//     never used twice.
+//   - Bytes after the last record of a segment are zeros, reserved or written
+//     ahead: nobody can tell which. A segment file is never used twice.
 //   - Each record promises an offset of its segment that was durable when it was
 //     framed. Damage below a promise is never taken for a torn tail.
 //   - After a failed write or sync the log takes nothing more until it is opened

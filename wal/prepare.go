@@ -8,7 +8,7 @@ import (
 	"kiln/internal/vfs"
 )
 
-// preparer makes segment files ahead, zeroed and synced, so that rolling to the
+// preparer makes segment files ahead, reserved and synced, so that rolling to the
 // next one costs a small write and a rename. It has one caller at a time.
 type preparer struct {
 	opts  Options

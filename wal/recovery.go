@@ -238,12 +238,12 @@ type tail struct {
 //	 9   something else: bytes were there and have changed              damage
 //
 // A torn write leaves each sector whole, as it was (zeros, since segments are
-// preallocated and never used twice) or as it became; a write cut short leaves
-// zeros behind it. Records behind the torn one may have survived: all of one
-// batch is in flight at once. They promise nothing beyond the batch's beginning
-// and go with it; none was acknowledged. One more row is the caller's (see
-// recoverNewest): a log that ends below what a checkpoint knows was in it is
-// damaged, whatever the end looks like.
+// preallocated and never used twice; zeros written ahead are no others) or as it
+// became; a write cut short leaves zeros behind it. Records behind the torn one
+// may have survived: all of one batch is in flight at once. They promise nothing
+// beyond the batch's beginning and go with it; none was acknowledged. One more
+// row is the caller's (see recoverNewest): a log that ends below what a
+// checkpoint knows was in it is damaged, whatever the end looks like.
 func (r *segmentReader) judge(w walked, next *segment) (tail, error) {
 	x := w.at.offset
 	lastByte, err := r.lastNonZero(x)
