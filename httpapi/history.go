@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"kiln/engine"
+	"kiln/fhir/view"
 	"kiln/query"
 )
 
@@ -19,7 +20,7 @@ import (
 type historyPage struct {
 	query     engine.HistoryQuery
 	lists     []string // of _list; nil: it is not asked for
-	shown     view
+	shown     view.View
 	countOnly bool
 	total     int64  // from the paging token; -1: to be counted
 	self      string // query of the self link

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kiln/engine"
+	"kiln/fhir/view"
 )
 
 // errPageFull ends a page that has reached its size.
@@ -14,7 +15,7 @@ var errPageFull = errors.New("page full")
 // entryWriter appends the entries of a history Bundle.
 type entryWriter struct {
 	base  string
-	shown *view
+	shown *view.View
 	text  []byte
 	whole []byte // of a resource that is shown in part
 }
@@ -32,12 +33,12 @@ func (w *entryWriter) add(v *engine.Version) error {
 
 // resource appends what is shown of a version. A deletion has nothing to leave out.
 func (w *entryWriter) resource(v *engine.Version) {
-	if w.shown.isWhole() || v.Deleted {
+	if w.shown.IsWhole() || v.Deleted {
 		w.text = v.AppendJSON(w.text)
 		return
 	}
 	w.whole = v.AppendJSON(w.whole[:0])
-	w.text = w.shown.appendView(w.text, w.whole)
+	w.text = w.shown.Append(w.text, w.whole)
 }
 
 // historyMethod is the method and the status that made a version. PUT stands for

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"kiln/fhir/view"
 	"strings"
 	"testing"
 )
@@ -87,7 +88,7 @@ func TestHistoryShowsParts(t *testing.T) {
 		next := a.bundle(t).link("next")
 		for i, a := range []*answer{a, s.do(t, "GET", next, "")} {
 			born := fmt.Sprintf(`"birthDate":"%d"`, 1991-i)
-			if strings.Contains(a.body, `"gender"`) || !strings.Contains(a.body, born) || strings.Count(a.body, subsettedCode) != 1 {
+			if strings.Contains(a.body, `"gender"`) || !strings.Contains(a.body, born) || strings.Count(a.body, view.Subsetted) != 1 {
 				t.Errorf("%s, page %d: %s", query, i+1, a.body)
 			}
 		}

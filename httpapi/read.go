@@ -87,12 +87,12 @@ func (x *exchange) version(v *engine.Version) error {
 	if err != nil {
 		return err
 	}
-	if shown.isWhole() {
+	if shown.IsWhole() {
 		x.resource(fasthttp.StatusOK, v)
 		return nil
 	}
 	x.versionHeaders(v.VersionID, v.LastUpdated)
-	x.body(fasthttp.StatusOK, contentTypeAnswer, shown.appendView(x.buffer(), v.AppendJSON(nil)))
+	x.body(fasthttp.StatusOK, contentTypeAnswer, shown.Append(x.buffer(), v.AppendJSON(nil)))
 	return nil
 }
 

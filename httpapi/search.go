@@ -13,6 +13,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/fhir/view"
 	"kiln/query"
 )
 
@@ -21,7 +22,7 @@ type searchPage struct {
 	search    *query.Search
 	page      query.Page
 	countOnly bool
-	shown     view
+	shown     view.View
 	query     string // of the links, without a paging token
 	self      string // of the self link
 	token     searchToken

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"kiln/engine"
+	"kiln/fhir/view"
 	"kiln/query"
 )
 
@@ -26,7 +27,7 @@ func (x *exchange) appendSearchset(dst []byte, p *searchPage, result *query.Resu
 		w.add(&result.Matches[i], "match", &p.shown)
 	}
 	for i := range result.Included {
-		included := view{summary: p.shown.summary} // _elements is about the matches
+		included := view.View{Summary: p.shown.Summary} // _elements is about the matches
 		w.add(&result.Included[i], "include", &included)
 	}
 	w.remarks(p, result)
@@ -74,15 +75,15 @@ func (w *searchWriter) next() {
 	}
 }
 
-func (w *searchWriter) add(v *engine.Version, mode string, shown *view) {
+func (w *searchWriter) add(v *engine.Version, mode string, shown *view.View) {
 	w.next()
 	w.text = append(w.text, `{"fullUrl":`...)
 	w.text = appendString(w.text, w.x.baseURL()+"/"+v.Type.String()+"/"+string(v.ID))
 	w.text = append(w.text, `,"resource":`...)
-	if shown.isWhole() {
+	if shown.IsWhole() {
 		w.text = v.AppendJSON(w.text)
 	} else {
-		w.text = shown.appendView(w.text, v.AppendJSON(nil))
+		w.text = shown.Append(w.text, v.AppendJSON(nil))
 	}
 	w.text = append(w.text, `,"search":{"mode":"`...)
 	w.text = append(w.text, mode...)

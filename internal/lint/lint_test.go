@@ -32,9 +32,9 @@ var layers = map[string][]string{
 	"fhir/search":         {"fhir", "fhir/structure"},
 	"index":               {"fhir/search", "fhir", "internal/vfs"},
 	"engine":              {"index", "wal", "fhir/search", "fhir", "internal/vfs"},
-	"bulk":                {"engine", "index", "fhir/structure", "fhir", "internal/vfs"},
+	"bulk":                {"fhir/view", "fhir/parquet", "query", "fhir/search", "engine", "index", "fhir/structure", "fhir", "internal/vfs"},
 	"query":               {"engine", "index", "fhir/search", "fhir/terminology", "fhir"},
-	"httpapi":             {"bulk", "query", "engine", "fhir/search", "fhir/structure", "fhir", "fhir/patch", "internal/vfs"},
+	"httpapi":             {"fhir/view", "bulk", "query", "engine", "fhir/search", "fhir/structure", "fhir", "fhir/patch", "internal/vfs"},
 	"bench/synth":         {},
 	"bench":               {"bench/synth", "httpapi", "bulk", "engine", "fhir", "internal/vfs"},
 	"cmd/kiln":            {"bench/synth", "httpapi", "bulk", "engine", "wal", "index", "fhir", "internal/vfs"},
@@ -43,6 +43,7 @@ var layers = map[string][]string{
 	"fhir/terminology":        {"fhir"},
 	"fhir/structure/generate": {"fhir"},
 	"fhir/parquet":            {"fhir/structure", "fhir"},
+	"fhir/view":               {"fhir/structure", "fhir"},
 }
 
 // bannedImports names the replacement for each.
