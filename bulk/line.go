@@ -69,9 +69,9 @@ type lineScanner struct {
 const textsMax = 4096
 
 // newLineScanner scans into builder, which it does not own.
-func newLineScanner(rules *lineRules, extraction *index.Extraction, builder *index.Builder) *lineScanner {
+func newLineScanner(rules *lineRules, builder *index.Builder) *lineScanner {
 	w := &lineScanner{
-		rules: rules, builder: builder, texts: make(map[string]string), scanner: extraction.NewExtractor(builder),
+		rules: rules, builder: builder, texts: make(map[string]string), scanner: builder.Extraction().NewExtractor(builder),
 	}
 	if rules.structure {
 		w.checker = structure.NewChecker()

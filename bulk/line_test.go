@@ -22,14 +22,10 @@ func testScanner(t *testing.T, mode Mode, inputType string) *lineScanner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	extraction, err := index.LoadExtraction()
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { _ = builder.Abort() })
 	now := time.Date(testNow, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	rules := &lineRules{mode: mode, types: []fhir.TypeCode{fhir.TypeByName([]byte(inputType))}, now: func() int64 { return now }}
-	return newLineScanner(rules, extraction, builder)
+	return newLineScanner(rules, builder)
 }
 
 // testLines scans text and describes what became of the lines.

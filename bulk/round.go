@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+
+	"kiln/index"
 )
 
 // round is some consecutive units on their way into the store: scanned in
@@ -43,7 +45,7 @@ type work struct {
 func (j *importJob) newRound() (*round, error) {
 	r := &round{job: j}
 	for range j.workers {
-		w, err := j.newLineScanner()
+		w, err := j.newLineScanner(j.store.Extraction())
 		if err != nil {
 			r.abort()
 			return nil, err
@@ -54,12 +56,12 @@ func (j *importJob) newRound() (*round, error) {
 	return r, nil
 }
 
-func (j *importJob) newLineScanner() (*lineScanner, error) {
-	builder, err := j.store.NewRun()
+func (j *importJob) newLineScanner(extraction *index.Extraction) (*lineScanner, error) {
+	builder, err := j.store.NewRunBy(extraction)
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin a run: %w", err)
 	}
-	return newLineScanner(&j.rules, j.store.Extraction(), builder), nil
+	return newLineScanner(&j.rules, builder), nil
 }
 
 // abort drops what was scanned. Runs that were handed to the store are its own.

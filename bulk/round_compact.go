@@ -17,7 +17,8 @@ const compactBelow = 4
 // compact moves the rows that became versions to a new run and puts it in the
 // place of the worker's.
 func (m *merge) compact(worker int, w *lineScanner) error {
-	fresh, err := m.round.job.newLineScanner()
+	// By the same fields: what was accepted by them is accepted again.
+	fresh, err := m.round.job.newLineScanner(w.builder.Extraction())
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (s *Store) capture() *checkpointFile {
 	}
 	c := &checkpointFile{
 		storeID: s.format.storeID, lsn: s.visible, flushed: s.flushed, clock: s.clock.mark(),
-		nextRun: s.nextRun.Load(), progress: maps.Clone(s.progress),
+		nextRun: s.nextRun.Load(), progress: maps.Clone(s.progress), fields: s.Fields(),
 	}
 	for _, r := range v.runs {
 		c.runs = append(c.runs, checkpointRun{

@@ -11,6 +11,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cespare/xxhash/v2"
 
+	"kiln/fhir/search"
 	"kiln/index"
 	"kiln/internal/vfs"
 )
@@ -20,23 +21,26 @@ import (
 //
 //	0         8        12     16         24    32        40      48
 //	+---------+--------+------+----------+-----+---------+-------+----------+
-//	| magic   | format | zero | store id | lsn | flushed | clock | next run |
+//	| magic   | format | flds | store id | lsn | flushed | clock | next run |
 //	+---------+--------+------+----------+-----+---------+-------+----------+
 //	56       60         64
-//	+--------+----------+------------------------+-------------------+-------+
-//	| runs   | progress | runs: 64 + 8+4+4+4+4   | progress:         | xxh64 |
-//	| count  | count    | + bitmaps, by id       | 8+4+n each by job |       |
-//	+--------+----------+------------------------+-------------------+-------+
+//	+--------+----------+------------------------+-------------------+----------+-------+
+//	| runs   | progress | runs: 64 + 8+4+4+4+4   | progress:         | fields   | xxh64 |
+//	| count  | count    | + bitmaps, by id       | 8+4+n each by job | (FIELDS) |       |
+//	+--------+----------+------------------------+-------------------+----------+-------+
 //
 // A run is its RunMeta (whose last 8 bytes are here the run's rank, 0 for its own
 // id), the LSN that published it, its kind, zero, the
 // lengths of two portable roaring bitmaps (superseded and void), and those.
+// flds counts the fields of added search parameters, which are as in a FIELDS record.
 // The hash covers everything before it.
 const (
 	checkpointMagic = "KILNCKPT"
-	// checkpointVersion is written when there are merged runs; a store without
-	// them stays readable by Kilns that know none, with the version before.
-	checkpointVersion       = 2
+	// checkpointVersion is written when there are added fields, the one before when
+	// there are merged runs; a store without either stays readable by Kilns that
+	// know none.
+	checkpointVersion       = 3
+	checkpointVersionMerged = 2
 	checkpointVersionSimple = 1
 
 	checkpointHeaderBytes = 64
@@ -62,13 +66,14 @@ type checkpointFile struct {
 	nextRun  uint64
 	runs     []checkpointRun
 	progress map[uint64][]byte
+	fields   []*search.Field
 }
 
 func (c *checkpointFile) marshal() ([]byte, error) {
 	le := binary.LittleEndian
 	dst := append(make([]byte, 0, 4096), checkpointMagic...)
 	dst = le.AppendUint32(dst, c.version())
-	dst = le.AppendUint32(dst, 0)
+	dst = le.AppendUint32(dst, uint32(len(c.fields)))
 	for _, n := range []uint64{c.storeID, c.lsn, c.flushed, uint64(c.clock), c.nextRun} {
 		dst = le.AppendUint64(dst, n)
 	}
@@ -90,13 +95,17 @@ func (c *checkpointFile) marshal() ([]byte, error) {
 		dst = le.AppendUint32(dst, uint32(len(c.progress[job])))
 		dst = append(dst, c.progress[job]...)
 	}
+	dst = appendFields(dst, c.fields)
 	return le.AppendUint64(dst, xxhash.Sum64(dst)), nil
 }
 
 func (c *checkpointFile) version() uint32 {
+	if len(c.fields) > 0 {
+		return checkpointVersion
+	}
 	for i := range c.runs {
 		if r := &c.runs[i]; r.kind == ingestMerged || r.rank != r.meta.ID {
-			return checkpointVersion
+			return checkpointVersionMerged
 		}
 	}
 	return checkpointVersionSimple
@@ -145,7 +154,8 @@ func decodeCheckpoint(data []byte) (*checkpointFile, error) {
 	if version := le.Uint32(data[8:]); version > checkpointVersion {
 		return nil, fmt.Errorf("%w: checkpoint format %d, this Kiln knows %d", ErrNewerFormat, version, checkpointVersion)
 	}
-	p := &payloadReader{src: body, at: 16}
+	p := &payloadReader{src: body, at: 12}
+	fields := p.u32()
 	c := &checkpointFile{storeID: p.u64(), lsn: p.u64(), flushed: p.u64(), clock: int64(p.u64()), nextRun: p.u64()}
 	runs, jobs := p.u32(), p.u32()
 	for i := uint32(0); i < runs && p.err == nil; i++ {
@@ -155,6 +165,10 @@ func decodeCheckpoint(data []byte) (*checkpointFile, error) {
 	for i := uint32(0); i < jobs && p.err == nil; i++ {
 		job := p.u64()
 		c.progress[job] = append([]byte{}, p.take(uint64(p.u32()))...)
+	}
+	c.fields = p.fields(fields)
+	if p.err == nil {
+		p.err = followOn(0, c.fields)
 	}
 	if p.err == nil && p.at != len(body) {
 		p.err = errLongPayload

@@ -30,13 +30,16 @@
 //     by a constant; a REPLACE record puts its run in their place. A run that a
 //     synced REPLACE took out is removed with the last view that has it: replay
 //     opens runs only at its end and never misses it.
+//   - Fields of added search parameters get their numbers from FIELDS records, in
+//     one list that only grows. A run tells how much of it it has terms of; a
+//     search that needs more is an error, and the run is written again.
 //   - Nothing is deleted at open before the whole replay succeeded.
 //
 // Files: options.go, errors.go; store.go (open, close), format_file.go,
 // filenames.go, checkpoint.go, checkpoint_file.go, recovery.go,
 // recovery_apply.go; record_version.go, record_commit.go, record_ingest.go,
-// record_replace.go, record_checkpoint.go; committer.go (the slot), commit.go (the caller),
+// record_replace.go, record_checkpoint.go, record_fields.go; committer.go (the slot), commit.go (the caller),
 // commit_group.go (group commit); head.go, head_dir.go, head_terms.go;
 // run_state.go, view.go, snapshot.go, lookup.go; history*.go, scan.go, query*.go, bodies.go;
-// flush.go; merge.go, merge_choice.go; ingest.go, conflict.go, publish.go; catalog.go, fsck.go, stats.go.
+// fields.go, reindex.go; flush.go; merge.go, merge_choice.go; ingest.go, conflict.go, publish.go; catalog.go, fsck.go, stats.go.
 package engine

@@ -131,7 +131,7 @@ func (s *Store) publishRun(ctx context.Context, meta index.RunMeta, publish func
 // buildFlushRun writes the generation as a run. Ordinals are entry numbers.
 // dropped are those that were purged before; nothing of them is in the run.
 func (s *Store) buildFlushRun(ctx context.Context, g *headGen) (meta index.RunMeta, dropped *roaring.Bitmap, err error) {
-	b, err := s.newBuilder()
+	b, err := s.newBuilder(s.Extraction())
 	if err != nil {
 		return meta, nil, err
 	}
@@ -154,7 +154,7 @@ func (s *Store) buildFlushRun(ctx context.Context, g *headGen) (meta index.RunMe
 
 // appendEntries appends the generation's versions and tells which were purged.
 func (s *Store) appendEntries(ctx context.Context, g *headGen, b *index.Builder) (purged *roaring.Bitmap, err error) {
-	extractor := s.extraction.NewExtractor(b)
+	extractor := b.Extraction().NewExtractor(b)
 	purged = roaring.New()
 	var space []byte
 	for i := range int(g.count.Load()) {
@@ -193,7 +193,7 @@ func (s *Store) appendEntry(b *index.Builder, extractor *index.Extractor, e *hea
 		return 0, err
 	}
 	*space = v.Body
-	if _, err := extractor.Scan(v.Body); err != nil {
+	if _, err := extractor.Scan(v.Body); err != nil && !wasRead(err) {
 		// The write path scanned the body before it was accepted. Should one
 		// not scan all the same, it is kept, without search terms.
 		s.opts.Logger.Error("a stored body does not scan; it is kept without terms", "lsn", e.lsn, "error", err)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -25,6 +26,8 @@ type headTerms struct {
 	next  int // the first entry whose terms are not in the table
 	space []byte
 	bytes atomic.Int64 // what the table takes; for anybody
+	// made is by what the table's terms were made.
+	made *index.Extraction
 }
 
 // headTermsUsers is the weight of one that writes; each that reads has 1.
@@ -44,7 +47,7 @@ func (n *Snapshot) withHeadTerms(ctx context.Context, g *headGen, count int, fn 
 		if err := t.users.Acquire(ctx, 1); err != nil {
 			return err
 		}
-		if t.table != nil && t.next >= count {
+		if t.made == n.s.Extraction() && t.next >= count {
 			defer t.users.Release(1)
 			return fn(t.table)
 		}
@@ -59,7 +62,7 @@ func (n *Snapshot) withHeadTerms(ctx context.Context, g *headGen, count int, fn 
 // run is searched by what began before only, and may be held for long.
 func (t *headTerms) drop() {
 	if t.users.TryAcquire(headTermsUsers) {
-		t.table, t.next, t.space = nil, 0, nil
+		t.table, t.made, t.next, t.space = nil, nil, 0, nil
 		t.bytes.Store(0)
 		t.users.Release(headTermsUsers)
 	}
@@ -71,12 +74,13 @@ func (t *headTerms) fill(ctx context.Context, s *Store, g *headGen, count int) e
 		return err
 	}
 	defer t.users.Release(headTermsUsers)
-	if t.table == nil {
-		t.table = index.NewMemoryTerms()
-	}
-	defer func() { t.bytes.Store(t.table.MemoryBytes()) }()
-	x := s.extractor(t.table)
+	x := s.extractor(noTerms{})
 	defer s.keepExtractor(x)
+	if t.made != x.Extraction() { // none yet, or fields were added
+		t.table, t.next, t.made = index.NewMemoryTerms(), 0, x.Extraction()
+	}
+	x.Reset(t.table)
+	defer func() { t.bytes.Store(t.table.MemoryBytes()) }()
 	for ; t.next < count; t.next++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -100,7 +104,7 @@ func (t *headTerms) add(s *Store, x *index.Extractor, e *headEntry) error {
 			return err
 		}
 		t.space = v.Body
-		if _, err := x.Scan(v.Body); err != nil {
+		if _, err := x.Scan(v.Body); err != nil && !wasRead(err) {
 			t.table.Discard()
 			return err
 		}
@@ -116,23 +120,7 @@ func (t *headTerms) add(s *Store, x *index.Extractor, e *headEntry) error {
 // headSpaceKept bounds the buffer that stays with a generation.
 const headSpaceKept = 1 << 20
 
-// extractor lends an Extractor; the caller gives it back to keepExtractor.
-func (s *Store) extractor(sink index.TermSink) *index.Extractor {
-	x, ok := s.extractors.Get().(*index.Extractor)
-	if !ok {
-		return s.extraction.NewExtractor(sink)
-	}
-	x.Reset(sink)
-	return x
-}
-
-// keepExtractor takes an Extractor back, without what it wrote to.
-func (s *Store) keepExtractor(x *index.Extractor) {
-	x.Reset(noTerms{})
-	s.extractors.Put(x)
-}
-
-// noTerms is a sink that keeps nothing.
-type noTerms struct{}
-
-func (noTerms) AddTerm(index.Param, []byte) {}
+// wasRead tells of an error of Extractor.Scan that all terms were made but for a
+// value that cannot be one. A version that joins the store is refused for it; one that
+// was there before the field was added is only not found by that value.
+func wasRead(err error) bool { return errors.Is(err, index.ErrTerms) }

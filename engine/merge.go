@@ -9,7 +9,6 @@ import (
 
 	"kiln/index"
 	"kiln/internal/vfs"
-	"kiln/wal"
 )
 
 // A merge in steps, and what a crash after each leaves:
@@ -68,6 +67,7 @@ func (s *Store) kickMerges() {
 	for _, c := range s.mergeKicks {
 		kick(c)
 	}
+	s.kickReindex()
 }
 
 // mergeLoop is one worker. In simulations there is none.
@@ -185,7 +185,7 @@ func (s *Store) chooseInputs(v *view, pool mergePool) []*runState {
 			meta := r.run.Meta()
 			candidates[i] = mergeCandidate{
 				bytes: meta.Bytes, rows: uint64(meta.Rows), barrier: r.merging || r.replaced || r.unmergeable,
-				extraction: r.run.Extraction(),
+				terms: termsOrigin{r.run.Extraction(), r.run.Custom()},
 			}
 		}
 		if c := chooseMerge(candidates, l); c.ok() {
@@ -204,6 +204,7 @@ func (s *Store) endMerge(m *merge) {
 	}
 	s.mu.Unlock()
 	m.snap.Release()
+	s.kickReindex()
 }
 
 // buildMerge is step 2.
@@ -271,38 +272,13 @@ func (s *Store) finishMerge(ctx context.Context, m *merge, meta index.RunMeta) e
 
 // publishMerge is step 3 in the slot.
 func (s *Store) publishMerge(m *merge, run *index.Run) (published bool, err error) {
-	if s.poison.Load() != nil {
-		return false, ErrReadOnly
+	published, err = s.replaceRuns(m, run)
+	if published {
+		s.stats.merges.Add(1)
+		s.stats.mergeRead.Add(uint64(m.bytes))
+		s.stats.mergeWritten.Add(uint64(run.Meta().Bytes))
 	}
-	rec := replaceRecord{meta: run.Meta()}
-	var rows []uint32
-	for _, r := range m.inputs {
-		meta := r.run.Meta()
-		if s.view.run(meta.ID) != r {
-			panic(fmt.Sprintf("BUG: run %016x was merged and is not part of the store", uint64(meta.ID)))
-		}
-		rec.inputs, rows = append(rec.inputs, meta.ID), append(rows, meta.Rows)
-	}
-	placed, err := s.append([]wal.Entry{{Type: wal.TypeReplace, Payload: rec.marshal()}})
-	if err != nil {
-		return false, err
-	}
-	lsn := uint64(placed[0].LSN)
-	state := mergedState(m.inputs, rows, run, lsn)
-	state.trimVoid()
-	s.viewLSN = lsn
-	s.rememberMoves(m.inputs, rows, run.Meta().ID, lsn)
-	s.mu.Lock()
-	for _, r := range m.inputs {
-		r.replaced = true
-	}
-	s.mu.Unlock()
-	s.install(s.view.withMerged(m.inputs, state), lsn)
-	s.stats.merges.Add(1)
-	s.stats.mergeRead.Add(uint64(m.bytes))
-	s.stats.mergeWritten.Add(uint64(run.Meta().Bytes))
-	s.kickMerges()
-	return true, nil
+	return published, err
 }
 
 // rememberMoves notes where the inputs' rows went, and forgets the moves that

@@ -36,10 +36,16 @@ type mergeCandidate struct {
 	// barrier: the run takes part in no merge, and none goes across it. It is
 	// being merged, or cannot be read.
 	barrier bool
-	// extraction is the rules that made the run's terms. Runs of different
-	// rules are not merged: no rules would have made all terms of the result,
-	// and a search could not trust it.
+	// terms is what made the run's terms. Runs of different rules, or with
+	// different fields, are not merged: the result would have the terms of none, or
+	// of the fewest, and would have to be indexed again as a whole.
+	terms termsOrigin
+}
+
+// termsOrigin is the rules that made terms, and the number of added fields.
+type termsOrigin struct {
 	extraction uint32
+	custom     int
 }
 
 // mergeLimits bound a choice. Results have over bytesMin and up to bytesMax bytes.
@@ -77,7 +83,7 @@ func chooseMerge(runs []mergeCandidate, l mergeLimits) (best mergeChoice) {
 	for from := range runs {
 		c := mergeChoice{from: from, to: from}
 		rows := uint64(0)
-		for c.to < len(runs) && c.to-from < l.fanIn && !runs[c.to].barrier && runs[c.to].extraction == runs[from].extraction {
+		for c.to < len(runs) && c.to-from < l.fanIn && !runs[c.to].barrier && runs[c.to].terms == runs[from].terms {
 			r := runs[c.to]
 			c.to, c.bytes, c.largest, rows = c.to+1, c.bytes+r.bytes, max(c.largest, r.bytes), rows+r.rows
 			if c.bytes > l.bytesMax || rows > l.rowsMax {

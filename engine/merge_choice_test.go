@@ -97,7 +97,7 @@ func TestChoiceGoesAcrossNoBarrierAndNoBound(t *testing.T) {
 	f(l, 0, 4, one, one, one, one, one)
 	f(l, 2, 5, one, barrier, one, one, one)
 	f(l, 0, 0, one, barrier, one)
-	other := mergeCandidate{bytes: 10, rows: 1, extraction: 1}
+	other := mergeCandidate{bytes: 10, rows: 1, terms: termsOrigin{1, 0}}
 	f(l, 1, 4, one, other, other, other, one)
 	f(l, 0, 0, one, other, one)
 	f(l, 0, 0, mergeCandidate{bytes: 60}, mergeCandidate{bytes: 60})

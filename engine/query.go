@@ -84,8 +84,10 @@ type Page struct {
 }
 
 var (
-	// ErrReindex refuses a search over runs whose terms were made by other rules.
-	ErrReindex = errors.New("search terms were made by another version of Kiln: the store must be indexed again")
+	// ErrReindex refuses a search that needs terms which a run does not have yet:
+	// those of a field that was added, or all, made by the rules of another
+	// version. The run is being indexed again; see Store.Reindexing.
+	ErrReindex = errors.New("the store is being indexed again for this search")
 	// ErrQueryTooLarge refuses a search that needs too much memory.
 	ErrQueryTooLarge = errors.New("the search needs too much memory; narrow it")
 	// ErrCursorGone refuses a cursor whose version is not in the store any more.
@@ -166,7 +168,7 @@ func (n *Snapshot) SearchValues(ctx context.Context, q *Query, walks []index.Wal
 func (s *Store) VersionTerms(v *Version, fn func(p index.Param, value []byte)) error {
 	x := s.extractor(termFunc(fn))
 	defer s.keepExtractor(x)
-	if _, err := x.Scan(v.Body); err != nil {
+	if _, err := x.Scan(v.Body); err != nil && !wasRead(err) {
 		return fmt.Errorf("cannot read the search terms of %v/%s: %w", v.Type, v.ID, err)
 	}
 	return nil

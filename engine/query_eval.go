@@ -21,7 +21,7 @@ func (s *searching) evaluate(src *source) error {
 		src.matches = src.live
 		return nil
 	}
-	err := s.withTerms(src, s.q.Where, func(terms index.TermSource) error {
+	err := s.withTerms(src, s.q.Where.needs(), func(terms index.TermSource) error {
 		e := evaluation{s: s, src: src, terms: terms}
 		var err error
 		src.matches, err = e.eval(s.q.Where, src.live, s.q.Explain)
@@ -34,23 +34,17 @@ func (s *searching) evaluate(src *source) error {
 }
 
 // withTerms gives the terms of a source to fn, which keeps nothing of them.
-// where says whether terms are needed at all; nil: they are.
-func (s *searching) withTerms(src *source, where *Expr, fn func(index.TermSource) error) error {
+// ErrReindex when the source does not have what is needed.
+func (s *searching) withTerms(src *source, needed needs, fn func(index.TermSource) error) error {
 	if src.run == nil {
 		return s.n.withHeadTerms(s.ctx, src.gen, int(src.rows), func(m *index.MemoryTerms) error {
 			return fn(index.MemorySource{Terms: m, Below: index.Ordinal(src.rows)})
 		})
 	}
-	if src.run.run.Extraction() != index.ExtractionVersion && (where == nil || where.needsFields()) {
+	if !src.run.has(needed) {
 		return ErrReindex
 	}
 	return fn(src.run.run)
-}
-
-// needsFields tells whether an expression reads terms that an extraction made.
-func (e *Expr) needsFields() bool {
-	return slices.ContainsFunc(e.Args, (*Expr).needsFields) ||
-		slices.ContainsFunc(e.Walks, func(w index.Walk) bool { return w.Param.IsField() })
 }
 
 // evaluation evaluates expressions over one source.

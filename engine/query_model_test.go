@@ -182,7 +182,7 @@ func (m *searchModel) ingestRun(t *testing.T, s *Store, g *Ingest, keys map[stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, lookup := s.extraction.NewExtractor(b), g.Snapshot().KeyLookup()
+	x, lookup := b.Extraction().NewExtractor(b), g.Snapshot().KeyLookup()
 	rows := map[index.Ordinal]index.Row{}
 	for len(rows) == 0 || m.rng.IntN(6) > 0 {
 		d := m.doc()

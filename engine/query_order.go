@@ -301,7 +301,7 @@ func (s *searching) values(walks []index.Walk, fn func(p index.Param, value []by
 			s.forget(src)
 			continue
 		}
-		err = s.withTerms(src, nil, func(terms index.TermSource) error {
+		err = s.withTerms(src, walksNeed(walks), func(terms index.TermSource) error {
 			for i := range walks {
 				if err := s.walkValues(&walks[i], terms, src, rows, fn); err != nil {
 					return err

@@ -99,12 +99,13 @@ func (s *searching) sorted(fn func(*Version) error) (Page, error) {
 // withAllTerms gives the terms of all sources to fn.
 func (s *searching) withAllTerms(fn func([]index.TermSource) error) error {
 	terms := make([]index.TermSource, 0, len(s.sources))
+	needed := s.q.sortNeeds()
 	var next func() error
 	next = func() error {
 		if len(terms) == len(s.sources) {
 			return fn(terms)
 		}
-		return s.withTerms(s.sources[len(terms)], nil, func(t index.TermSource) error {
+		return s.withTerms(s.sources[len(terms)], needed, func(t index.TermSource) error {
 			terms = append(terms, t)
 			return next()
 		})

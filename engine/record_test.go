@@ -11,6 +11,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"kiln/fhir"
+	"kiln/fhir/search"
 	"kiln/index"
 )
 
@@ -96,6 +97,14 @@ func TestLayoutsAreOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	f("PURGE", purge, goldenPurge)
+	f("FIELDS", marshalFields(sampleFields(t)), goldenFields)
+	added := sampleCheckpoint()
+	added.fields = sampleFields(t)
+	checkpoint, err = added.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f("checkpoint file with added fields", checkpoint, goldenFieldsCheckpoint)
 	f("FORMAT", formatFile{storeID: 0xabcdef}.marshal(), goldenFormat)
 }
 
@@ -332,6 +341,73 @@ const (
 	goldenPurge = `
 		0100000001000000030000000000000014000000000000003a300000010000000000010010000000
 		04000b0009000000000000000200000000000000`
+	goldenFields = `
+		0200000000000000008000007e000000010467002f0050617469656e742e657874656e73696f6e2e7768657265287572
+		6c3d276527292e76616c75652e617328636f646529000001001b0050617469656e742e657874656e73696f6e2e76616c
+		7565436f64650400636f64650000000100110050617469656e742e657874656e73696f6e030075726c01006500000180
+		0000730000000104000030005265736f757263652e657874656e73696f6e2e77686572652875726c3d276527292e7661
+		6c75652e617328636f6465290000010015002a2e657874656e73696f6e2e76616c7565436f64650400636f6465000000
+		01000b002a2e657874656e73696f6e030075726c0100650000`
+	goldenFieldsCheckpoint = `
+		4b494c4e434b50540300000002000000efcdab00000000000c00000000000000030000000000000001a8da769b010000
+		090000000000000001000000010000000800000000000000001000000000000001000000000000000a0000000a000000
+		000000000000000000000000000000000000000000000000000000000000000004000000000000000200000000000000
+		12000000000000003a300000010000000000000010000000000005000000000000000400000068616c66008000007e00
+		0000010467002f0050617469656e742e657874656e73696f6e2e77686572652875726c3d276527292e76616c75652e61
+		7328636f646529000001001b0050617469656e742e657874656e73696f6e2e76616c7565436f64650400636f64650000
+		000100110050617469656e742e657874656e73696f6e030075726c010065000001800000730000000104000030005265
+		736f757263652e657874656e73696f6e2e77686572652875726c3d276527292e76616c75652e617328636f6465290000
+		010015002a2e657874656e73696f6e2e76616c7565436f64650400636f646500000001000b002a2e657874656e73696f
+		6e030075726c0100650000aebb1fbacadd983b`
 	goldenFormat = `
 		6b696c6e2d6461746120310a303030303030303030306162636465660a64383039363965310a`
 )
+
+// sampleFields are two fields as a store numbers them.
+func sampleFields(t testing.TB) (all []*search.Field) {
+	t.Helper()
+	for i := range simDefinitions[:2] {
+		fields, err := newFields(&simDefinitions[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields[0].Number = uint16(search.FieldCustomMin + i)
+		all = append(all, fields[0])
+	}
+	return all
+}
+
+func TestFieldsRecords(t *testing.T) {
+	fields := sampleFields(t)
+	payload := marshalFields(fields)
+	back, err := unmarshalFields(payload)
+	if err != nil || !reflect.DeepEqual(back, fields) {
+		t.Errorf("%+v come back as %+v, error %v", fields, back, err)
+	}
+	for n := range payload {
+		if _, err := unmarshalFields(payload[:n]); err == nil {
+			t.Errorf("%d of %d bytes are read", n, len(payload))
+		}
+	}
+	for _, payload := range [][]byte{append(bytes.Clone(payload), 0), marshalFields(nil), {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}} {
+		if _, err := unmarshalFields(payload); err == nil {
+			t.Errorf("%x is read", payload)
+		}
+	}
+	if followOn(0, fields) != nil || followOn(1, fields) == nil || followOn(0, fields[1:]) == nil {
+		t.Error("the order of numbers is not held")
+	}
+}
+
+func FuzzFields(f *testing.F) {
+	f.Add(marshalFields(sampleFields(f)))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		fields, err := unmarshalFields(src)
+		if err != nil {
+			return
+		}
+		if back, err := unmarshalFields(marshalFields(fields)); err != nil || !reflect.DeepEqual(back, fields) {
+			t.Errorf("%x comes back as %+v, error %v", src, back, err)
+		}
+	})
+}

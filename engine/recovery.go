@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 
+	"kiln/fhir/search"
 	"kiln/index"
 	"kiln/internal/vfs"
 	"kiln/wal"
@@ -43,6 +44,7 @@ type recovery struct {
 	clock       int64
 	nextRun     uint64
 	progress    map[uint64][]byte
+	fields      []*search.Field // of added search parameters, by number
 }
 
 // loadCheckpoint finds the newest valid checkpoint. found is false when there
@@ -105,7 +107,7 @@ func (r *recovery) begin() error {
 	r.metas = map[index.RunID]index.RunMeta{}
 	r.flushed, r.lastLSN, r.viewLSN = c.flushed, c.lsn, c.lsn
 	r.clock, r.nextRun = c.clock, max(c.nextRun, 1)
-	r.progress = c.progress
+	r.progress, r.fields = c.progress, c.fields
 	if r.progress == nil {
 		r.progress = map[uint64][]byte{}
 	}

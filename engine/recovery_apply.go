@@ -24,6 +24,8 @@ func (r *recovery) apply(rec wal.Record) error {
 		return r.applyReplace(rec)
 	case wal.TypePurge:
 		return r.applyPurge(rec)
+	case wal.TypeFields:
+		return r.applyFields(rec)
 	}
 	return fmt.Errorf("%w: record type %d is not known to this Kiln", ErrNewerFormat, rec.Type)
 }
@@ -169,6 +171,19 @@ func (r *recovery) applyPurge(rec wal.Record) error {
 		run.purge(lsn, m.ordinals)
 	}
 	r.viewLSN = lsn
+	return nil
+}
+
+// applyFields adds fields to the list.
+func (r *recovery) applyFields(rec wal.Record) error {
+	fields, err := unmarshalFields(rec.Payload)
+	if err != nil || r.included(uint64(rec.LSN)) {
+		return err
+	}
+	if err := followOn(len(r.fields), fields); err != nil {
+		return err
+	}
+	r.fields = append(r.fields, fields...)
 	return nil
 }
 

@@ -10,17 +10,20 @@ import (
 )
 
 // NewRun makes a builder for a run of this store with a fresh id.
-func (s *Store) NewRun() (*index.Builder, error) {
+func (s *Store) NewRun() (*index.Builder, error) { return s.NewRunBy(s.Extraction()) }
+
+// NewRunBy is NewRun for terms by an extraction that is or was the store's.
+func (s *Store) NewRunBy(extraction *index.Extraction) (*index.Builder, error) {
 	if err := s.refuseWrites(); err != nil {
 		return nil, err
 	}
-	return s.newBuilder()
+	return s.newBuilder(extraction)
 }
 
 // newBuilder is NewRun below the space watermark too: a flush gives space back.
-func (s *Store) newBuilder() (*index.Builder, error) {
+func (s *Store) newBuilder(extraction *index.Extraction) (*index.Builder, error) {
 	id := index.RunID(s.nextRun.Add(1) - 1)
-	return index.NewBuilder(index.BuilderOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: id, Pool: &s.builders})
+	return index.NewBuilder(index.BuilderOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: id, Pool: &s.builders, Extraction: extraction})
 }
 
 // removeRun deletes the file of a sealed run that no record names, or that a

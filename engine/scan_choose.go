@@ -132,7 +132,7 @@ func (c *Scan) taken(src *source, rows *roaring.Bitmap) (*roaring.Bitmap, error)
 			return nil, err
 		}
 		if of.Where != nil && !some.IsEmpty() {
-			err = c.search.withTerms(src, of.Where, func(terms index.TermSource) error {
+			err = c.search.withTerms(src, of.Where.needs(), func(terms index.TermSource) error {
 				e := evaluation{s: c.search, src: src, terms: terms}
 				var err error
 				some, err = e.eval(of.Where, some, nil)

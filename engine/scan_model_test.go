@@ -50,7 +50,7 @@ func (m *searchModel) ingestHistory(t *testing.T, s *Store, round int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, superseded := s.extraction.NewExtractor(b), roaring.New()
+	x, superseded := s.Extraction().NewExtractor(b), roaring.New()
 	rows := map[index.Ordinal]index.Row{}
 	for range 1 + m.rng.IntN(3) {
 		of := searchVersion{searchDoc: m.doc()}

@@ -169,7 +169,7 @@ func (m *simModel) checkDoors(n *Snapshot, st *simState, pageSize int) error {
 			return err
 		}
 	}
-	return errors.Join(m.checkHistories(n, st, pageSize), m.checkAbsent(n), m.checkScan(n), m.checkSearch(n))
+	return errors.Join(m.checkHistories(n, st, pageSize), m.checkAbsent(n), m.checkScan(n), m.checkSearch(n), m.checkFields(n))
 }
 
 func (m *simModel) sortedKeys() []simKey {

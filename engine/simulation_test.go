@@ -96,6 +96,7 @@ type sim struct {
 	now    time.Time
 	late   int64 // the last negative version id that was given
 	job    uint64
+	fields simFields
 }
 
 type heldSnapshot struct {
@@ -114,7 +115,7 @@ var errRestart = errors.New("restart")
 func simulate(seed uint64, log func(string, ...any)) (err error) {
 	m := &sim{
 		rng: rand.New(rand.NewPCG(seed, 7)), log: log, fs: vfs.NewMem(seed), model: newSimModel(),
-		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), fields: newSimFields(seed),
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -126,7 +127,10 @@ func simulate(seed uint64, log func(string, ...any)) (err error) {
 		return err
 	}
 	for step := range 60 {
-		err := m.step()
+		err := m.changeFields()
+		if err == nil {
+			err = m.step()
+		}
 		m.log("step %d: %v", step, err)
 		if errors.Is(err, errRestart) {
 			m.crash()
@@ -139,6 +143,9 @@ func simulate(seed uint64, log func(string, ...any)) (err error) {
 	m.fs.SetHook(nil)
 	m.stop()
 	if err := m.restart(); err != nil {
+		return err
+	}
+	if err := m.indexAll(); err != nil {
 		return err
 	}
 	m.stop()
@@ -172,6 +179,10 @@ func (m *sim) stop() {
 		m.s.endMerge(g.m)
 	}
 	m.merges = nil
+	for _, g := range m.fields.begun {
+		m.s.endMerge(g)
+	}
+	m.fields.begun, m.fields.metas = nil, nil
 	if m.s != nil {
 		_ = m.s.Close() // the disk may be gone
 		m.s = nil
@@ -238,6 +249,9 @@ func (m *sim) settle() error {
 		return fmt.Errorf("after a restart: %s", diff)
 	}
 	m.model.adopt(st.model)
+	if err := m.fields.check(m.s); err != nil {
+		return fmt.Errorf("after a restart: %w", err)
+	}
 	if err := m.model.checkDoors(n, st, 1+m.rng.IntN(6)); err != nil {
 		return fmt.Errorf("after a restart: %w", err)
 	}
@@ -372,7 +386,8 @@ func (m *sim) body(k simKey) string {
 	if m.rng.IntN(20) == 0 {
 		pad = fmt.Sprintf(`,"pad":"%0*d"`, 200+m.rng.IntN(1500), 0)
 	}
-	return fmt.Sprintf(`{"resourceType":%q,"id":%q,"n":%d,"x":{"reference":"Patient/%c"}%s}`, k.typ.String(), k.id, m.rng.IntN(4), 'a'+rune(m.rng.IntN(simIDs)), pad)
+	n := m.rng.IntN(simValues)
+	return fmt.Sprintf(`{"resourceType":%q,"id":%q,%s,"x":{"reference":"Patient/%c"}%s}`, k.typ.String(), k.id, simValue(n), 'a'+rune(m.rng.IntN(simIDs)), pad)
 }
 
 // commit writes one to three changes and foretells the answer.
@@ -976,9 +991,12 @@ func (m *sim) buildRun(g *Ingest, planned *simModel) (map[index.Ordinal]*simRow,
 	for range 1 + m.rng.IntN(6) {
 		row := &simRow{k: m.someKey(), late: m.rng.IntN(5) == 0}
 		row.v = simVersion{body: m.body(row.k), deleted: m.rng.IntN(6) == 0}
-		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(row.v.body), nil)
+		r, err := b.Extraction().NewExtractor(b).Scan([]byte(row.v.body))
 		if err != nil {
 			return nil, errors.Join(err, b.Abort())
+		}
+		if row.v.deleted {
+			b.DiscardTerms()
 		}
 		if row.ordinal, err = b.Append(row.k.typ, []byte(row.k.id), r.IDAt, r.Body, r.Splice); err != nil {
 			return nil, errors.Join(err, b.Abort())

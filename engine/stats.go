@@ -15,8 +15,11 @@ type Stats struct {
 	MergeFailures, MergeStalls                uint64
 	// Purges of a resource's versions, and how many versions they took.
 	Purges, PurgedVersions uint64
-	VisibleLSN             uint64
-	ReadOnly               bool
+	// Runs that were indexed again, the versions that were read for it, and how often it failed.
+	Reindexes, ReindexedVersions, ReindexFailures uint64
+	Reindexing                                    Reindexing
+	VisibleLSN                                    uint64
+	ReadOnly                                      bool
 }
 
 type storeStats struct {
@@ -24,6 +27,8 @@ type storeStats struct {
 	merges, mergeRead, mergeWritten atomic.Uint64
 	mergeFailures, mergeStalls      atomic.Uint64
 	purges, purged                  atomic.Uint64
+	reindexes, reindexed            atomic.Uint64
+	reindexFailures                 atomic.Uint64
 }
 
 // Stats counts what the newest view holds.
@@ -33,6 +38,7 @@ func (s *Store) Stats() Stats {
 		Merges: s.stats.merges.Load(), MergeReadBytes: s.stats.mergeRead.Load(), MergeWrittenBytes: s.stats.mergeWritten.Load(),
 		MergeFailures: s.stats.mergeFailures.Load(), MergeStalls: s.stats.mergeStalls.Load(),
 		Purges: s.stats.purges.Load(), PurgedVersions: s.stats.purged.Load(),
+		Reindexes: s.stats.reindexes.Load(), ReindexedVersions: s.stats.reindexed.Load(), ReindexFailures: s.stats.reindexFailures.Load(),
 		ReadOnly: s.poison.Load() != nil,
 	}
 	snap, err := s.Snapshot()
@@ -40,6 +46,7 @@ func (s *Store) Stats() Stats {
 		return st
 	}
 	defer snap.Release()
+	st.Reindexing = s.Reindexing()
 	st.VisibleLSN = snap.lsn
 	st.LogBytes = s.log.Bytes()
 	st.FsyncNanosTotal = uint64(s.log.Stats().SyncNanos)

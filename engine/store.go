@@ -29,9 +29,10 @@ type Store struct {
 	log    *wal.Log
 	cache  *index.Cache
 	// builders lends run builders their memory.
-	builders   index.BuilderPool
-	extraction *index.Extraction // what makes search terms
-	extractors sync.Pool         // of *index.Extractor
+	builders index.BuilderPool
+	// fields is what makes search terms. Stored under defineMu, in the slot.
+	fields   atomic.Pointer[fieldState]
+	defineMu sync.Mutex // held while fields are added; taken before the slot
 	// readThrough makes searches read few rows through whatever it costs, for tests.
 	readThrough bool
 	// columns says when columns are made and used, for tests.
@@ -54,6 +55,7 @@ type Store struct {
 	trimKick       chan struct{}
 	checkpointKick chan struct{}
 	mergeKicks     [mergePools]chan struct{}
+	reindexKick    chan struct{}
 	flushDue       atomic.Bool
 
 	// ingests: each Ingest holds 1 from BeginIngest to its end, SnapshotAt
@@ -114,18 +116,12 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(opts, lock)
-	if s.extraction, err = index.LoadExtraction(); err != nil {
-		return nil, errors.Join(err, s.release())
-	}
 	if err := s.recover(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
 	s.start()
 	return s, nil
 }
-
-// Extraction is what makes search terms of resources that join the store.
-func (s *Store) Extraction() *index.Extraction { return s.extraction }
 
 // makeDir makes the data directory. A fresh one may exist already, made a moment
 // ago by somebody who did not sync it: a power cut would take it with all that
@@ -164,8 +160,9 @@ func newStore(opts Options, lock io.Closer) *Store {
 		commits: make(chan *request, commitQueueRequests), slots: make(chan slotOp),
 		queued:    semaphore.NewWeighted(queuedBytesMax),
 		flushKick: make(chan struct{}, 1), trimKick: make(chan struct{}, 1), checkpointKick: make(chan struct{}, 1),
-		ingests:   semaphore.NewWeighted(ingestsMax),
-		snapshots: map[uint64]int{}, moves: map[index.RunID]movedRun{},
+		reindexKick: make(chan struct{}, 1),
+		ingests:     semaphore.NewWeighted(ingestsMax),
+		snapshots:   map[uint64]int{}, moves: map[index.RunID]movedRun{},
 	}
 	for pool := range s.mergeKicks {
 		s.mergeKicks[pool] = make(chan struct{}, 1)
@@ -210,6 +207,11 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	if err := s.openLog(ctx, r); err != nil {
 		return err
 	}
+	st, err := newFieldState(r.fields)
+	if err != nil {
+		return fmt.Errorf("cannot use the fields of added search parameters: %w", err)
+	}
+	s.fields.Store(st)
 	s.adopt(r, r.view())
 	r.runs = nil // they are the store's now, which closes them
 	if s.catalog, err = openCatalog(s.opts); err != nil {
@@ -331,6 +333,7 @@ func (s *Store) start() {
 		for pool := range mergePools {
 			s.background.Go(func() { s.mergeLoop(pool) })
 		}
+		s.background.Go(s.reindexLoop)
 		s.kickMerges()
 	}
 }

@@ -121,6 +121,11 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	counter(w, "kiln_store_merge_written_bytes_total", st.MergeWrittenBytes)
 	counter(w, "kiln_store_merge_failures_total", st.MergeFailures)
 	counter(w, "kiln_store_merge_stalls_total", st.MergeStalls)
+	gauge(w, "kiln_store_reindex_runs", st.Reindexing.Runs)
+	gauge(w, "kiln_store_reindex_versions", st.Reindexing.Versions)
+	counter(w, "kiln_store_reindexed_runs_total", st.Reindexes)
+	counter(w, "kiln_store_reindexed_versions_total", st.ReindexedVersions)
+	counter(w, "kiln_store_reindex_failures_total", st.ReindexFailures)
 }
 
 func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {

@@ -94,7 +94,7 @@ func searchError(err error) error {
 	case errors.Is(err, engine.ErrCursorGone):
 		return &problem{fasthttp.StatusGone, codeNotFound, "The page is gone, because a resource was purged; search again."}
 	case errors.Is(err, engine.ErrReindex):
-		return &problem{fasthttp.StatusServiceUnavailable, codeException, "The store was written by a version of this server whose search index is another; it must be indexed again."}
+		return &problem{fasthttp.StatusServiceUnavailable, codeTransient, "The index that this search needs is being built; try again later. The metric kiln_store_reindex_versions tells how many versions are left."}
 	}
 	return fmt.Errorf("cannot search: %w", err)
 }

@@ -15,6 +15,9 @@ type BuilderOptions struct {
 	ID  RunID
 	// Pool lends the builder its memory until Seal or Abort; nil: new memory.
 	Pool *BuilderPool
+	// Extraction makes the terms that the builder is given; nil: that of R4's
+	// fields. The run tells by which fields its terms were made.
+	Extraction *Extraction
 }
 
 // Builder writes one run, front to back. Not safe for concurrent use. Steps:
@@ -30,15 +33,22 @@ type Builder struct {
 	pool *BuilderPool
 	*builderMemory
 
-	out       *fileWriter
-	bodies    blockIndex
-	bodyBytes int64
-	keys      []byte // every key, one behind the other; not lent, as cursors give slices of it away
-	sorted    bool
+	extraction *Extraction
+	out        *fileWriter
+	bodies     blockIndex
+	bodyBytes  int64
+	keys       []byte // every key, one behind the other; not lent, as cursors give slices of it away
+	sorted     bool
 }
 
 // NewBuilder creates the temporary file.
 func NewBuilder(opts BuilderOptions) (*Builder, error) {
+	if opts.Extraction == nil {
+		var err error
+		if opts.Extraction, err = LoadExtraction(); err != nil {
+			return nil, err
+		}
+	}
 	name := tempPath(opts.Dir, opts.ID)
 	file, err := opts.FS.Create(name)
 	if err != nil {
@@ -46,7 +56,7 @@ func NewBuilder(opts BuilderOptions) (*Builder, error) {
 	}
 	b := &Builder{
 		fs: opts.FS, dir: opts.Dir, id: opts.ID, name: name, file: file, pool: opts.Pool,
-		builderMemory: opts.Pool.get(),
+		builderMemory: opts.Pool.get(), extraction: opts.Extraction,
 	}
 	b.out = newFileWriter(file, name, opts.ID, b.writeBuffer)
 	b.out.buf = appendHeader(b.out.buf, opts.ID)
@@ -55,6 +65,9 @@ func NewBuilder(opts BuilderOptions) (*Builder, error) {
 
 // ID is the run's id.
 func (b *Builder) ID() RunID { return b.id }
+
+// Extraction is what the terms are to be made by.
+func (b *Builder) Extraction() *Extraction { return b.extraction }
 
 // AddTerm adds a term of the version whose Append comes next. value is copied;
 // a value given twice for one version counts once.

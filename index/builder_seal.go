@@ -18,7 +18,7 @@ import (
 func (b *Builder) Seal(ctx context.Context) (RunMeta, error) {
 	b.SortKeys()
 	live, dropped := b.liveRows()
-	f := footer{extraction: ExtractionVersion, meta: RunMeta{
+	f := footer{extraction: ExtractionVersion, custom: uint32(b.extraction.Custom()), meta: RunMeta{
 		ID: b.id, Rows: uint32(len(b.keyEnds)), Live: uint32(len(live)), BodyBytesRaw: b.bodyBytes,
 	}}
 	f.meta.MilliMin, f.meta.MilliMax = b.milliRange(live)

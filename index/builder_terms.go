@@ -103,7 +103,7 @@ func (b *Builder) writeTerms(ctx context.Context, w *termWriter, live []uint32) 
 			return err
 		}
 	}
-	return b.writeGiven(ctx, w)
+	return b.writeGiven(ctx, w, b.withoutDropped)
 }
 
 func (b *Builder) writeLastUpdated(w *termWriter, live []uint32) error {
@@ -164,7 +164,9 @@ func (b *Builder) writeDeleted(w *termWriter, live []uint32) error {
 // the context.
 const termsPerCheck = 1 << 8
 
-func (b *Builder) writeGiven(ctx context.Context, w *termWriter) error {
+// writeGiven writes the collected terms of the rows that kept leaves of a list,
+// in which it may move them.
+func (b *builderMemory) writeGiven(ctx context.Context, w *termWriter, kept func([]uint32) []uint32) error {
 	var ordinals []uint32
 	items := b.sortedTerms()
 	for i, item := range items {
@@ -174,7 +176,7 @@ func (b *Builder) writeGiven(ctx context.Context, w *termWriter) error {
 			}
 			b.terms.touchRecords(items[i:min(i+termsPerCheck, len(items))])
 		}
-		ordinals = b.withoutDropped(b.terms.ordinals(ordinals[:0], &b.terms.recs[item.id]))
+		ordinals = kept(b.terms.ordinals(ordinals[:0], &b.terms.recs[item.id]))
 		if len(ordinals) == 0 {
 			continue
 		}
@@ -186,7 +188,7 @@ func (b *Builder) writeGiven(ctx context.Context, w *termWriter) error {
 }
 
 // sortedTerms gives the records that some version has, in key order.
-func (b *Builder) sortedTerms() []sortItem {
+func (b *builderMemory) sortedTerms() []sortItem {
 	recs := b.terms.recs
 	items := b.sortRoom(len(recs))[:0]
 	for i := range recs {

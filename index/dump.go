@@ -41,7 +41,7 @@ type dumper struct {
 func (d *dumper) summary() {
 	f := &d.r.footer
 	fmt.Fprintf(d.out, "run %016x: format %d, %d bytes, xxh64 %016x\n", uint64(f.meta.ID), FormatVersion, f.meta.Bytes, f.meta.Hash)
-	fmt.Fprintf(d.out, "terms by extraction %d\n", f.extraction)
+	fmt.Fprintf(d.out, "terms by extraction %d and %d added fields\n", f.extraction, f.custom)
 	fmt.Fprintf(d.out, "rows %d, live %d, keys %d, terms %d, raw body bytes %d\n", f.meta.Rows, f.meta.Live, f.keys, f.terms, f.meta.BodyBytesRaw)
 	fmt.Fprintf(d.out, "lastUpdated %s to %s\n", d.instant(fhir.Instant{Milli: f.meta.MilliMin, OffsetMinutes: fhir.OffsetZ}),
 		d.instant(fhir.Instant{Milli: f.meta.MilliMax, OffsetMinutes: fhir.OffsetZ}))

@@ -57,6 +57,9 @@ func (e *Extraction) NewExtractor(sink TermSink) *Extractor {
 	return x
 }
 
+// Extraction is what the terms are made by.
+func (x *Extractor) Extraction() *Extraction { return x.rules }
+
 // Reset makes the terms go to sink from now on.
 func (x *Extractor) Reset(sink TermSink) { x.sink = sink }
 

@@ -15,7 +15,8 @@ import "encoding/binary"
 //	 72  raw body bytes u64
 //	 80  7 sections: offset u64 · bytes u64 (each one block: body index, key index,
 //	     filter, column index, dropped rows, term index, posting index)
-//	192  extraction u32: the rules that made the terms (ExtractionVersion); 0: mixed · 0 u32
+//	192  extraction u32: the rules that made the terms (ExtractionVersion); 0: mixed
+//	196  custom u32: so many of the fields that were added at run time have terms, the first ones
 //	200  hash u64: xxh64 of the file up to here
 //	208  reserved, 0
 //	252  crc u32: CRC32C of run id, footer offset and the 252 bytes before it
@@ -25,6 +26,7 @@ const (
 	footerBytes     = 256
 	footerHashAt    = 200
 	footerExtractAt = 192
+	footerCustomAt  = 196
 	footerCRCAt     = 252
 	footerSectionAt = 80
 	footerMagic     = "KILNFOOT"
@@ -54,6 +56,8 @@ type footer struct {
 	sections [sectionCount]section
 	// extraction is the rules that made the terms.
 	extraction uint32
+	// custom counts the added fields, from FieldCustomMin on, that have terms.
+	custom uint32
 }
 
 // appendUnhashed appends the part that the file's hash covers.
@@ -76,7 +80,7 @@ func (f *footer) appendUnhashed(dst []byte) []byte {
 		dst = le.AppendUint64(dst, uint64(s.bytes))
 	}
 	dst = le.AppendUint32(dst, f.extraction)
-	return le.AppendUint32(dst, 0)
+	return le.AppendUint32(dst, f.custom)
 }
 
 // appendRest appends the hash and what follows it; b is the unhashed part.
@@ -105,7 +109,7 @@ func parseFooter(b []byte, id RunID, fileBytes int64) (f footer, what string, ne
 		MilliMin: int64(le.Uint64(b[56:])), MilliMax: int64(le.Uint64(b[64:])), BodyBytesRaw: int64(le.Uint64(b[72:])),
 	}
 	f.keys, f.terms = le.Uint64(b[40:]), le.Uint64(b[48:])
-	f.extraction = le.Uint32(b[footerExtractAt:])
+	f.extraction, f.custom = le.Uint32(b[footerExtractAt:]), le.Uint32(b[footerCustomAt:])
 	for i := range f.sections {
 		at := footerSectionAt + 16*i
 		f.sections[i] = section{offset: int64(le.Uint64(b[at:])), bytes: int64(le.Uint64(b[at+8:]))}

@@ -31,6 +31,9 @@ type MergeOptions struct {
 	// processor; its error ends the merge. nil: full speed.
 	Pace func(ctx context.Context, bytes int) error
 
+	// remake, when not nil, makes terms of one input's bodies: see Reindex.
+	remake *remaking
+
 	fuseKeysMax uint64 // in tests: instead of mergeFuseKeysMax; 0: that
 }
 
@@ -118,14 +121,18 @@ func (m *merger) begin() error {
 			return fmt.Errorf("the runs have over %d rows together", RowsMax)
 		}
 		if theirs := in.Run.Extraction(); i == 0 {
-			m.footer.extraction = theirs
+			m.footer.extraction, m.footer.custom = theirs, uint32(in.Run.Custom())
 		} else if theirs != m.footer.extraction {
 			m.footer.extraction = 0 // no rules made all of these terms
 		}
+		m.footer.custom = min(m.footer.custom, uint32(in.Run.Custom()))
 		meta.Live += uint32(x.live.GetCardinality())
 		meta.BodyBytesRaw += theirs.BodyBytesRaw
 	}
 	meta.Rows = uint32(rows)
+	if m.opts.remake != nil {
+		m.footer.extraction, m.footer.custom = ExtractionVersion, uint32(m.opts.remake.custom)
+	}
 	return nil
 }
 

@@ -17,7 +17,8 @@ type tableWalk struct {
 	kind    blockKind
 	index   *blockIndex
 	skip    func([]byte) int
-	block   int // -1: before the first
+	keep    func(key []byte) bool // nil: every entry
+	block   int                   // -1: before the first
 	disk    []byte
 	entries tableCursor
 	// Of the term table: the posting block that was read last.
@@ -31,8 +32,10 @@ func (w *tableWalk) next() (bool, error) {
 	r := w.in.Run
 	for {
 		if w.block >= 0 {
-			if w.entries.next() {
-				return true, nil
+			for w.entries.next() {
+				if w.keep == nil || w.keep(w.entries.key) {
+					return true, nil
+				}
 			}
 			if w.entries.bad {
 				return false, r.impossible(w.kind, w.index, w.block)
@@ -64,9 +67,17 @@ func (w *tableWalk) impossible() error { return w.in.Run.impossible(w.kind, w.in
 type tableMerge []*tableWalk
 
 func (m *merger) mergeTables(kind blockKind, index func(*Run) *blockIndex, skip func([]byte) int) (tableMerge, error) {
-	var h tableMerge
+	var walks []*tableWalk
 	for _, in := range m.inputs {
-		w := &tableWalk{m: m, in: in, kind: kind, index: index(in.Run), skip: skip, block: -1, postings: -1}
+		walks = append(walks, &tableWalk{m: m, in: in, kind: kind, index: index(in.Run), skip: skip, block: -1, postings: -1})
+	}
+	return newTableMerge(walks)
+}
+
+// newTableMerge moves the walks to their first entries.
+func newTableMerge(walks []*tableWalk) (tableMerge, error) {
+	var h tableMerge
+	for _, w := range walks {
 		more, err := w.next()
 		if err != nil {
 			return nil, err
@@ -187,7 +198,7 @@ func (m *merger) keys() error {
 
 // terms merges the term tables and their postings.
 func (m *merger) terms() error {
-	h, err := m.mergeTables(blockTerms, func(r *Run) *blockIndex { return r.terms }, skipPosting)
+	h, err := m.termTables()
 	if err != nil {
 		return err
 	}
@@ -206,6 +217,15 @@ func (m *merger) terms() error {
 	}
 	f.sections[sectionPostings], err = m.out.section(blockPostingIndex, w.index.append(nil, indexPlain))
 	return err
+}
+
+// termTables walks the term tables of the inputs, or what remaking left of one
+// and made.
+func (m *merger) termTables() (tableMerge, error) {
+	if m.opts.remake != nil {
+		return m.remadeTables()
+	}
+	return m.mergeTables(blockTerms, func(r *Run) *blockIndex { return r.terms }, skipPosting)
 }
 
 // postingUnion collects the postings of one term from all inputs.

@@ -173,6 +173,10 @@ func (r *Run) Meta() RunMeta { return r.footer.meta }
 // missing. 0 is a merge of several.
 func (r *Run) Extraction() uint32 { return r.footer.extraction }
 
+// Custom is how many of the fields that were added at run time have their terms
+// in the run: so many from search.FieldCustomMin on.
+func (r *Run) Custom() int { return int(r.footer.custom) }
+
 // Keys counts the distinct keys of live rows.
 func (r *Run) Keys() uint64 { return r.footer.keys }
 

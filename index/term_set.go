@@ -268,6 +268,11 @@ func (s *termSet) memoryBytes() int64 {
 		int64(termPendingCost*cap(s.pending)) + int64(cap(s.given))
 }
 
+// usedBytes is what the terms themselves take of it.
+func (s *termSet) usedBytes() int64 {
+	return int64(termRecBytes*len(s.recs)) + int64(len(s.keys)) + int64(len(s.chunks))
+}
+
 // full says that an arena's offsets are running out.
 func (s *termSet) full() bool {
 	return len(s.keys) > arenaBytesMax || len(s.chunks) > arenaBytesMax || bits.Len(uint(len(s.recs))) > 30

@@ -24,6 +24,7 @@ const (
 	TypeReplace    RecordType = 3 // a merge: runs in, runs out
 	TypePurge      RecordType = 4 // hard delete, purge history
 	TypeCheckpoint RecordType = 5 // the log below is no longer needed
+	TypeFields     RecordType = 6 // fields of search parameters that were added
 )
 
 // Position is where bytes lie in the log.

@@ -103,6 +103,8 @@ func recordName(t wal.RecordType) string {
 		return "PURGE"
 	case wal.TypeCheckpoint:
 		return "CHECKPOINT"
+	case wal.TypeFields:
+		return "FIELDS"
 	default:
 		return fmt.Sprintf("type %d", t)
 	}

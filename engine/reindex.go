@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"kiln/index"
+	"kiln/internal/vfs"
+	"kiln/wal"
+)
+
+// Indexing a run again is a merge of that run alone, with terms that are made
+// anew: the same steps, the same record (REPLACE), the same after a crash; see
+// merge.go. It is due for a run that lacks added fields, or whose terms were made
+// by other rules. One worker does one run at a time; a run that it has is left
+// alone by merges, and one that a merge has is taken up when that ends. Nothing is
+// remembered: what is due follows from the runs, after a restart too.
+
+// Reindexing is how far the runs are.
+type Reindexing struct {
+	Runs, Versions uint64 // that are due
+	// Fields counts the added fields, the first ones, of which every run has the
+	// terms; -1: some run has not even those of R4's.
+	Fields int
+}
+
+// Reindexing tells what is due to be indexed again.
+func (s *Store) Reindexing() Reindexing {
+	s.mu.Lock()
+	v := s.view
+	s.mu.Unlock()
+	r := Reindexing{Fields: len(s.Fields())}
+	if v == nil {
+		return r
+	}
+	for _, run := range v.runs {
+		if !s.reindexDue(run) {
+			continue
+		}
+		r.Runs++
+		r.Versions += uint64(run.run.Meta().Live)
+		if run.run.Extraction() != index.ExtractionVersion {
+			r.Fields = -1
+		} else {
+			r.Fields = min(r.Fields, run.run.Custom())
+		}
+	}
+	return r
+}
+
+// reindexDue tells whether a run lacks terms.
+func (s *Store) reindexDue(r *runState) bool {
+	return r.run.Meta().Live > 0 && !r.has(needsFields+needs(len(s.Fields())))
+}
+
+func (s *Store) kickReindex() { kick(s.reindexKick) }
+
+// reindexLoop is the worker. In simulations there is none.
+func (s *Store) reindexLoop() {
+	s.kickReindex()
+	for {
+		select {
+		case <-s.stopping:
+			return
+		case <-s.reindexKick:
+		}
+		if due := s.Reindexing(); due.Runs > 0 {
+			s.opts.Logger.Info("indexing runs again", "runs", due.Runs, "versions", due.Versions, "fields", len(s.Fields()))
+			s.reindexAll()
+		}
+	}
+}
+
+// reindexAll indexes runs again as long as there are some to be had.
+func (s *Store) reindexAll() {
+	runs := 0
+	for {
+		more, err := s.reindexOnce(s.ctx)
+		if err != nil {
+			s.reindexFailed(err)
+			return
+		}
+		if !more {
+			break
+		}
+		runs++
+	}
+	due := s.Reindexing() // what a merge has, or damage keeps
+	s.opts.Logger.Info("indexed runs again", "runs", runs, "left", due.Runs)
+}
+
+func (s *Store) reindexFailed(err error) {
+	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+		return
+	}
+	s.stats.reindexFailures.Add(1)
+	s.opts.Logger.Error("cannot index a run again; it is tried when runs change, and at the next start", "error", err)
+}
+
+// reindexOnce does one run; false when there was none to do. After an error
+// nothing has changed, but for ErrOutcomeUnknown.
+func (s *Store) reindexOnce(ctx context.Context) (bool, error) {
+	m, err := s.beginReindex()
+	if m == nil || err != nil {
+		return false, err
+	}
+	defer s.endMerge(m)
+	meta, err := s.buildReindex(ctx, m)
+	if err != nil {
+		return false, err
+	}
+	return true, s.finishReindex(ctx, m, meta)
+}
+
+// beginReindex takes up the oldest run that is due; nil when there is none.
+func (s *Store) beginReindex() (*merge, error) {
+	if s.poison.Load() != nil {
+		return nil, nil
+	}
+	snap, err := s.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	m := &merge{snap: snap}
+	s.mu.Lock()
+	for _, r := range snap.view.byAge {
+		if s.reindexDue(r) && !r.merging && !r.replaced && !r.unmergeable {
+			r.merging = true
+			m.inputs, m.bytes = []*runState{r}, r.run.Meta().Bytes
+			break
+		}
+	}
+	s.mu.Unlock()
+	if m.inputs == nil {
+		snap.Release()
+		return nil, nil
+	}
+	if err := s.mergeRoom(m.bytes); err != nil {
+		s.endMerge(m)
+		return nil, err
+	}
+	return m, nil
+}
+
+func (s *Store) buildReindex(ctx context.Context, m *merge) (index.RunMeta, error) {
+	r := m.inputs[0]
+	newID := func() index.RunID { return index.RunID(s.nextRun.Add(1) - 1) }
+	opts := index.ReindexOptions{
+		FS: s.opts.FS, Dir: s.path(runsDir), ID: newID(), NewID: newID, Fields: s.Fields(), Pool: &s.builders,
+		Input: index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.voidAt(math.MaxUint64)},
+	}
+	if !s.opts.PrepareInline {
+		opts.Pace = s.mergePace()
+	}
+	meta, report, err := index.Reindex(ctx, opts)
+	var damage *vfs.CorruptError
+	if errors.As(err, &damage) {
+		s.mu.Lock()
+		r.unmergeable = true // until the next start: it would only fail again
+		s.mu.Unlock()
+	}
+	if report.Unindexable > 0 {
+		s.opts.Logger.Warn("versions have a value that cannot be searched for", "run", uint64(r.run.Meta().ID), "versions", report.Unindexable)
+	}
+	s.stats.reindexed.Add(report.Read)
+	return meta, noSpace(err)
+}
+
+// finishReindex puts the new run in the place of the old one.
+func (s *Store) finishReindex(ctx context.Context, m *merge, meta index.RunMeta) error {
+	err := s.publishRun(ctx, meta, func(run *index.Run) (bool, error) {
+		published, err := s.replaceRuns(m, run)
+		if published {
+			s.stats.reindexes.Add(1)
+		}
+		return published, err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot publish a run that was indexed again: %w", err)
+	}
+	return nil
+}
+
+// replaceRuns writes the REPLACE record and puts the run in the place of the
+// inputs. Slot only.
+func (s *Store) replaceRuns(m *merge, run *index.Run) (published bool, err error) {
+	if s.poison.Load() != nil {
+		return false, ErrReadOnly
+	}
+	rec := replaceRecord{meta: run.Meta()}
+	var rows []uint32
+	for _, r := range m.inputs {
+		meta := r.run.Meta()
+		if s.view.run(meta.ID) != r {
+			panic(fmt.Sprintf("BUG: run %016x was merged and is not part of the store", uint64(meta.ID)))
+		}
+		rec.inputs, rows = append(rec.inputs, meta.ID), append(rows, meta.Rows)
+	}
+	placed, err := s.append([]wal.Entry{{Type: wal.TypeReplace, Payload: rec.marshal()}})
+	if err != nil {
+		return false, err
+	}
+	lsn := uint64(placed[0].LSN)
+	state := mergedState(m.inputs, rows, run, lsn)
+	state.trimVoid()
+	s.viewLSN = lsn
+	s.rememberMoves(m.inputs, rows, run.Meta().ID, lsn)
+	s.mu.Lock()
+	for _, r := range m.inputs {
+		r.replaced = true
+	}
+	s.mu.Unlock()
+	s.install(s.view.withMerged(m.inputs, state), lsn)
+	s.kickMerges()
+	return true, nil
+}
