@@ -25,6 +25,7 @@ type historyPage struct {
 	total     int64  // from the paging token; -1: to be counted
 	self      string // query of the self link
 	scope     uint64 // what its paging tokens are for
+	earlier   []engine.HistoryCursor
 }
 
 // history answers the three _history addresses with one page.
@@ -55,14 +56,15 @@ func (x *exchange) history() error {
 			return x.historyError(err)
 		}
 	}
-	entries, next := entryWriter{base: x.baseURL(), shown: &page.shown}, ""
+	token := page.token()
+	entries, next := entryWriter{base: x.baseURL(), shown: &page.shown}, (*pagingToken)(nil)
 	if !page.countOnly {
 		cursor, more, err := snap.History(ctx, page.query, entries.add)
 		if err != nil && !errors.Is(err, errPageFull) {
 			return x.historyError(err)
 		}
 		if more || err != nil {
-			next = x.nextPage(&page, cursor)
+			next = token.following(cursor)
 		}
 	}
 	x.body(fasthttp.StatusOK, contentTypeAnswer, x.appendHistory(x.buffer(), &page, entries.text, next))
@@ -102,20 +104,14 @@ func (x *exchange) historyError(err error) error {
 }
 
 // appendHistory appends the Bundle.
-func (x *exchange) appendHistory(dst []byte, page *historyPage, entries []byte, next string) []byte {
+func (x *exchange) appendHistory(dst []byte, page *historyPage, entries []byte, next *pagingToken) []byte {
 	dst = append(dst, `{"resourceType":"Bundle","id":`...)
 	dst = appendString(dst, x.server.opts.NewID())
 	dst = append(dst, `,"meta":{"lastUpdated":"`...)
 	dst = x.now().UTC().AppendFormat(dst, instantLayout)
 	dst = append(dst, `"},"type":"history","total":`...)
 	dst = strconv.AppendInt(dst, page.total, 10)
-	dst = append(dst, `,"link":[{"relation":"self","url":`...)
-	dst = appendString(dst, x.historyURL(page.self))
-	if next != "" {
-		dst = append(dst, `},{"relation":"next","url":`...)
-		dst = appendString(dst, x.historyURL(next))
-	}
-	dst = append(dst, `}]`...)
+	dst = x.appendHistoryLinks(dst, page, next)
 	if len(entries) > 0 {
 		dst = append(dst, `,"entry":[`...)
 		dst = append(dst, entries...)
@@ -140,14 +136,35 @@ func (x *exchange) historyURL(query string) string {
 	return u
 }
 
-// nextPage is the query of the next link.
-func (x *exchange) nextPage(page *historyPage, cursor engine.HistoryCursor) string {
-	token := pagingToken{
-		count: page.query.Count, lsn: page.query.LSN,
-		sinceMilli: page.query.SinceMilli, beforeMilli: page.query.BeforeMilli,
-		oldestFirst: page.query.OldestFirst, cursor: cursor, total: page.total, scope: page.scope,
+// appendHistoryLinks appends the links of a page: itself, the first and the previous
+// one unless it is the first, and the next.
+func (x *exchange) appendHistoryLinks(dst []byte, page *historyPage, next *pagingToken) []byte {
+	dst = appendLink(append(dst, `,"link":[`...), "self", x.historyURL(page.self))
+	token := page.token()
+	if !token.isFirst() {
+		dst = appendLink(append(dst, ','), "first", x.historyLink(token.first()))
 	}
-	return x.keep("ct="+token.encode(x.server.opts.PagingKey), besideToken)
+	if to := token.preceding(); to != nil {
+		dst = appendLink(append(dst, ','), "previous", x.historyLink(to))
+	}
+	if next != nil {
+		dst = appendLink(append(dst, ','), "next", x.historyLink(next))
+	}
+	return append(dst, ']')
+}
+
+// token is the page's own.
+func (p *historyPage) token() *pagingToken {
+	return &pagingToken{
+		count: p.query.Count, lsn: p.query.LSN,
+		sinceMilli: p.query.SinceMilli, beforeMilli: p.query.BeforeMilli,
+		oldestFirst: p.query.OldestFirst, cursor: p.query.After, earlier: p.earlier, total: p.total, scope: p.scope,
+	}
+}
+
+// historyLink is the address of another page of a history.
+func (x *exchange) historyLink(to *pagingToken) string {
+	return x.historyURL(x.keep("ct="+to.encode(x.server.opts.PagingKey), besideToken))
 }
 
 // besideToken are the parameters that every page's address repeats; the token

@@ -69,8 +69,8 @@ func (x *exchange) tokenPage(text string, scope uint64) (historyPage, error) {
 			SinceMilli: t.sinceMilli, BeforeMilli: t.beforeMilli, OldestFirst: t.oldestFirst,
 			Count: t.count, After: t.cursor, LSN: t.lsn,
 		},
-		total: t.total,
-		self:  x.keep("ct="+text, besideToken),
+		total: t.total, earlier: t.earlier,
+		self: x.keep("ct="+text, besideToken),
 	}, nil
 }
 

@@ -6,13 +6,15 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"math"
+	"slices"
 
 	"kiln/engine"
 )
 
 // A paging token is base64url, without padding, of this (big endian):
 //
-//	0   version      1 byte, 3
+//	0   version      1 byte, 5
 //	1   count        u16   entries a page; the highest bit: the oldest first
 //	3   lsn          u64   the history's snapshot: later versions stay out
 //	11  since        i64   lastUpdated >= (milliseconds; 0: no bound)
@@ -23,14 +25,22 @@ import (
 //	47  cursor last  u64   }
 //	55  total        i64   entries on all pages
 //	63  scope        u64   hash of the address (system, type or resource)
-//	71  hmac         16 bytes of HMAC-SHA256 of the bytes before
+//	71  earlier      where each earlier page starts, the last first, to the end but 16 bytes
+//	    hmac         16 bytes of HMAC-SHA256 of the bytes before
+//
+// An earlier page's cursor is told by what it differs in from the one in front of it:
+//
+//	+--------------+------------+--------------+----------+
+//	| milli varint | lsn varint | skip uvarint | last u64 |
+//	+--------------+------------+--------------+----------+
 //
 // It grants nothing that its address does not give, and is signed so that nobody
 // relies on what is in it, or has the server work on numbers it never gave out.
 const (
-	tokenVersion  = 3
-	tokenMACBytes = 16
-	tokenBytes    = 71 + tokenMACBytes
+	tokenVersion   = 5 // 4 is a search's
+	tokenMACBytes  = 16
+	tokenHeadBytes = 71
+	tokenBytesMax  = tokenHeadBytes + earlierBytesMax + tokenMACBytes
 
 	tokenOldestFirst = 1 << 15
 )
@@ -45,6 +55,36 @@ type pagingToken struct {
 	cursor      engine.HistoryCursor
 	total       int64
 	scope       uint64
+	// earlier are the cursors of earlier pages, the last first: what previous links
+	// lead to. Of those that are far back, earlierBytesMax says which, nothing is left.
+	earlier []engine.HistoryCursor
+}
+
+// isFirst tells the first page's token, to which only previous and first links lead.
+func (t *pagingToken) isFirst() bool { return t.cursor == engine.HistoryCursor{} }
+
+// following is the token of the next page, which begins at next.
+func (t *pagingToken) following(next engine.HistoryCursor) *pagingToken {
+	to := *t
+	to.cursor, to.earlier = next, slices.Concat([]engine.HistoryCursor{t.cursor}, t.earlier)
+	return &to
+}
+
+// preceding is the token of the page before; nil: there is none, or it is too far back.
+func (t *pagingToken) preceding() *pagingToken {
+	if len(t.earlier) == 0 {
+		return nil
+	}
+	to := *t
+	to.cursor, to.earlier = t.earlier[0], t.earlier[1:]
+	return &to
+}
+
+// first is the token of the first page.
+func (t *pagingToken) first() *pagingToken {
+	to := *t
+	to.cursor, to.earlier = engine.HistoryCursor{}, nil
+	return &to
 }
 
 var errToken = errors.New("not a paging token of this server")
@@ -67,7 +107,7 @@ func checkTokenLSN(lsn uint64, snap *engine.Snapshot) error {
 
 // encode returns the token's text, signed.
 func (t *pagingToken) encode(key []byte) string {
-	b := make([]byte, 0, tokenBytes)
+	b := make([]byte, 0, tokenBytesMax)
 	b = append(b, tokenVersion)
 	count := uint16(t.count)
 	if t.oldestFirst {
@@ -83,22 +123,62 @@ func (t *pagingToken) encode(key []byte) string {
 	b = binary.BigEndian.AppendUint64(b, t.cursor.Last)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.total))
 	b = binary.BigEndian.AppendUint64(b, t.scope)
+	from := t.cursor
+	for _, c := range t.earlier {
+		more := appendCursorChange(b, from, c)
+		if len(more) > tokenHeadBytes+earlierBytesMax {
+			break
+		}
+		b, from = more, c
+	}
 	b = append(b, tokenMAC(key, b)...)
 	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// appendCursorChange appends what c differs in from another cursor.
+func appendCursorChange(dst []byte, from, c engine.HistoryCursor) []byte {
+	dst = binary.AppendVarint(dst, c.Milli-from.Milli)
+	dst = binary.AppendVarint(dst, int64(c.LSN-from.LSN))
+	dst = binary.AppendUvarint(dst, uint64(c.Skip))
+	return binary.BigEndian.AppendUint64(dst, c.Last)
+}
+
+// parseCursorChange undoes appendCursorChange, and gives what follows.
+func parseCursorChange(b []byte, from engine.HistoryCursor) (c engine.HistoryCursor, rest []byte, ok bool) {
+	milli, n := binary.Varint(b)
+	lsn, m := binary.Varint(b[max(n, 0):])
+	if n <= 0 || m <= 0 {
+		return c, b, false
+	}
+	b = b[n+m:]
+	skip, n := binary.Uvarint(b)
+	if n <= 0 || skip > math.MaxUint32 || len(b) < n+8 {
+		return c, b, false
+	}
+	c = engine.HistoryCursor{Milli: from.Milli + milli, LSN: from.LSN + uint64(lsn), Skip: uint32(skip), Last: binary.BigEndian.Uint64(b[n:])}
+	return c, b[n+8:], true
+}
+
+// tokenParts checks a token's text and gives its bytes without the signature. Its
+// version is at least head bytes long.
+func tokenParts(key []byte, text string, version byte, head int) ([]byte, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	signed := len(b) - tokenMACBytes
+	if err != nil || base64.RawURLEncoding.EncodedLen(len(b)) != len(text) || signed < head || b[0] != version { // line ends are skipped by the decoder
+		return nil, errToken
+	}
+	if !hmac.Equal(tokenMAC(key, b[:signed]), b[signed:]) {
+		return nil, errToken
+	}
+	return b[:signed], nil
 }
 
 // decodePagingToken reads a token's text; errToken when it is none
 // that was signed with the key.
 func decodePagingToken(key []byte, text string) (pagingToken, error) {
-	if len(text) != base64.RawURLEncoding.EncodedLen(tokenBytes) {
-		return pagingToken{}, errToken
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != tokenBytes || b[0] != tokenVersion { // line ends are skipped by the decoder
-		return pagingToken{}, errToken
-	}
-	if signed := tokenBytes - tokenMACBytes; !hmac.Equal(tokenMAC(key, b[:signed]), b[signed:]) {
-		return pagingToken{}, errToken
+	b, err := tokenParts(key, text, tokenVersion, tokenHeadBytes)
+	if err != nil {
+		return pagingToken{}, err
 	}
 	count := binary.BigEndian.Uint16(b[1:])
 	t := pagingToken{
@@ -118,6 +198,13 @@ func decodePagingToken(key []byte, text string) (pagingToken, error) {
 	}
 	if t.count < 1 || t.count > historyCountMax || t.total < 0 || t.lsn == 0 {
 		return pagingToken{}, errToken
+	}
+	from := t.cursor
+	for rest, ok := b[tokenHeadBytes:], true; len(rest) > 0; {
+		if from, rest, ok = parseCursorChange(rest, from); !ok {
+			return pagingToken{}, errToken
+		}
+		t.earlier = append(t.earlier, from)
 	}
 	return t, nil
 }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"crypto/hmac"
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
@@ -22,7 +21,7 @@ import (
 //
 // See paging_token.go for what the signature is for.
 const (
-	searchTokenVersion   = 4
+	searchTokenVersion   = 4 // 5 is a history's
 	searchTokenHeadBytes = 33
 )
 
@@ -67,7 +66,7 @@ func (t *searchToken) first() *searchToken {
 
 // encode returns the token's text, signed.
 func (t *searchToken) encode(key []byte) string {
-	b := append(make([]byte, 0, searchTokenHeadBytes+earlierBytesMax+tokenBytes), searchTokenVersion)
+	b := append(make([]byte, 0, tokenBytesMax), searchTokenVersion)
 	b = binary.BigEndian.AppendUint64(b, t.asOf)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.now))
 	b = binary.BigEndian.AppendUint64(b, uint64(t.total))
@@ -95,10 +94,9 @@ func appendCursor(dst []byte, c engine.Cursor) []byte {
 // decodeSearchToken reads a token's text; errToken when it is none that was
 // signed with the key.
 func decodeSearchToken(key []byte, text string) (t searchToken, err error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	signed := len(b) - tokenMACBytes
-	if err != nil || signed <= searchTokenHeadBytes || b[0] != searchTokenVersion || !hmac.Equal(tokenMAC(key, b[:signed]), b[signed:]) {
-		return t, errToken
+	b, err := tokenParts(key, text, searchTokenVersion, searchTokenHeadBytes)
+	if err != nil {
+		return t, err
 	}
 	t = searchToken{
 		asOf:  binary.BigEndian.Uint64(b[1:]),
@@ -106,7 +104,7 @@ func decodeSearchToken(key []byte, text string) (t searchToken, err error) {
 		total: int64(binary.BigEndian.Uint64(b[17:])),
 		scope: binary.BigEndian.Uint64(b[25:]),
 	}
-	rest := b[searchTokenHeadBytes:signed]
+	rest := b[searchTokenHeadBytes:]
 	if t.after, rest, err = engine.ParseCursor(rest); err != nil {
 		return t, errToken
 	}

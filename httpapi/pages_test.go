@@ -106,6 +106,31 @@ func TestPagesOfSearchesAreWalkedBothWays(t *testing.T) {
 	}
 }
 
+func TestPagesOfHistoriesAreWalkedBothWays(t *testing.T) {
+	s := newMemAPI(t)
+	write := func(i int) {
+		s.put(t, fmt.Sprintf("p%d", i%5), fmt.Sprintf(`,"active":%t,"birthDate":"%d"`, i%2 > 0, 1900+i))
+		if i%3 == 0 {
+			s.do(t, "DELETE", fmt.Sprintf("/fhir/Patient/p%d", i%5), "")
+		}
+	}
+	for i := range 40 {
+		write(i)
+	}
+	list := `{"resourceType":"List","id":"l","status":"current","mode":"working","entry":[{"item":{"reference":"Patient/p1"}},{"item":{"reference":"Patient/p2"}}]}`
+	if a := s.do(t, "PUT", "/fhir/List/l", list, typeHeader); a.status != 201 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	for _, path := range []string{
+		"/fhir/_history?_count=7", "/fhir/Patient/_history?_count=9&_sort=_lastUpdated", "/fhir/Patient/p2/_history?_count=2",
+		"/fhir/_history?_count=3&_list=l&_elements=birthDate", "/fhir/Patient/p1/_history?_count=6&_sort=_lastUpdated&_since=2020",
+	} {
+		if n := s.walkPages(t, path, write); n < 3 {
+			t.Errorf("%s has %d pages", path, n)
+		}
+	}
+}
+
 // What a token says of earlier pages is bounded: far from the first page only
 // some previous links in a row are left, and the first link.
 func TestPreviousLinksAreBounded(t *testing.T) {
@@ -114,26 +139,28 @@ func TestPreviousLinksAreBounded(t *testing.T) {
 	for i := range pages {
 		s.put(t, fmt.Sprintf("00000000-0000-4000-8000-%012d", i), `,"active":true`)
 	}
-	p := s.page(t, "/fhir/Patient?active=true&_count=1")
-	var entries []string
-	for p.link("next") != "" {
-		entries = append(entries, string(p.Entry[0]))
-		p = s.page(t, p.link("next"))
-	}
-	if n := len(p.link("self")); n > 2000 {
-		t.Errorf("the address of page %d has %d bytes", pages, n)
-	}
-	back := 0
-	for p.link("previous") != "" {
-		p = s.page(t, p.link("previous"))
-		if back++; string(p.Entry[0]) != entries[pages-1-back] {
-			t.Fatalf("%d pages back is %s, not %s", back, p.Entry[0], entries[pages-1-back])
+	for _, path := range []string{"/fhir/Patient?active=true&_count=1", "/fhir/Patient/_history?_count=1"} {
+		p := s.page(t, path)
+		var entries []string
+		for p.link("next") != "" {
+			entries = append(entries, string(p.Entry[0]))
+			p = s.page(t, p.link("next"))
 		}
-	}
-	if back < 40 || back == pages-1 {
-		t.Errorf("%d pages back", back)
-	}
-	if p = s.page(t, p.link("first")); string(p.Entry[0]) != entries[0] {
-		t.Errorf("the first page is %s", p.Entry[0])
+		if n := len(p.link("self")); n > 2000 {
+			t.Errorf("the address of page %d has %d bytes", pages, n)
+		}
+		back := 0
+		for p.link("previous") != "" {
+			p = s.page(t, p.link("previous"))
+			if back++; string(p.Entry[0]) != entries[pages-1-back] {
+				t.Fatalf("%d pages back is %s, not %s", back, p.Entry[0], entries[pages-1-back])
+			}
+		}
+		if back < 40 || back == pages-1 {
+			t.Errorf("%s: %d pages back", path, back)
+		}
+		if p = s.page(t, p.link("first")); string(p.Entry[0]) != entries[0] {
+			t.Errorf("the first page is %s", p.Entry[0])
+		}
 	}
 }
