@@ -45,8 +45,10 @@ crash:
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Simulation|Crash' ./internal/vfs ./wal ./index ./engine ./bulk
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
 
-# Random searches over random resources, against a plain reading of R4.
+# Random searches over random resources, against a plain reading of R4, and
+# pages of 100,000 matches while others write.
 searches:
+	KILN_PAGED=100000 $(GO) test -count=1 -v -timeout 30m -run 'PagesShowEveryMatch' ./httpapi
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'AgreeWithTheOracle' ./query
 
 # 64 clients with mixed interactions on a server built with the race detector,
