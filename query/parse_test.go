@@ -2,10 +2,12 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"kiln/engine"
 	"kiln/fhir"
 	"kiln/index"
 )
@@ -153,5 +155,17 @@ func eachWalk(f *filter, fn func(index.Walk)) {
 	}
 	for _, t := range f.targets {
 		eachWalk(t.where, fn)
+	}
+}
+
+// A search that the engine cannot answer in its memory is the client's to narrow.
+func TestTooLargeSearchesAreWorded(t *testing.T) {
+	var refused *Error
+	if err := worded(fmt.Errorf("cannot search: %w", engine.ErrQueryTooLarge)); !errors.As(err, &refused) || refused.Kind != TooCostly ||
+		refused.Text != "The search needs too much memory; narrow it." {
+		t.Errorf("too large: %v", err)
+	}
+	if err := worded(engine.ErrReindex); !errors.Is(err, engine.ErrReindex) {
+		t.Errorf("indexed by other rules: %v", err)
 	}
 }
