@@ -223,7 +223,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 
 func (w *exportWork) newSink(of *sectionWork) *exportSink {
 	format := of.pass.format
-	return &exportSink{
+	sink := &exportSink{
 		out: w.out, format: format, maximum: w.record.Request.fileMax(),
 		name: func(t fhir.TypeCode) string {
 			of.mu.Lock()
@@ -232,6 +232,8 @@ func (w *exportWork) newSink(of *sectionWork) *exportSink {
 			return exportFileName(t.String(), of.number, of.begun[t], format.extension())
 		},
 	}
+	sink.closing.SetLimit(exportClosingMax)
+	return sink
 }
 
 // stream writes the versions of one part. It computes in turns with all other

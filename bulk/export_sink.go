@@ -3,6 +3,9 @@ package bulk
 import (
 	"context"
 	"errors"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"kiln/engine"
 	"kiln/fhir"
@@ -16,7 +19,11 @@ type exportSink struct {
 	name    func(t fhir.TypeCode) string // of the next file of a type
 	maximum exportFileMax
 	open    [fhir.TypeMax + 1]*exportFile
-	done    []ExportFile
+	// closing makes written files durable, several together and while others are
+	// written: one after the other that would be a third of an export's time.
+	closing errgroup.Group
+	mu      sync.Mutex   // guards done
+	done    []ExportFile // durable, all of them when close has returned
 }
 
 // exportFileMax ends a file.
@@ -64,38 +71,47 @@ func (s *exportSink) next(ctx context.Context, t fhir.TypeCode) (*exportFile, er
 	return f, nil
 }
 
-// end makes a file durable.
+// end writes the rest of a file and lets it become durable.
 func (s *exportSink) end(ctx context.Context, f *exportFile) error {
 	if err := f.encoder.end(); err != nil {
 		f.writer.abort()
 		return err
 	}
 	f.Bytes = f.encoder.size()
-	if err := f.writer.close(ctx); err != nil {
-		return err
-	}
-	s.done = append(s.done, f.ExportFile)
+	f.encoder = nil // its memory is free
+	s.closing.Go(func() error {
+		if err := f.writer.close(ctx); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.done = append(s.done, f.ExportFile)
+		return nil
+	})
 	return nil
 }
 
-// close ends all files. After an error the others are given up.
+// close ends all files and waits until they are durable. After an error those
+// that are open are given up.
 func (s *exportSink) close(ctx context.Context) error {
 	var err error
 	for t, f := range s.open {
-		if f == nil {
-			continue
+		if f != nil && err == nil {
+			s.open[t] = nil
+			err = s.end(ctx, f)
 		}
-		if s.open[t] = nil; err != nil {
-			f.writer.abort()
-			continue
-		}
-		err = errors.Join(err, s.end(ctx, f))
 	}
-	return err
+	s.giveUp()
+	return errors.Join(err, s.closing.Wait())
 }
 
 // abort gives all open files up.
 func (s *exportSink) abort() {
+	s.giveUp()
+	_ = s.closing.Wait() // the export ends with another error
+}
+
+func (s *exportSink) giveUp() {
 	for t, f := range s.open {
 		if f != nil {
 			f.writer.abort()

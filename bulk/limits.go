@@ -67,6 +67,8 @@ const (
 	// exportBufferBytes is written to a file at a time; one buffer for each
 	// type and worker (146 types at most).
 	exportBufferBytes = 128 << 10
+	// exportClosingMax files of a worker become durable at a time.
+	exportClosingMax = 8
 	// exportSectionRows versions are about a section of an export: what a restart
 	// does again at most, a few seconds of work. Smaller ones make more files.
 	exportSectionRows = 500_000
