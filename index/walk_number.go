@@ -11,9 +11,37 @@ import (
 // numberQuery is a query's number as decimals (AppendDecimal).
 type numberQuery struct {
 	compare   Compare
-	low, high []byte // Eq, Ne: what the number stands for, without high; Ap: with it
-	exact     []byte
+	low, high bound // Eq, Ne: what the number stands for, without high; Ap: with it
+	exact     bound
 }
+
+// bound is a number that stored decimals are compared with. One that is a decimal of
+// few digits is below and above; of another, which comes of a conversion, these are
+// the decimals around it.
+type bound struct {
+	below, above []byte
+	number       *big.Rat // nil: below is the number
+}
+
+// compare orders a decimal and the bound.
+func (b *bound) compare(decimal []byte) int {
+	switch {
+	case b.number == nil:
+		return bytes.Compare(decimal, b.below)
+	case bytes.Compare(decimal, b.below) <= 0:
+		return -1
+	case bytes.Compare(decimal, b.above) >= 0:
+		return 1
+	}
+	number, ok := decimalRat(decimal)
+	if !ok {
+		panic("BUG: what lies between two decimals is none")
+	}
+	return number.Cmp(b.number)
+}
+
+// plainBound is a decimal.
+func plainBound(decimal []byte) bound { return bound{below: decimal, above: decimal} }
 
 // A query's number stands for all that rounds to it: 100 for 99.5 to 100.5,
 // 100.00 for 99.995 to 100.005. With an exponent R4 counts one digit more: 1e2
@@ -27,7 +55,8 @@ func newNumberQuery(c Compare, text []byte) (numberQuery, error) {
 	if !ok {
 		return q, errNumber
 	}
-	if q.exact, ok = AppendDecimal(nil, text); !ok {
+	exact, ok := AppendDecimal(nil, text)
+	if !ok {
 		return q, errNumber
 	}
 	scale, off := int64(1), int64(5)
@@ -47,12 +76,12 @@ func newNumberQuery(c Compare, text []byte) (numberQuery, error) {
 		high.Add(low, big.NewInt(off))
 		low.Sub(low, big.NewInt(off))
 	}
-	var okLow, okHigh bool
-	q.low, okLow = AppendDecimal(nil, decimalText(low, d.exponent-scale))
-	q.high, okHigh = AppendDecimal(nil, decimalText(high, d.exponent-scale))
+	lowest, okLow := AppendDecimal(nil, decimalText(low, d.exponent-scale))
+	highest, okHigh := AppendDecimal(nil, decimalText(high, d.exponent-scale))
 	if !okLow || !okHigh {
 		return q, errNumber
 	}
+	q.low, q.high, q.exact = plainBound(lowest), plainBound(highest), plainBound(exact)
 	return q, nil
 }
 
@@ -88,25 +117,59 @@ func splitDecimal(text []byte) (d decimalDigits, ok bool) {
 	return d, ok && len(whole) > 0 && whole[0] != '+'
 }
 
-// spans gives the stretches of decimals that fit: each from a lowest on and
-// below a highest; nil is open.
+// spans gives the stretches of decimals that fit a query whose bounds are decimals:
+// each from a lowest on and below a highest; nil is open.
 func (q *numberQuery) spans() [][2][]byte {
-	behind := append(bytes.Clone(q.exact), 0) // no decimal begins with another
+	low, high, exact := q.low.below, q.high.below, q.exact.below
+	behind := append(bytes.Clone(exact), 0) // no decimal begins with another
 	switch q.compare {
 	case Ne:
-		return [][2][]byte{{nil, q.low}, {q.high, nil}}
+		return [][2][]byte{{nil, low}, {high, nil}}
 	case Gt, Sa:
 		return [][2][]byte{{behind, nil}}
 	case Lt, Eb:
-		return [][2][]byte{{nil, q.exact}}
+		return [][2][]byte{{nil, exact}}
 	case Ge:
-		return [][2][]byte{{q.exact, nil}}
+		return [][2][]byte{{exact, nil}}
 	case Le:
 		return [][2][]byte{{nil, behind}}
 	case Ap:
-		return [][2][]byte{{q.low, append(bytes.Clone(q.high), 0)}}
+		return [][2][]byte{{low, append(bytes.Clone(high), 0)}}
 	}
-	return [][2][]byte{{q.low, q.high}}
+	return [][2][]byte{{low, high}}
+}
+
+// around is a stretch that has all decimals that fit, and some beside: from a lowest
+// to a highest; nil is open.
+func (q *numberQuery) around() (from, to []byte) {
+	switch q.compare {
+	case Ne:
+		return nil, nil
+	case Gt, Sa, Ge:
+		return q.exact.below, nil
+	case Lt, Eb, Le:
+		return nil, q.exact.above
+	}
+	return q.low.below, q.high.above
+}
+
+// fits tells whether a stored decimal answers.
+func (q *numberQuery) fits(decimal []byte) bool {
+	switch q.compare {
+	case Ne:
+		return q.low.compare(decimal) < 0 || q.high.compare(decimal) >= 0
+	case Gt, Sa:
+		return q.exact.compare(decimal) > 0
+	case Lt, Eb:
+		return q.exact.compare(decimal) < 0
+	case Ge:
+		return q.exact.compare(decimal) >= 0
+	case Le:
+		return q.exact.compare(decimal) <= 0
+	case Ap:
+		return q.low.compare(decimal) >= 0 && q.high.compare(decimal) <= 0
+	}
+	return q.low.compare(decimal) >= 0 && q.high.compare(decimal) < 0
 }
 
 // fitsInterval tells whether a stored interval, as two decimals, answers.
@@ -116,26 +179,26 @@ func (q *numberQuery) fitsInterval(value []byte) bool {
 		return false
 	}
 	low, high := value[:n], value[n:n+decimalLength(value[n:])]
-	inside := bytes.Compare(q.low, low) <= 0 && bytes.Compare(high, q.high) < 0
+	inside := q.low.compare(low) >= 0 && q.high.compare(high) < 0
 	switch q.compare {
 	case Eq:
 		return inside
 	case Ne:
 		return !inside
 	case Gt:
-		return bytes.Compare(high, q.exact) > 0
+		return q.exact.compare(high) > 0
 	case Lt:
-		return bytes.Compare(low, q.exact) < 0
+		return q.exact.compare(low) < 0
 	case Ge:
-		return bytes.Compare(high, q.exact) >= 0
+		return q.exact.compare(high) >= 0
 	case Le:
-		return bytes.Compare(low, q.exact) <= 0
+		return q.exact.compare(low) <= 0
 	case Sa:
-		return bytes.Compare(low, q.exact) > 0
+		return q.exact.compare(low) > 0
 	case Eb:
-		return bytes.Compare(high, q.exact) < 0
+		return q.exact.compare(high) < 0
 	}
-	return bytes.Compare(low, q.high) <= 0 && bytes.Compare(high, q.low) >= 0
+	return q.high.compare(low) <= 0 && q.low.compare(high) >= 0
 }
 
 // NumberWalks gives the walks of a number. ErrWalk when text is none.
