@@ -165,7 +165,7 @@ func (x *exchange) pageOfToken() (p *searchPage, text string, err error) {
 }
 
 func (x *exchange) queryOptions() query.Options {
-	return query.Options{Base: x.baseURL(), Now: x.now(), Lenient: x.prefer.lenient}
+	return query.Options{Base: x.baseURL(), Now: x.now(), Units: x.server.opts.Units, Lenient: x.prefer.lenient}
 }
 
 // searchView reads _summary and _elements.

@@ -18,6 +18,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/structure"
+	"kiln/fhir/ucum"
 )
 
 // Options are explicit. Store, Jobs, Now and NewID are required.
@@ -39,6 +40,9 @@ type Options struct {
 	CORSOrigins []string
 	// ValidateWrites refuses writes of resources that are not built as R4 says.
 	ValidateWrites bool
+	// Units converts quantities that are searched for; nil: they are found in the
+	// unit that is asked for.
+	Units          *ucum.Table
 	BodyBytesMax   int // 0: 32 MiB
 	ConnectionsMax int // 0: 4,096
 	Timeouts       Timeouts

@@ -7,6 +7,7 @@ import (
 
 	"kiln/fhir"
 	"kiln/fhir/search"
+	"kiln/fhir/ucum"
 	"kiln/index"
 )
 
@@ -20,6 +21,8 @@ type Options struct {
 	Base string
 	// Now is what "ap" of a date is relative to.
 	Now time.Time
+	// Units converts quantities; nil: they are found in the unit that is asked for.
+	Units *ucum.Table
 	// Lenient leaves out parameters that nobody knows, and notes them in Ignored.
 	Lenient bool
 }

@@ -9,11 +9,17 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/fhir/ucum"
 	"kiln/index"
 )
 
 func testOptions() Options {
-	return Options{Base: "http://x/fhir", Now: time.UnixMilli(1_700_000_000_000)}
+	units, err := ucum.Read([]byte(`<root xmlns="http://unitsofmeasure.org/ucum-essence"><prefix Code="m"><value value="1e-3"/></prefix>
+		<base-unit Code="g"/><unit Code="third" isMetric="no"><value Unit="g/3" value="1"/></unit></root>`))
+	if err != nil {
+		panic("BUG: the test's table of units: " + err.Error())
+	}
+	return Options{Base: "http://x/fhir", Now: time.UnixMilli(1_700_000_000_000), Units: units}
 }
 
 // read parses a query as an address has it, without its encoding.
@@ -120,7 +126,7 @@ func TestReferencesToManyAreOneWalk(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"code=http://loinc.org|8480-6&date=ge2020-01-01", "subject:Patient.name:exact=a,b\\,c", "_has:Observation:patient:code=x",
-		"value-quantity=ap5.4||mg", "component-code-value-quantity=8480-6$lt110", "subject=123", "identifier:of-type=a|b|c", "code:missing=true",
+		"value-quantity=ap5.4||mg", "value-quantity=ge-0.1|http://unitsofmeasure.org|third", "component-code-value-quantity=8480-6$lt110", "subject=123", "identifier:of-type=a|b|c", "code:missing=true",
 		"_include:iterate=Observation:*&_revinclude=*", "_id=a,b&_lastUpdated=ne2020&_tag=|", "_sort=-date,code&_count=0&_total=none", "_list=x&_type=a",
 		"subject:identifier=a|b&code-value-date=a$ap2020", "subject.organization.partof.name=x", "code:not=a&code:text=b&status=final",
 	} {

@@ -2,6 +2,7 @@ package query
 
 import (
 	"errors"
+	"math/big"
 	"strings"
 
 	"kiln/fhir"
@@ -155,7 +156,34 @@ func (r *reader) ordered(p *search.Param, sources []search.Source, text string) 
 	if len(parts) == 3 {
 		unit = index.Unit{System: []byte(plain(parts[1])), Code: []byte(plain(parts[2])), AnySystem: parts[1] == ""}
 	}
-	return index.QuantityWalks(sources, compare, []byte(parts[0]), unit)
+	walks, err := index.QuantityWalks(sources, compare, []byte(parts[0]), unit)
+	if err != nil {
+		return nil, err
+	}
+	converted, err := r.inOtherUnits(sources, compare, []byte(parts[0]), unit)
+	return append(walks, converted...), err
+}
+
+// unitSystem is the system of UCUM's units.
+const unitSystem = "http://unitsofmeasure.org"
+
+// inOtherUnits is the walks of a quantity in other units of its kind; none, when its
+// own is not known.
+func (r *reader) inOtherUnits(sources []search.Source, compare index.Compare, number []byte, unit index.Unit) ([]index.Walk, error) {
+	if r.Units == nil || string(unit.System) != unitSystem || len(unit.Code) == 0 {
+		return nil, nil
+	}
+	asked, ok := r.Units.Unit(string(unit.Code))
+	if !ok {
+		return nil, nil
+	}
+	return index.ConvertedQuantityWalks(sources, compare, number, unit, func(code []byte) (scale, offset *big.Rat, ok bool) {
+		stored, ok := r.Units.Unit(string(code))
+		if !ok {
+			return nil, nil, false
+		}
+		return stored.To(asked)
+	})
 }
 
 // approximateShare: "ap" of a date allows a tenth of the time between now and the

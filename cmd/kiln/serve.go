@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/google/uuid"
 
 	"kiln/bulk"
+	"kiln/fhir/ucum"
 	"kiln/httpapi"
 )
 
@@ -38,6 +41,7 @@ type serveCmd struct {
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	Validate              string        `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
 	ValidateWrites        string        `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
+	UCUMEssence           string        `name:"ucum-essence" type:"existingfile" placeholder:"FILE" help:"An unchanged copy of ucum-essence.xml, which unitsofmeasure.org offers: searches for a quantity in a unit of UCUM then find it in other units too."`
 	BaseURL               string        `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
 	CORSOrigin            []string      `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
 	DrainTime             time.Duration `default:"${drain}" placeholder:"TIME" help:"How long requests in flight may take after a signal; longer ones are cut off (${default})."`
@@ -50,6 +54,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, nil))
+	units, err := readUnits(c.UCUMEssence)
+	if err != nil {
+		return err
+	}
 	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{
 		ImportRoots:   c.ImportRoot,
 		ImportOrigins: c.ImportOrigin,
@@ -64,21 +72,49 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	err = c.listenAndServe(ctx, logger, in)
+	err = c.listenAndServe(ctx, logger, in, units)
 	if closeErr := in.close(); closeErr != nil {
 		return errors.Join(err, fmt.Errorf("cannot close the store: %w", closeErr))
 	}
 	return err
 }
 
-func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *instance) error {
+func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *instance, units *ucum.Table) error {
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	return in.serve(ctx, logger, listener, c.DrainTime, httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
+		Units: units,
 	})
+}
+
+// unitsBytesMax bounds the table of units; the real one has 83 KB.
+const unitsBytesMax = 4 << 20
+
+// readUnits reads a table of units; nil: none is given.
+func readUnits(path string) (*ucum.Table, error) {
+	if path == "" {
+		return nil, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the table of units: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, unitsBytesMax+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the table of units: %w", err)
+	case len(text) > unitsBytesMax:
+		return nil, fmt.Errorf("cannot read the table of units: %s has more than %d bytes", path, unitsBytesMax)
+	}
+	units, err := ucum.Read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return units, nil
 }
 
 // serve answers requests until the context ends, then finishes those in
