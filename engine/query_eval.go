@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 
@@ -89,7 +90,7 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 	case Terms:
 		return v.walks(e.Walks, within)
 	case Keys:
-		return v.keys(e.Keys, within)
+		return v.keys(e, within)
 	}
 	panic("BUG: an operation that does not exist")
 }
@@ -304,23 +305,24 @@ func (v *evaluation) lookInto(all, unsure *roaring.Bitmap, walks []index.Walk, w
 const walksPerCheck = 256
 
 // keys gives the rows of within that are versions of the keys.
-func (v *evaluation) keys(keys []Key, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+func (v *evaluation) keys(e *Expr, within *roaring.Bitmap) (*roaring.Bitmap, error) {
 	all := index.NewRowSet(v.src.rows)
-	sorted := make([][]byte, 0, len(keys))
-	for _, k := range keys {
-		sorted = append(sorted, index.AppendKey(nil, k.Type, k.ID))
-	}
-	slices.SortFunc(sorted, slices.Compare[[]byte])
-	var lookup *index.LookupCursor
+	sorted, lookup := v.s.sortedKeys(e), (*index.LookupCursor)(nil)
 	if v.src.run != nil {
 		lookup = v.src.run.run.LookupCursor()
 	}
+	// Where most of the rows may be asked for, their keys are neighbours, and the
+	// next one is found sooner than the filter is asked.
+	probe := uint64(len(sorted))*keyNeighbours < within.GetCardinality()
 	var space []index.Found
 	for i, key := range sorted {
 		if i%walksPerCheck == walksPerCheck-1 {
 			if err := v.s.check(); err != nil {
 				return nil, err
 			}
+		}
+		if lookup != nil && probe && !v.src.run.run.MayContain(index.KeyHash(key)) {
+			continue
 		}
 		var err error
 		if space, err = v.rowsOfKey(all, lookup, key, space[:0]); err != nil {
@@ -330,6 +332,30 @@ func (v *evaluation) keys(keys []Key, within *roaring.Bitmap) (*roaring.Bitmap, 
 	rows := all.Bitmap()
 	rows.And(within)
 	return rows, nil
+}
+
+// keyNeighbours: keys that lie so far apart on average are found without a filter.
+const keyNeighbours = 16
+
+// sortedKeys gives the keys of an expression in order, made once for all sources.
+func (s *searching) sortedKeys(e *Expr) [][]byte {
+	sorted, ok := s.keysOf[e]
+	if ok {
+		return sorted
+	}
+	sorted = make([][]byte, 0, len(e.Keys))
+	room := make([]byte, 0, len(e.Keys)*keyBytesTypical)
+	for _, k := range e.Keys {
+		at := len(room)
+		room = index.AppendKey(room, k.Type, k.ID)
+		sorted = append(sorted, room[at:len(room):len(room)])
+	}
+	slices.SortFunc(sorted, bytes.Compare)
+	if s.keysOf == nil {
+		s.keysOf = map[*Expr][][]byte{}
+	}
+	s.keysOf[e] = sorted
+	return sorted
 }
 
 // rowsOfKey adds the rows of one key. Keys come in order.
@@ -342,9 +368,6 @@ func (v *evaluation) rowsOfKey(all *index.RowSet, lookup *index.LookupCursor, ke
 			}
 			return true
 		})
-		return space, nil
-	}
-	if !v.src.run.run.MayContain(index.KeyHash(key)) {
 		return space, nil
 	}
 	space, err := lookup.Lookup(space, key)

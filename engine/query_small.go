@@ -24,6 +24,9 @@ func (v *evaluation) cheaper(args []*Expr, rest []int, rows *roaring.Bitmap) (*e
 	for _, i := range rest {
 		cost += v.walkCost(args[i])
 	}
+	if cost <= index.BodyBlockCost && !v.s.n.s.readThrough {
+		return v, nil // no row is read for less
+	}
 	if cost <= v.src.run.run.ReadCost(rows) && !v.s.n.s.readThrough {
 		return v, nil
 	}

@@ -41,6 +41,7 @@ type searching struct {
 	asOf    uint64
 	sources []*source
 	bytes   uint64 // of the bitmaps that are kept
+	keysOf  map[*Expr][][]byte
 }
 
 // queryBytesMax bounds the bitmaps that one search keeps: the matches of 2e9
@@ -104,11 +105,17 @@ func (s *searching) prepareHead(src *source) {
 }
 
 func (s *searching) prepareRun(src *source) error {
-	live, doubtful, err := s.liveRows(src.run)
+	live, doubtful, current, err := s.liveRows(src.run)
 	if err != nil {
 		return err
 	}
-	if len(s.q.Types) > 0 && !live.IsEmpty() {
+	switch {
+	case len(s.q.Types) == 0 || live.IsEmpty():
+	case len(s.q.Types) == 1 && current != nil:
+		if live, err = src.run.currentOf(current, s.q.Types[0]); err != nil {
+			return err
+		}
+	default:
 		types, err := src.run.ofTypes(s.q.Types...)
 		if err != nil {
 			return err
@@ -121,32 +128,35 @@ func (s *searching) prepareRun(src *source) error {
 }
 
 // liveRows is the rows of all types that the search may show, and those of them
-// that are to be asked about. Do not modify either.
-func (s *searching) liveRows(r *runState) (live, doubtful *roaring.Bitmap, err error) {
+// that are to be asked about. Do not modify either. current is what live comes
+// from when it is just that; nil: it is not.
+func (s *searching) liveRows(r *runState) (live, doubtful *roaring.Bitmap, current *currentRows, err error) {
 	known := r.supersessions()
 	if s.asOf == s.n.lsn || s.asOf >= known.settled {
-		live, err = r.currentAt(known, s.asOf)
+		if current, err = r.currentAt(known, s.asOf); err == nil {
+			live = current.rows
+		}
 		doubtful = roaring.New()
 	} else {
 		live, err = r.liveWithout(foldMarks(roaring.New(), known.marks, known.bulk, s.asOf))
 		doubtful = known.base
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if void := r.voidAt(s.n.lsn); void != nil {
-		live = roaring.AndNot(live, void)
+		live, current = roaring.AndNot(live, void), nil
 	}
 	if r.publishLSN <= s.asOf {
-		return live, doubtful, nil
+		return live, doubtful, current, nil
 	}
 	newer, err := r.boundary(s.asOf)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	live = live.Clone()
 	live.RemoveRange(uint64(newer), math.MaxUint32+1)
-	return live, doubtful, nil
+	return live, doubtful, nil, nil
 }
 
 // isMatch tells whether a row of matches was current at AsOf.

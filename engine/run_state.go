@@ -9,6 +9,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"kiln/fhir"
 	"kiln/index"
 )
 
@@ -52,6 +53,8 @@ type currentRows struct {
 	base        *roaring.Bitmap
 	marks, bulk int
 	rows        *roaring.Bitmap // never changed
+	// ofType is those of rows that are of one type; guarded by runState.mu.
+	ofType map[fhir.TypeCode]*roaring.Bitmap
 }
 
 type mark struct {
@@ -218,22 +221,44 @@ func (r *runState) supersessions() supersessions {
 // currentAt is the rows, void ones included, that are live, current and not
 // deleted at an LSN that is not below s.settled, or is that of a live snapshot. Do not modify it.
 // Searches ask again and again, so that the last answer is kept.
-func (r *runState) currentAt(s supersessions, lsn uint64) (*roaring.Bitmap, error) {
+func (r *runState) currentAt(s supersessions, lsn uint64) (*currentRows, error) {
 	marks := s.marks[:sort.Search(len(s.marks), func(i int) bool { return s.marks[i].lsn > lsn })]
 	bulk := s.bulk[:sort.Search(len(s.bulk), func(i int) bool { return s.bulk[i].lsn > lsn })]
 	r.mu.Lock()
 	known := r.current
 	r.mu.Unlock()
 	if known != nil && known.base == s.base && known.marks == len(marks) && known.bulk == len(bulk) {
-		return known.rows, nil
+		return known, nil
 	}
 	rows, err := r.liveWithout(foldMarks(s.base, marks, bulk, lsn))
 	if err != nil {
 		return nil, err
 	}
 	rows.RunOptimize()
+	current := &currentRows{base: s.base, marks: len(marks), bulk: len(bulk), rows: rows, ofType: map[fhir.TypeCode]*roaring.Bitmap{}}
 	r.mu.Lock()
-	r.current = &currentRows{base: s.base, marks: len(marks), bulk: len(bulk), rows: rows}
+	r.current = current
+	r.mu.Unlock()
+	return current, nil
+}
+
+// currentOf is those of current that are of one type. Do not modify it. It is kept
+// too: all types together take about what the rows take.
+func (r *runState) currentOf(current *currentRows, t fhir.TypeCode) (*roaring.Bitmap, error) {
+	r.mu.Lock()
+	rows := current.ofType[t]
+	r.mu.Unlock()
+	if rows != nil {
+		return rows, nil
+	}
+	rows, err := r.ofTypes(t)
+	if err != nil {
+		return nil, err
+	}
+	rows.And(current.rows)
+	rows.RunOptimize()
+	r.mu.Lock()
+	current.ofType[t] = rows
 	r.mu.Unlock()
 	return rows, nil
 }

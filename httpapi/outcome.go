@@ -3,6 +3,7 @@ package httpapi
 import (
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Issue codes of an OperationOutcome (FHIR R4 valueset-issue-type) in use.
@@ -75,6 +76,8 @@ func appendString(dst []byte, s string) []byte {
 		case r < 0x20 || r == 0x7f || r == 0x2028 || r == 0x2029:
 			dst = append(dst, '\\', 'u')
 			dst = appendHex4(dst, r)
+		case r < utf8.RuneSelf:
+			dst = append(dst, byte(r))
 		default:
 			dst = append(dst, string(r)...)
 		}

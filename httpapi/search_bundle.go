@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ func (x *exchange) appendSearchset(dst []byte, p *searchPage, result *query.Resu
 		dst = strconv.AppendInt(dst, p.token.total, 10)
 	}
 	dst = x.appendSearchLinks(dst, p, result)
-	w := searchWriter{x: x, text: dst}
+	w := searchWriter{x: x, text: slices.Grow(dst, x.searchsetBytes(result))}
 	for i := range result.Matches {
 		w.add(&result.Matches[i], "match", &p.shown)
 	}
@@ -59,6 +60,19 @@ func appendLink(dst []byte, relation, url string) []byte {
 	dst = append(dst, `","url":`...)
 	return append(appendString(dst, url), '}')
 }
+
+// searchsetBytes is about what a page's entries take.
+func (x *exchange) searchsetBytes(result *query.Result) (n int) {
+	for _, versions := range [][]engine.Version{result.Matches, result.Included} {
+		for i := range versions {
+			n += len(versions[i].Body) + len(x.baseURL()) + metaBytesMax + searchEntryBytes
+		}
+	}
+	return n
+}
+
+// searchEntryBytes is about what an entry adds to its resource and the base URL.
+const searchEntryBytes = 128
 
 // searchWriter appends the entries of a searchset.
 type searchWriter struct {

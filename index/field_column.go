@@ -183,15 +183,15 @@ func (f *FieldColumn) AddPostings(rows *RowSet, r *Run, p Param, wanted []Places
 }
 
 // columnStepRows is how many rows a Filter looks at between two calls of check.
-const columnStepRows = 1 << 12
+const columnStepRows = 1 << 10
 
 // Filter gives the rows of within that have one of the values. Errors are those
 // of check.
 func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func() error) (*roaring.Bitmap, error) {
-	out := roaring.New()
 	if len(wanted) == 0 {
-		return out, nil
+		return roaring.New(), nil
 	}
+	out := NewRowSet(uint32(len(f.pages) * columnPageRows))
 	// One stretch is compared with, several are a field of bits.
 	first, length := wanted[0].From, wanted[0].To-wanted[0].From
 	var set []uint64
@@ -229,9 +229,9 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func
 			step[kept] = o
 			kept++
 		}
-		out.AddMany(step[:kept])
+		out.Add(step[:kept]...)
 	}
-	return out, nil
+	return out.Bitmap(), nil
 }
 
 // list gives the places of a row with several.

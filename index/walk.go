@@ -45,8 +45,8 @@ type TermSource interface {
 // The cost of reading is counted in blocks: of terms, which are decoded in about
 // 15 microseconds, and of bodies.
 const (
-	// bodyBlockCost is what a body block that is not in the cache takes.
-	bodyBlockCost = 8
+	// BodyBlockCost is what a body block that is not in the cache takes.
+	BodyBlockCost = 8
 	// rowsPerBlockCost is how many resources are read through meanwhile.
 	rowsPerBlockCost = 2
 )
@@ -66,7 +66,7 @@ func (r *Run) WalkCost(w *Walk) uint64 {
 
 // ReadCost is about what reading the terms of rows from their bodies costs.
 func (r *Run) ReadCost(rows *roaring.Bitmap) uint64 {
-	return uint64(len(r.wantedBlocks(rows)))*bodyBlockCost + rows.GetCardinality()/rowsPerBlockCost
+	return uint64(len(r.wantedBlocks(rows)))*BodyBlockCost + rows.GetCardinality()/rowsPerBlockCost
 }
 
 // Walk is a set of terms of one field: those from From on and below To, of
@@ -255,8 +255,14 @@ type RowSet struct {
 	room []uint32 // for decoding
 }
 
-// rowSetFew is how many ordinals are kept in a list.
-const rowSetFew = 1 << 12
+// How many ordinals are kept in a list: as many as can be put in order while a
+// field of bits is cleared and read.
+const (
+	rowSetFewMin = 64
+	rowSetFewMax = 1 << 12
+	// rowsPerFew rows of a field of bits cost what one ordinal in a list does.
+	rowsPerFew = 512
+)
 
 // containerBits is how many ordinals a bitmap keeps together.
 const containerBits = 1 << 16
@@ -270,7 +276,7 @@ func (s *RowSet) isEmpty() bool { return s.all == nil && s.bits == nil && len(s.
 func (s *RowSet) Add(ordinals ...uint32) {
 	if s.bits == nil {
 		s.few = append(s.few, ordinals...)
-		if len(s.few) > rowSetFew {
+		if len(s.few) > min(max(int(s.rows)/rowsPerFew, rowSetFewMin), rowSetFewMax) {
 			s.bits = make([]uint64, (int(s.rows)/containerBits+1)*containerBits/64)
 			s.set(s.few)
 			s.few = nil
@@ -327,6 +333,7 @@ func (s *RowSet) Bitmap() *roaring.Bitmap {
 	if s.bits != nil {
 		all.Or(roaring.FromDense(s.bits, false))
 	} else {
+		slices.Sort(s.few)
 		all.AddMany(s.few)
 	}
 	*s = RowSet{rows: s.rows, room: s.room}

@@ -67,9 +67,16 @@ func (u *runner) bare(f *filter) (*engine.Expr, error) {
 }
 
 func keysExpr(keys []key) *engine.Expr {
-	e := &engine.Expr{Op: engine.Keys}
+	e := &engine.Expr{Op: engine.Keys, Keys: make([]engine.Key, 0, len(keys))}
+	size := 0
 	for _, k := range keys {
-		e.Keys = append(e.Keys, engine.Key{Type: k.typ, ID: []byte(k.id)})
+		size += len(k.id)
+	}
+	ids := make([]byte, 0, size)
+	for _, k := range keys {
+		at := len(ids)
+		ids = append(ids, k.id...)
+		e.Keys = append(e.Keys, engine.Key{Type: k.typ, ID: ids[at:len(ids):len(ids)]})
 	}
 	return e
 }
@@ -157,11 +164,15 @@ func (u *runner) referred(q *engine.Query, walks []index.Walk) (*engine.Expr, er
 	}
 	seen := map[key]bool{}
 	var keys []key
+	var id []byte
+	own := []byte(u.base)
 	err := u.snap.SearchValues(u.ctx, q, walks, func(_ index.Param, value []byte) error {
-		k, ok := u.referredTo(value)
-		if !ok || seen[k] {
+		t, text, _, ok := index.ParseReferenceKey(id[:0], value, own)
+		id = text
+		if !ok || seen[key{t, string(text)}] { // looked up without a copy
 			return nil
 		}
+		k := key{t, string(text)}
 		if len(keys) == reverseMatchesMax {
 			return tooCostly("The search refers to more than %d resources; narrow it.", reverseMatchesMax)
 		}
