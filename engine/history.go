@@ -173,18 +173,13 @@ func (n *Snapshot) historySources(ctx context.Context, q *HistoryQuery) ([]*hist
 		if !q.OldestFirst {
 			i = len(n.view.byAge) - 1 - i
 		}
-		walk, err := n.openRunHistory(n.view.byAge[i], q, &skip)
+		s, err := n.runSource(ctx, n.view.byAge[i], q, &skip)
 		if err != nil {
 			return nil, err
 		}
-		if walk == nil {
-			continue
+		if s != nil {
+			sources = append(sources, s)
 		}
-		s := &historySource{pull: walk.next}
-		if err := s.advance(); err != nil {
-			return nil, err
-		}
-		sources = append(sources, s)
 	}
 	if q.OldestFirst {
 		sources = append(sources, listSource(n.headItems(q, &skip)))

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"kiln/index"
@@ -90,4 +92,79 @@ func groupedStore(t *testing.T) *Store {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// TestHistoriesAreTheWholeOneFiltered compares random histories of a store with
+// runs of many and of few dates, a flushed one, purged versions and a head with
+// the system's whole history, filtered here.
+func TestHistoriesAreTheWholeOneFiltered(t *testing.T) {
+	s := mustOpen(t, testOptions(vfs.NewMem(1), 1))
+	rng := rand.New(rand.NewPCG(1, 2))
+	addDatedRun(t, s, rng, "few", 2000, 20)
+	addDatedRun(t, s, rng, "many", 2000, 10_000)
+	for i := range 40 {
+		mustCommit(t, s, write(t, patient, fmt.Sprint("p", i%7), fmt.Sprint("head", i)))
+		if i == 20 {
+			if err := s.Flush(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Purge(context.Background(), simTypes[1], fmt.Appendf(nil, "few%d", i), PurgeAll, Precondition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := mustSnapshot(t, s)
+	var whole []Version
+	if _, _, err := n.History(context.Background(), HistoryQuery{}, func(v *Version) error {
+		whole = append(whole, *v)
+		return nil
+	}); err != nil || len(whole) < 3900 {
+		t.Fatalf("%d versions, %v", len(whole), err)
+	}
+	milli := func() int64 {
+		return pick(rng, 0, datedFirst-1, datedFirst+rng.Int64N(20_000), datedFirst+rng.Int64N(10_000_000), whole[rng.IntN(40)].LastUpdated.Milli)
+	}
+	for range 300 {
+		q := HistoryQuery{
+			Type: pick(rng, 0, simTypes[0], simTypes[1]), SinceMilli: milli(), BeforeMilli: milli(),
+			OldestFirst: rng.IntN(2) == 0, LSN: uint64(rng.IntN(2)) * (n.LSN() - uint64(rng.IntN(60))),
+		}
+		if err := compareFiltered(n, q, whole, 1+rng.IntN(1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.Release()
+	mustClose(t, s)
+}
+
+// compareFiltered pages through a history and compares it with the whole one.
+func compareFiltered(n *Snapshot, q HistoryQuery, whole []Version, pageSize int) error {
+	var want, got []string
+	for i := range whole {
+		v := &whole[i]
+		if (q.Type == 0 || v.Type == q.Type) && q.wants(v.LastUpdated.Milli) && (q.LSN == 0 || v.LSN <= q.LSN) {
+			want = append(want, historyLine(v))
+		}
+	}
+	if q.OldestFirst {
+		slices.Reverse(want)
+	}
+	total, err := n.HistoryTotal(context.Background(), q)
+	if err != nil || total != int64(len(want)) {
+		return fmt.Errorf("%+v: total %d, %w; want %d", q, total, err, len(want))
+	}
+	q.Count = pageSize
+	for more := true; more; {
+		q.After, more, err = n.History(context.Background(), q, func(v *Version) error {
+			got = append(got, historyLine(v))
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("%+v: %w", q, err)
+		}
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("%+v: %d versions, not the %d that are wanted, or in another order", q, len(got), len(want))
+	}
+	return nil
 }

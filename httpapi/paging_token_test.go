@@ -99,12 +99,19 @@ func TestPagingLinksOutliveARestart(t *testing.T) {
 	s, stop := open()
 	s.put(t, "a", "")
 	s.put(t, "a", `,"active":true`)
-	next := s.do(t, "GET", "/fhir/Patient/a/_history?_count=1", "").bundle(t).link("next")
-	_, query, _ := strings.Cut(next, "?")
+	s.do(t, "PUT", "/fhir/List/l", listOf("Patient/a"), typeHeader).expect(t, "list", 201, "-")
+	following := map[string]string{"": "a/1", "&_sort=_lastUpdated": "a/2", "&_list=l&_sort=_lastUpdated": "a/2"}
+	next := map[string]string{}
+	for query := range following {
+		link := s.do(t, "GET", "/fhir/Patient/_history?_count=1"+query, "").bundle(t).link("next")
+		_, next[query], _ = strings.Cut(link, "?")
+	}
 	stop()
 	again, stop := open()
 	defer stop()
-	if got := again.do(t, "GET", "/fhir/Patient/a/_history?"+query, "").bundle(t).versions(); got != "a/1" {
-		t.Errorf("got %s", got)
+	for query, want := range following {
+		if got := again.do(t, "GET", "/fhir/Patient/_history?"+next[query], "").bundle(t).versions(); got != want {
+			t.Errorf("%s: got %s, want %s", query, got, want)
+		}
 	}
 }

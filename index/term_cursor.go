@@ -95,6 +95,30 @@ func (c *TermCursor) Postings() (*roaring.Bitmap, error) {
 // Count is the number of ordinals that have the value.
 func (c *TermCursor) Count() uint64 { return postingCount(c.payload()) }
 
+// CountIn is the number of ordinals in rows that have the value.
+func (c *TermCursor) CountIn(rows *roaring.Bitmap) (n uint64, err error) {
+	var inline [postingInlineMax]uint32
+	p, ok := parsePosting(inline[:0], c.payload(), c.r.footer.meta.Rows)
+	if !ok {
+		c.err = c.r.impossible(blockTerms, c.r.terms, c.block)
+		return 0, c.err
+	}
+	if p.ordinals == nil {
+		bm, err := c.r.placedBitmap(p.place, c.block)
+		if err != nil {
+			c.err = err
+			return 0, err
+		}
+		return bm.AndCardinality(rows), nil
+	}
+	for _, o := range p.ordinals {
+		if rows.Contains(o) {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // AddTo adds the ordinals that have the value.
 func (c *TermCursor) AddTo(rows *RowSet) error {
 	return c.r.addPosting(rows, c.payload(), c.block)
