@@ -270,6 +270,51 @@ func (s *testSite) exportPath(id int64, name string) string {
 	return fmt.Sprintf("data/exports/%d/%s", id, name)
 }
 
+// More exports than run at a time, stopped and started again: each gives what was
+// there when it was planned.
+func TestExportsGoOnAfterClose(t *testing.T) {
+	s := newTestSite(t)
+	s.close()
+	s.fs, s.sectionRows = exportDisk(t), 5
+	s.open()
+	want := s.lines()
+	for range 4 {
+		if _, err := s.jobs.StartExport(context.Background(), &ExportRequest{Versions: engine.ScanAllOrDeleted, FileLines: 3}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.restartJobs()
+	s.restartJobs()
+	for id := int64(1); id <= 4; id++ {
+		status := s.waitExport(id)
+		if status.State != Completed || !slices.Equal(s.exported(status), want) {
+			t.Errorf("export %d is %+v", id, status)
+		}
+	}
+}
+
+// An export that is older than the store it finds is refused: the store was put
+// back, and has not what the export has written.
+func TestExportOfAnotherStoreFails(t *testing.T) {
+	s := newTestSite(t)
+	s.imports(InitialLoad, 0, s.file("1", patient("a", "")))
+	status, _ := s.exports(nil)
+	s.jobs.mu.Lock()
+	record, err := s.jobs.getExport(status.ID)
+	if err == nil {
+		record.State, record.LSN = Running, record.LSN+100
+		err = s.jobs.putExport(record)
+	}
+	s.jobs.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.restartJobs()
+	if status = s.waitExport(status.ID); status.State != Failed || !strings.Contains(status.Error.Text, "the store is older") {
+		t.Errorf("it ends as %+v", status)
+	}
+}
+
 // What an export of histories writes, an import into an empty store takes back:
 // the same versions, served as the same bytes.
 func TestExportOfHistoriesIsImportedBack(t *testing.T) {

@@ -123,6 +123,7 @@ func TestExportFilesHaveAtMostSoManyLines(t *testing.T) {
 	if err := sink.close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	slices.SortFunc(sink.done, func(a, b ExportFile) int { return strings.Compare(a.Name, b.Name) })
 	if len(sink.done) != 2 || sink.done[0].Count != 1000 || sink.done[1].Count != 7 || sink.done[1].Name != "Patient-1-2.ndjson" {
 		t.Errorf("files are %+v", sink.done)
 	}
