@@ -80,7 +80,16 @@ func benchmarkQueries(b *testing.B) (names []string, queries []Query) {
 	subject := searchTerms(b, one, err)
 	large, err := index.QuantityWalks(of(observation, "value-quantity"), index.Gt, []byte("100"), index.Unit{AnySystem: true})
 	value := searchTerms(b, large, err)
+	var codes []index.Walk
+	for i := range 5000 {
+		one, err := index.TokenWalks(of(observation, "code"), index.Token{Code: fmt.Append(nil, 2000+i, "-", i%10), AnySystem: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		codes = append(codes, one...)
+	}
 	add("everything", observation, "")
+	add("5,000 codes", observation, "", searchTerms(b, index.JoinWalks(codes), nil))
 	add("status", observation, "", token("status", "", "final"))
 	add("code", observation, "", token("code", "http://loinc.org", "72514-3"))
 	add("code of any system", observation, "", token("code", "", "72514-3"))

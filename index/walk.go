@@ -77,6 +77,8 @@ type Walk struct {
 	To    []byte // nil: to the highest value
 	Exact bool   // From alone; To and Look are nil
 	Look  Look
+	// rest is what anySystemWalk looks for; nil: it is no such walk.
+	rest []byte
 }
 
 // Look judges the value that a walk stands on. The walk goes on at seek, which

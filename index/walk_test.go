@@ -211,6 +211,56 @@ func TestAnyOfWalksReadValues(t *testing.T) {
 	}
 }
 
+// TestJoinedWalksFindWhatTheyFindAlone: lists of codes, with a system and in any.
+func TestJoinedWalksFindWhatTheyFindAlone(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 1))
+	systems := []string{"", "a", "b", strings.Repeat("s", 980)}
+	code := func() string {
+		if rng.IntN(40) == 0 {
+			return strings.Repeat("c", 960+rng.IntN(100))
+		}
+		return fmt.Sprint(rng.IntN(300))
+	}
+	var values [][]byte
+	var parts [][2]string
+	for range 400 {
+		s, c := oneOf(rng, systems), code()
+		values, parts = append(values, AppendToken(nil, []byte(s), []byte(c))), append(parts, [2]string{s, c})
+	}
+	m := tableOf(t, values)
+	for range 60 {
+		var walks []Walk
+		var asked [][2]string
+		inSystem, inAny := rng.IntN(40), rng.IntN(40)
+		for i := range inSystem + inAny {
+			tok := Token{System: []byte(oneOf(rng, systems)), Code: []byte(code()), AnySystem: i >= inSystem}
+			if tok.AnySystem {
+				tok.System = nil
+			}
+			alone, err := TokenWalks(walkField(search.Token), tok)
+			if err != nil {
+				t.Fatal(err)
+			}
+			walks = append(walks, alone...)
+			asked = append(asked, [2]string{string(tok.System), string(tok.Code)})
+		}
+		joined := JoinWalks(walks)
+		if len(walks) >= 2*joinedMin && len(joined) > joinedMin {
+			t.Errorf("%d walks become %d", len(walks), len(joined))
+		}
+		expectWalk(t, fmt.Sprint(inSystem, " codes in systems, ", inAny, " in any"), m.walked(t, joined), len(values), func(i int) bool {
+			for j, a := range asked {
+				if a[1] == parts[i][1] && (j >= inSystem || a[0] == parts[i][0]) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
+
+func oneOf[T any](rng *rand.Rand, of []T) T { return of[rng.IntN(len(of))] }
+
 func TestStringWalksReadValues(t *testing.T) {
 	texts := []string{"Eve", "eve", "Évelyn", "Steve", "Straße", "", "x" + strings.Repeat("y", 1100) + "Eve", strings.Repeat("y", 1100)}
 	fold := func(s string) string { return string(NewFolder().Fold([]byte(s))) }

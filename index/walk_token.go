@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"slices"
 
 	"kiln/fhir/search"
 )
@@ -87,6 +88,28 @@ func anySystemWalk(p Param, family byte, rest []byte) Walk {
 			return Take, behind(room, system)
 		}
 		return Pass, behind(room, system)
+	}
+	return Walk{Param: p, From: []byte{family}, To: []byte{family + 1}, Look: look, rest: rest}
+}
+
+// anySystemsWalk is anySystemWalk for several rests, which ascend.
+func anySystemsWalk(p Param, family byte, rests [][]byte) Walk {
+	look := func(value, room []byte) (Verdict, []byte) {
+		end := bytes.IndexByte(value[1:], termSeparator)
+		if end < 0 {
+			return Pass, nil
+		}
+		system := value[:1+end+1]
+		at, found := slices.BinarySearchFunc(rests, value[len(system):], bytes.Compare)
+		verdict := Pass
+		if found {
+			verdict = Take
+			at++
+		}
+		if at == len(rests) {
+			return verdict, behind(room, system)
+		}
+		return verdict, append(append(room, system...), rests[at]...)
 	}
 	return Walk{Param: p, From: []byte{family}, To: []byte{family + 1}, Look: look}
 }

@@ -90,6 +90,7 @@ func or(args ...*filter) *filter {
 		}
 	}
 	if len(terms.walks) > 0 {
+		terms.walks = index.JoinWalks(terms.walks)
 		kept = append(kept, terms)
 	}
 	if len(kept) == 1 {
