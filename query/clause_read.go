@@ -49,6 +49,9 @@ func (r *clauseReader) clause(t fhir.TypeCode, c *clause, depth int) (*filter, e
 
 // test reads a path, an operator and a value.
 func (r *clauseReader) test(t fhir.TypeCode, c *clause, depth int) (*filter, error) {
+	if err := r.addFilter(); err != nil {
+		return nil, err
+	}
 	f, err := r.path(t, c, c.path, depth)
 	switch err := err.(type) {
 	case nil:
@@ -87,8 +90,8 @@ func (c *clause) name() string {
 
 // path reads a test from one name of its path on.
 func (r *clauseReader) path(t fhir.TypeCode, c *clause, path []link, depth int) (*filter, error) {
-	if err := r.addFilter(depth); err != nil {
-		return nil, err
+	if depth > chainDepthMax {
+		return nil, tooLong()
 	}
 	step := path[0]
 	if rest, ok := strings.CutPrefix(step.name, "_has:"); ok {

@@ -138,7 +138,7 @@ func (e *unknownParameter) refused() error {
 
 // condition reads a condition on resources of the types; none: of all.
 func (r *reader) condition(types []fhir.TypeCode, name, value string, depth int) (*filter, error) {
-	if err := r.addFilter(depth); err != nil {
+	if err := r.addFilter(); err != nil {
 		return nil, err
 	}
 	f, err := r.onTypes(types, name, value, depth)
@@ -149,14 +149,15 @@ func (r *reader) condition(types []fhir.TypeCode, name, value string, depth int)
 }
 
 // addFilter counts conditions.
-func (r *reader) addFilter(depth int) error {
-	if depth > chainDepthMax {
-		return tooCostly("The search has a chain of more than %d links.", chainDepthMax)
-	}
+func (r *reader) addFilter() error {
 	if r.filters++; r.filters > filtersMax {
 		return tooCostly("The search has more than %d conditions.", filtersMax)
 	}
 	return nil
+}
+
+func tooLong() error {
+	return tooCostly("The search has a chain of more than %d links.", chainDepthMax)
 }
 
 func (r *reader) onTypes(types []fhir.TypeCode, name, value string, depth int) (*filter, error) {
@@ -195,7 +196,7 @@ func typeValue(t fhir.TypeCode) []byte { return []byte{byte(t >> 8), byte(t)} }
 // ofType reads a condition on resources of one type; 0: of any.
 func (r *reader) ofType(t fhir.TypeCode, name, value string, depth int) (*filter, error) {
 	if depth > chainDepthMax {
-		return nil, tooCostly("The search has a chain of more than %d links.", chainDepthMax)
+		return nil, tooLong()
 	}
 	if rest, ok := strings.CutPrefix(name, "_has:"); ok {
 		return r.reverse(t, rest, func(from fhir.TypeCode, name string) (*filter, error) {
