@@ -90,7 +90,7 @@ func (x *exchange) capabilities() error {
 		PatchFormat: []string{contentTypeJSONPatch, contentTypeMergePatch, contentTypeFHIR},
 		Rest:        []capabilityRest{x.server.table.capabilities(x.baseURL())},
 	}
-	if err := c.Rest[0].addSearch(); err != nil {
+	if err := c.Rest[0].addSearch(x.server.opts.Units); err != nil {
 		return err
 	}
 	c.Software.Name, c.Software.Version = "Kiln", x.server.opts.Version

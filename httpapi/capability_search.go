@@ -6,6 +6,7 @@ import (
 
 	"kiln/fhir"
 	"kiln/fhir/search"
+	"kiln/fhir/ucum"
 	"kiln/query"
 )
 
@@ -17,7 +18,10 @@ const searchDocumentation = "Tokens of codes take the modifiers :in and :not-in 
 	"They are answered from the ValueSets and complete CodeSystems that are stored here, and refused when these do not answer for certain."
 
 // addSearch tells which search parameters work, and what can be included.
-func (rest *capabilityRest) addSearch() error {
+func (rest *capabilityRest) addSearch(units *ucum.Table) error {
+	if units != nil {
+		rest.Documentation += " Quantities in a unit of UCUM are found in other units too, by UCUM's table of version " + units.Version + "."
+	}
 	table, err := search.Load()
 	if err != nil {
 		return err

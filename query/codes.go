@@ -80,7 +80,7 @@ func (u *runner) codes(f *filter) (*engine.Expr, error) {
 		return nil, err
 	}
 	var values [][]byte
-	for _, c := range set.Codes() {
+	for c := range set.All() {
 		values = append(values, index.AppendToken(nil, []byte(c.System), []byte(c.Code)))
 	}
 	if len(values) == 0 {

@@ -19,8 +19,8 @@ import (
 // identity is what of a resource tells whether a canonical reference means it.
 type identity struct{ url, version, status, date string }
 
-func (i *identity) read(s *shape, key string, value node) {
-	switch key {
+func (i *identity) read(s *shape, key []byte, value node) {
+	switch string(key) {
 	case "url":
 		i.url = s.text("url", value)
 	case "version":

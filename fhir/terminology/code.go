@@ -2,6 +2,7 @@ package terminology
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -23,14 +24,20 @@ func (s *Set) Has(c Code) bool {
 	return known && !abstract
 }
 
-// Codes gives all, by system and code.
-func (s *Set) Codes() []Code {
-	all := make([]Code, 0, len(s.codes))
-	for c, abstract := range s.codes {
-		if !abstract {
-			all = append(all, c)
+// All gives each code, in no order.
+func (s *Set) All() iter.Seq[Code] {
+	return func(yield func(Code) bool) {
+		for c, abstract := range s.codes {
+			if !abstract && !yield(c) {
+				return
+			}
 		}
 	}
+}
+
+// Codes gives all, by system and code.
+func (s *Set) Codes() []Code {
+	all := slices.Collect(s.All())
 	slices.SortFunc(all, func(a, b Code) int {
 		return cmp.Or(cmp.Compare(a.System, b.System), cmp.Compare(a.Code, b.Code))
 	})

@@ -38,18 +38,18 @@ func parseCodeSystem(id string, body []byte, tick func() error) (*codeSystem, er
 	r := &codeSystemReader{tick: tick, c: &codeSystem{
 		id: id, count: -1, defined: map[string]string{}, byCode: map[string]int32{},
 	}}
-	r.members("CodeSystem", body, func(key string, value node) {
-		switch key {
+	r.members("CodeSystem", body, func(key []byte, value node) {
+		switch string(key) {
 		case "content":
-			r.c.content = r.text(key, value)
+			r.c.content = r.text("content", value)
 		case "hierarchyMeaning":
-			r.c.hierarchy = r.text(key, value)
+			r.c.hierarchy = r.text("hierarchyMeaning", value)
 		case "compositional":
-			r.c.compositional = r.flag(key, value)
+			r.c.compositional = r.flag("compositional", value)
 		case "count":
-			r.c.count = r.integer(key, value)
+			r.c.count = r.integer("count", value)
 		case "property":
-			r.elements(key, value, r.definition)
+			r.elements("property", value, r.definition)
 		case "concept":
 			r.nested(value, -1, 0)
 		default:
@@ -70,8 +70,8 @@ type codeSystemReader struct {
 // definition reads what a property is.
 func (r *codeSystemReader) definition(n node) {
 	code, uri := "", ""
-	r.members("property", n, func(key string, value node) {
-		switch key {
+	r.members("property", n, func(key []byte, value node) {
+		switch string(key) {
 		case "code":
 			code = r.text("property.code", value)
 		case "uri":
@@ -104,8 +104,8 @@ func (r *codeSystemReader) concept(n node, parent int32, depth int) {
 	at := int32(len(r.c.concepts))
 	c := concept{parent: parent, from: int32(len(r.c.properties))}
 	var inside []node
-	r.members("concept", n, func(key string, value node) {
-		switch key {
+	r.members("concept", n, func(key []byte, value node) {
+		switch string(key) {
 		case "code":
 			c.code = r.text("concept.code", value)
 		case "property":
@@ -129,10 +129,10 @@ func (r *codeSystemReader) concept(n node, parent int32, depth int) {
 // property reads a value of a concept's property; a Coding is its code.
 func (r *codeSystemReader) property(n node) {
 	var p property
-	r.members("concept.property", n, func(key string, value node) {
-		kind, isValue := strings.CutPrefix(key, "value")
+	r.members("concept.property", n, func(key []byte, value node) {
+		kind, isValue := strings.CutPrefix(string(key), "value")
 		switch {
-		case key == "code":
+		case string(key) == "code":
 			p.code = r.text("concept.property.code", value)
 		case isValue && len(value) > 0 && value[0] == '"':
 			p.kind, p.text = kind, r.text("concept.property.value", value)

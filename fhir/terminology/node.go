@@ -24,17 +24,17 @@ func (s *shape) fail(what string) {
 }
 
 // members calls fn for each member of an object.
-func (s *shape) members(what string, n node, fn func(key string, value node)) {
+func (s *shape) members(what string, n node, fn func(key []byte, value node)) {
 	if !n.isObject() {
 		s.fail(what)
 		return
 	}
 	fhir.Members(n, 0, func(key []byte, at, end int) bool {
-		if k := string(key); k == "modifierExtension" || k == "implicitRules" { // they may turn the meaning of what is beside them
-			s.fail(what + "." + k)
+		if string(key) == "modifierExtension" || string(key) == "implicitRules" { // they may turn the meaning of what is beside them
+			s.fail(what + "." + string(key))
 			return false
 		}
-		fn(string(key), n[at:end])
+		fn(key, n[at:end])
 		return true
 	})
 }
@@ -49,6 +49,16 @@ func (s *shape) elements(what string, n node, fn func(value node)) {
 		fn(n[at:end])
 		return true
 	})
+}
+
+// name is text, for what many values have: it is the same string again while it does
+// not change.
+func (s *shape) name(what string, n node, last *string) string {
+	if len(n) > 2 && string(n[1:len(n)-1]) == *last && bytes.IndexByte(n, '\\') < 0 {
+		return *last
+	}
+	*last = s.text(what, n)
+	return *last
 }
 
 // text is the text of a string.

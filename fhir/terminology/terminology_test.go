@@ -132,6 +132,7 @@ func TestExpansions(t *testing.T) {
 	f(`{'parameter':[{'name':'filter','valueString':'x'}],`+contains+`}`, "may lack codes: it was made with the parameter 'filter'")
 	f(`{'parameter':[{'name':'count','valueInteger':5}],`+contains+`}`, "may lack codes: it is a page, and has no total")
 	f(`{'parameter':[{'name':'count','valueInteger':5},{'name':'excludeNested','valueBoolean':false}],'total':5,`+contains+`}`, "a|1 a|2 b|1")
+	f(`{'contains':[{'system':'a\\u0062','code':'1'},{'system':'a\u0062','code':'1'},{'system':'ab','code':'2'}]}`, `a\u0062|1 ab|1 ab|2`)
 	f(`{}`, "")
 	f(`{'contains':[{'code':'1'}]}`, "not supported: The stored ValueSet/v cannot be used: 'expansion.contains'")
 	f(`{'contains':7}`, "not supported: The stored ValueSet/v cannot be used: 'expansion.contains'")

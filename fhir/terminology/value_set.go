@@ -1,5 +1,7 @@
 package terminology
 
+import "bytes"
+
 // valueSet is a ValueSet as far as its codes are concerned.
 type valueSet struct {
 	identity
@@ -34,6 +36,7 @@ type propertyFilter struct{ property, op, value string }
 type expansion struct {
 	codes    []Code
 	abstract []Code // entries for finding one's way, with a code that is not for use
+	system   string // of the last entry
 	// doubt says why codes may be missing; "": none are.
 	doubt string
 }
@@ -47,8 +50,8 @@ const (
 // parseValueSet reads a ValueSet.
 func parseValueSet(id string, body []byte) *valueSet {
 	s, v := &shape{}, &valueSet{id: id}
-	s.members("ValueSet", body, func(key string, value node) {
-		switch key {
+	s.members("ValueSet", body, func(key []byte, value node) {
+		switch string(key) {
 		case "compose":
 			v.compose = readCompose(s, value)
 		case "expansion":
@@ -63,8 +66,8 @@ func parseValueSet(id string, body []byte) *valueSet {
 
 func readCompose(s *shape, n node) *compose {
 	c := &compose{}
-	s.members("compose", n, func(key string, value node) {
-		switch key {
+	s.members("compose", n, func(key []byte, value node) {
+		switch string(key) {
 		case "lockedDate":
 			c.lockedDate = s.text("compose.lockedDate", value)
 		case "inactive":
@@ -79,8 +82,8 @@ func readCompose(s *shape, n node) *compose {
 }
 
 func readCriteria(s *shape, what string, n node) (c criteria) {
-	s.members(what, n, func(key string, value node) {
-		switch key {
+	s.members(what, n, func(key []byte, value node) {
+		switch string(key) {
 		case "system":
 			c.system = s.text(what+".system", value)
 		case "version":
@@ -100,8 +103,8 @@ func readCriteria(s *shape, what string, n node) (c criteria) {
 }
 
 func readConcept(s *shape, what string, n node) (code string) {
-	s.members(what, n, func(key string, value node) {
-		if key == "code" {
+	s.members(what, n, func(key []byte, value node) {
+		if string(key) == "code" {
 			code = s.text(what+".code", value)
 		}
 	})
@@ -112,8 +115,8 @@ func readConcept(s *shape, what string, n node) (code string) {
 }
 
 func readFilter(s *shape, what string, n node) (f propertyFilter) {
-	s.members(what, n, func(key string, value node) {
-		switch key {
+	s.members(what, n, func(key []byte, value node) {
+		switch string(key) {
 		case "property":
 			f.property = s.text(what+".property", value)
 		case "op":
@@ -132,8 +135,8 @@ func readFilter(s *shape, what string, n node) (f propertyFilter) {
 func readExpansion(s *shape, n node) *expansion {
 	e := &expansion{}
 	total, nodes, paged := -1, 0, false
-	s.members("expansion", n, func(key string, value node) {
-		switch key {
+	s.members("expansion", n, func(key []byte, value node) {
+		switch string(key) {
 		case "total":
 			total = s.integer("expansion.total", value)
 		case "offset":
@@ -160,8 +163,8 @@ func readExpansion(s *shape, n node) *expansion {
 // extension notes those that say that codes are missing.
 func (e *expansion) extension(s *shape, n node) {
 	url, set := "", false
-	s.members("expansion.extension", n, func(key string, value node) {
-		switch key {
+	s.members("expansion.extension", n, func(key []byte, value node) {
+		switch string(key) {
 		case "url":
 			url = s.text("expansion.extension.url", value)
 		case "valueBoolean":
@@ -176,11 +179,11 @@ func (e *expansion) extension(s *shape, n node) {
 // parameter notes what was asked for less than all by; paged: for one page.
 func (e *expansion) parameter(s *shape, n node) (paged bool) {
 	name, given := "", ""
-	s.members("expansion.parameter", n, func(key string, value node) {
+	s.members("expansion.parameter", n, func(key []byte, value node) {
 		switch {
-		case key == "name":
+		case string(key) == "name":
 			name = s.text("expansion.parameter.name", value)
-		case len(key) > 5 && key[:5] == "value":
+		case bytes.HasPrefix(key, []byte("value")):
 			given = string(value)
 		}
 	})
@@ -203,10 +206,10 @@ func (e *expansion) contains(s *shape, n node, depth int) (nodes int) {
 		nodes++
 		var c Code
 		abstract := false
-		s.members("expansion.contains", n, func(key string, value node) {
-			switch key {
+		s.members("expansion.contains", n, func(key []byte, value node) {
+			switch string(key) {
 			case "system":
-				c.System = s.text("expansion.contains.system", value)
+				c.System = s.name("expansion.contains.system", value, &e.system)
 			case "code":
 				c.Code = s.text("expansion.contains.code", value)
 			case "abstract":
