@@ -442,6 +442,33 @@ func (m *searchModel) referredTypes(d *oracleDef) []string {
 	return d.targets
 }
 
+// include makes one _include or _revinclude.
+func (m *searchModel) include(o *oracle) oracleInclude {
+	in := oracleInclude{reverse: m.rng.IntN(2) == 0, iterate: m.rng.IntN(3) == 0, from: oneOf(m.rng, "Patient", "Observation", "Encounter", "List", "Organization", "ChargeItem")}
+	in.code = oneOf(m.rng, o.references(in.from)...).code
+	if m.rng.IntN(5) == 0 {
+		in.code = "*"
+	}
+	if m.rng.IntN(3) == 0 {
+		in.to = oneOf(m.rng, "Patient", "Observation", "Organization")
+	}
+	return in
+}
+
+func (in *oracleInclude) parameter() Parameter {
+	name, value := "_include", in.from+":"+in.code
+	if in.reverse {
+		name = "_revinclude"
+	}
+	if in.iterate {
+		name += ":iterate"
+	}
+	if in.to != "" {
+		value += ":" + in.to
+	}
+	return Parameter{name, value}
+}
+
 // addSort adds _sort with one to three keys.
 func (m *searchModel) addSort(o *oracle, s *modelSearch, typ string) {
 	var keys []string

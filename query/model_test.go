@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kiln/engine"
+	"kiln/fhir"
 )
 
 // seeds are those of seedsDefault; SEEDS says how many instead, SEED_FROM from which.
@@ -62,12 +63,107 @@ func (m *searchModel) checkSearches(when string, count int) {
 			m.Fatalf("%s: %s is refused: %v", when, s, err)
 		}
 		found := o.find(s.types, s.parameters)
+		if m.rng.IntN(8) == 0 {
+			found = m.within(o, s, read, found)
+		}
 		o.sort(found, s)
-		got, total := m.pages(read, oneOf(m.rng, 1, 3, 1000))
+		got, total := m.pages(read, oneOf(m.rng, 1, 3, 1000), false)
 		want := names(found)
 		if !slices.Equal(got, want) || total != uint64(len(want)) {
 			m.Fatalf("%s: %s\n got %v (%d)\nwant %v (%d)\n%s", when, s, got, total, want, len(want), m.difference(got, found))
 		}
+	}
+}
+
+// within limits a search to the compartment of a patient.
+func (m *searchModel) within(o *oracle, s *modelSearch, read *Search, found []*modelVersion) (kept []*modelVersion) {
+	m.Helper()
+	patient, whole := m.id(), m.rng.IntN(2) == 0
+	if err := read.Within(fhir.TypeByName([]byte("Patient")), patient, whole); err != nil {
+		m.Fatal(err)
+	}
+	s.parameters = append(s.parameters, Parameter{"(in the compartment)", "Patient/" + patient})
+	for _, v := range found {
+		if o.inCompartment(v, patient) || whole && v.typ == "Patient" && v.id == patient {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// TestPagesAgreeWithTheOracle: the pages of a search, its chains and lists
+// too, are those of the first page's moment, whatever happens in between.
+func TestPagesAgreeWithTheOracle(t *testing.T) {
+	from, to := seeds(t)
+	for seed := from; seed < to; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := newSearchModel(t, seed)
+			for range 6 {
+				m.step()
+			}
+			for range 4 {
+				o := m.oracle()
+				s := m.search(o)
+				read, err := Parse(s.pathTypes(), s.parameters, Options{Base: o.base, Now: o.now})
+				if err != nil {
+					m.Fatalf("%s is refused: %v", s, err)
+				}
+				found := o.find(s.types, s.parameters)
+				o.sort(found, s)
+				want := names(found)
+				if got, _ := m.pages(read, max(2, len(want)/5), true); !slices.Equal(got, want) {
+					m.Fatalf("%s\n got %v\nwant %v", s, got, want)
+				}
+			}
+			m.close()
+		})
+	}
+}
+
+// TestIncludesAgreeWithTheOracle: what pages bring along.
+func TestIncludesAgreeWithTheOracle(t *testing.T) {
+	from, to := seeds(t)
+	for seed := from; seed < to; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := newSearchModel(t, seed)
+			for range 8 {
+				m.step()
+				m.checkIncludes(m.oracle())
+			}
+			m.close()
+		})
+	}
+}
+
+func (m *searchModel) checkIncludes(o *oracle) {
+	m.Helper()
+	s, includes := &modelSearch{types: []string{oneOf(m.rng, "Patient", "Observation", "Encounter", "List", "Organization")}}, []oracleInclude{}
+	if m.rng.IntN(2) == 0 {
+		s.parameters = append(s.parameters, m.condition(o, s.types[0], 1))
+	}
+	for range 1 + m.rng.IntN(3) {
+		in := m.include(o)
+		includes, s.parameters = append(includes, in), append(s.parameters, in.parameter())
+	}
+	read, err := Parse(s.pathTypes(), s.parameters, Options{Base: o.base, Now: o.now})
+	if err != nil {
+		m.Fatalf("%s is refused: %v", s, err)
+	}
+	n := m.snapshot()
+	defer n.Release()
+	r, err := read.Run(context.Background(), m.store, n, Page{Limit: 1000, Bytes: 1 << 20})
+	if err != nil {
+		m.Fatal(err)
+	}
+	var got []string
+	for i := range r.Included {
+		got = append(got, version(&r.Included[i]))
+	}
+	want := names(o.bring(o.find(s.types, s.parameters), includes))
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		m.Fatalf("%s brings\n     %v\nwant %v", s, got, want)
 	}
 }
 
@@ -95,17 +191,17 @@ func (m *searchModel) difference(got []string, found []*modelVersion) string {
 	return ""
 }
 
-// pages reads all pages of a search.
-func (m *searchModel) pages(s *Search, limit int) (lines []string, total uint64) {
+// pages reads all pages of a search; moving: other things happen in between.
+func (m *searchModel) pages(s *Search, limit int, moving bool) (lines []string, total uint64) {
 	m.Helper()
-	n := m.snapshot()
-	defer n.Release()
 	page := Page{Limit: limit, Bytes: 1 << 20, Total: true}
 	for {
+		n := m.snapshot()
 		r, err := s.Run(context.Background(), m.store, n, page)
 		if err != nil {
 			m.Fatalf("Run: %v", err)
 		}
+		n.Release()
 		for i := range r.Matches {
 			lines = append(lines, version(&r.Matches[i]))
 		}
@@ -116,6 +212,9 @@ func (m *searchModel) pages(s *Search, limit int) (lines []string, total uint64)
 			return lines, total
 		}
 		page.After, page.AsOf, page.Total = r.Next, r.AsOf, false
+		if moving {
+			m.step()
+		}
 	}
 }
 

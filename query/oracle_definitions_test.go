@@ -72,6 +72,7 @@ Observation component-code-value-concept composite component token:code=Codeable
 RiskAssessment date date occurrenceDateTime=dateTime
 RiskAssessment probability number prediction.probabilityDecimal=decimal+prediction.probabilityRange=Range
 RiskAssessment patient reference subject@Patient=Reference Group,Patient
+RiskAssessment subject reference subject=Reference Group,Patient
 RiskAssessment risk token prediction.qualitativeRisk=CodeableConcept
 ChargeItem factor-override number factorOverride=decimal
 ChargeItem occurrence date occurrenceDateTime=dateTime+occurrencePeriod=Period+occurrenceTiming=Timing

@@ -250,6 +250,72 @@ func (o *oracle) refersTo(v *modelVersion, d *oracleDef, w *modelVersion) bool {
 	return false
 }
 
+// inCompartment tells whether a resource is in the compartment of a Patient.
+func (o *oracle) inCompartment(v *modelVersion, patient string) bool {
+	params := map[string]string{
+		"Observation": "subject performer", "Encounter": "patient", "RiskAssessment": "subject", "ChargeItem": "subject", "Patient": "link",
+	}[v.typ]
+	for _, code := range strings.Fields(params) {
+		for _, path := range o.def(v.typ, code).paths {
+			for _, value := range pick(v.tree, path.steps) {
+				if o.isReferenceTo(value, "Patient", patient) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// include is _include or _revinclude=from:code, :from:code:to, from:*, with or
+// without :iterate.
+type oracleInclude struct {
+	reverse, iterate bool
+	from, code, to   string
+}
+
+// bring gives what includes bring along to matches, sorted.
+func (o *oracle) bring(found []*modelVersion, includes []oracleInclude) (brought []*modelVersion) {
+	there := map[*modelVersion]bool{}
+	for _, v := range found {
+		there[v] = true
+	}
+	follow := func(from []*modelVersion, iterate bool) (fresh []*modelVersion) {
+		for _, in := range includes {
+			for _, v := range o.all {
+				if (in.iterate || !iterate) && !there[v] && o.isBrought(v, in, from) {
+					there[v] = true
+					fresh = append(fresh, v)
+				}
+			}
+		}
+		return fresh
+	}
+	for fresh := follow(found, false); len(fresh) > 0; fresh = follow(fresh, true) {
+		brought = append(brought, fresh...)
+	}
+	return brought
+}
+
+// isBrought tells whether an include brings v along to some resources.
+func (o *oracle) isBrought(v *modelVersion, in oracleInclude, to []*modelVersion) bool {
+	for _, w := range to {
+		referrer, referred := w, v
+		if in.reverse {
+			referrer, referred = v, w
+		}
+		if referrer.typ != in.from || in.to != "" && in.to != referred.typ {
+			continue
+		}
+		for _, d := range o.references(in.from) {
+			if (in.code == "*" || in.code == d.code) && o.refersTo(referrer, d, referred) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (o *oracle) isListed(v *modelVersion, lists string) bool {
 	for _, w := range o.all {
 		if w.typ == "List" && slices.Contains(strings.Split(lists, ","), w.id) && o.refersTo(w, o.def("List", "item"), v) {
