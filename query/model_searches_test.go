@@ -57,7 +57,7 @@ func (m *searchModel) search(o *oracle) *modelSearch {
 	case 2:
 		typ = severalTypes
 	}
-	for range 1 + m.rng.IntN(3) {
+	for range oneOf(m.rng, 1, 1, 1, 2, 3) {
 		s.parameters = append(s.parameters, m.condition(o, typ, 2))
 	}
 	m.rng.Shuffle(len(s.parameters), func(i, j int) { s.parameters[i], s.parameters[j] = s.parameters[j], s.parameters[i] })
@@ -101,12 +101,21 @@ func (m *searchModel) condition(o *oracle, typ string, depth int) Parameter {
 			return p
 		}
 	}
-	d := oneOf(m.rng, o.defsOf(typ)...)
+	d := m.param(o, typ)
 	modifier := m.modifier(d)
 	if modifier == ":missing" {
 		return Parameter{d.code + modifier, oneOf(m.rng, "true", "false")}
 	}
 	return Parameter{d.code + modifier, m.list(func() string { return m.value(o, d, modifier) })}
+}
+
+// param is a parameter of a type, of each kind as often as of any other.
+func (m *searchModel) param(o *oracle, typ string) *oracleDef {
+	kinds := map[string][]*oracleDef{}
+	for _, d := range o.defsOf(typ) {
+		kinds[d.kind] = append(kinds[d.kind], d)
+	}
+	return oneOf(m.rng, kinds[oneOf(m.rng, sortedKeys(kinds)...)]...)
 }
 
 // list makes one value, mostly, or several.

@@ -3,4 +3,4 @@
 package query
 
 // seedsDefault is what fits a test run; SEEDS=10000 is the real thing.
-const seedsDefault = 10
+const seedsDefault = 8
