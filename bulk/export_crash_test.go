@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"kiln/engine"
@@ -57,17 +58,21 @@ func (s *testSite) change(id, rest string, remove bool) {
 	if !remove {
 		r, err := fhir.NewScanner(fhir.ScannerOptions{}).Scan([]byte(patient(id, rest)), nil)
 		if err != nil {
-			s.t.Fatal(err)
+			s.t.Error(err)
+			return
 		}
 		c.Body, c.IDAt, c.Splice = r.Body, r.IDAt, r.Splice
 	}
 	if _, err := s.store.Commit(context.Background(), []engine.Change{c}); err != nil {
-		s.t.Fatal(err)
+		s.t.Error(err)
 	}
 }
 
 // lines is what an export of every version has, sorted.
-func (s *testSite) lines() (all []string) {
+func (s *testSite) lines() []string { return s.linesUntil(0) }
+
+// linesUntil is lines of what is dated up to an instant; 0: any.
+func (s *testSite) linesUntil(milli int64) (all []string) {
 	s.t.Helper()
 	snap, err := s.store.Snapshot()
 	if err != nil {
@@ -75,6 +80,9 @@ func (s *testSite) lines() (all []string) {
 	}
 	defer snap.Release()
 	_, _, err = snap.History(context.Background(), engine.HistoryQuery{}, func(v *engine.Version) error {
+		if milli > 0 && v.LastUpdated.Milli > milli {
+			return nil
+		}
 		line := v.AppendJSON(nil)
 		if v.Deleted {
 			line, _ = v.AppendDeleted(nil)
@@ -289,6 +297,45 @@ func TestExportsGoOnAfterClose(t *testing.T) {
 		status := s.waitExport(id)
 		if status.State != Completed || !slices.Equal(s.exported(status), want) {
 			t.Errorf("export %d is %+v", id, status)
+		}
+	}
+}
+
+// Exports beside writers and an import have what the store had at their instant:
+// nothing dated later, and everything dated up to it.
+func TestExportBesideWritesAndAnImport(t *testing.T) {
+	s := newTestSite(t)
+	s.close()
+	s.fs, s.sectionRows, s.rounds, s.head = vfs.NewMem(1), 50, 1, 8<<10
+	s.open()
+	var lines []string
+	for i := range 600 {
+		lines = append(lines, patient(fmt.Sprint("p", i%200), fmt.Sprintf(`,"language":"l%d"`, i)))
+	}
+	imported := s.start(IncrementalLoad, 900, s.file("in", lines...))
+	var writers sync.WaitGroup
+	for w := range 3 {
+		writers.Go(func() {
+			for i := range 40 {
+				s.change(fmt.Sprint("p", (i*7+w)%60), fmt.Sprintf(`,"language":"w%d-%d"`, w, i), i%5 == 4)
+			}
+		})
+	}
+	var ids []int64
+	for range 4 {
+		id, err := s.jobs.StartExport(context.Background(), &ExportRequest{Versions: engine.ScanAllOrDeleted})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	writers.Wait()
+	s.wait(imported)
+	for _, id := range ids {
+		status := s.waitExport(id)
+		want := s.linesUntil(status.TransactionTime.Milli)
+		if status.State != Completed || !slices.Equal(s.exported(status), want) {
+			t.Errorf("export %d at %s has %d lines, and %d were there: %+v", id, status.TransactionTime, status.RowsDone, len(want), status.Error)
 		}
 	}
 }

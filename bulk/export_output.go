@@ -29,7 +29,10 @@ type exportOutput interface {
 	address(name string) string
 }
 
-// exportWriter is a file being written, by one goroutine. It ends with close or abort.
+// exportWriter is a file being written, by one goroutine. It ends with close or
+// abort. Write is called by a worker that holds a turn at the cores, with p for the
+// time of the call only: it waits for nothing slow as long as memory allows. close
+// is called without a turn.
 type exportWriter interface {
 	io.Writer
 	close(ctx context.Context) error // durable; after an error nothing is there

@@ -137,7 +137,7 @@ func (m *Manager) resume() error {
 }
 
 // MakeWay tells when a client asked for something: for a moment after, the
-// imports leave it a core, if there are two.
+// jobs leave it a core, if there are two.
 func (m *Manager) MakeWay(at time.Time) { m.turns.makeWay(at) }
 
 // Close stops running jobs where they can go on later, and waits.

@@ -22,8 +22,8 @@ type Metrics struct {
 	// Time on the clock of a round's stages; scanning includes waiting for input.
 	Scan, Resolve, Seal, Publish time.Duration
 	// Time that jobs did nothing but wait: for bytes of an input (or for room to
-	// read a long line), for a turn at the cores (all workers together), for the
-	// store to let a round begin.
+	// read a long line), for a turn at the cores (all workers together, those of
+	// exports too), for the store to let a round begin.
 	WaitSource, WaitTurn, WaitStore time.Duration
 
 	ImportsRunning, ImportsWaiting int

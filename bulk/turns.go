@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// turns share the cores among the goroutines of all import jobs: one holds a
+// turns share the cores among the goroutines of all jobs: one holds a
 // turn while it computes, and waits for none of the others meanwhile. Turns are
 // given in the order of asking, so that no job waits for another's end. Without
 // them two jobs would run twice as many goroutines as there are cores, and a
@@ -25,7 +25,7 @@ type turns struct {
 }
 
 // requestTime is how long after a request a core is left free: far longer than
-// between the requests of a client that works, and nothing to an import that one
+// between the requests of a client that works, and nothing to a job that one
 // request interrupts.
 const requestTime = 100 * time.Millisecond
 
