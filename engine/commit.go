@@ -223,8 +223,14 @@ func (n *Snapshot) look(key []byte, c *Change) (current, error) {
 	return cur, nil
 }
 
-// submit hands the request to the committer and waits for it.
+// submit has the request committed: at once, or by the committer when it is its turn.
 func (s *Store) submit(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.commitAlone(r) {
+		return nil
+	}
 	select {
 	case s.commits <- r:
 	case <-ctx.Done():

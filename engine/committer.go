@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"kiln/wal"
 )
 
-// The committer is the one goroutine that appends to the log and changes the
-// state. Two kinds of work reach it:
+// The committer is whoever holds Store.turn: it alone appends to the log and
+// changes the state. Two kinds of work reach commitLoop:
 //
 //   - commits: requests that are grouped, one append and one fsync a group.
 //     While the fsync runs, the next group gathers in the channel; that is the
 //     whole group-commit mechanism, no timer.
 //   - slots: functions that run alone between two groups (turning over the
 //     head, publishing runs, taking a consistent picture for a checkpoint).
+//
+// A caller of Commit who finds the turn free takes it himself (commitAlone): each
+// hand-over between goroutines wakes threads, and a lone writer waits for that.
 //
 // When the head is twice its size and a flush is on its way, commits wait and
 // slots go on, so that the flush can publish.
@@ -54,28 +58,64 @@ func (s *Store) inSlot(ctx context.Context, fn func() error) error {
 
 func (s *Store) commitLoop() {
 	defer close(s.stopped)
-	stalled := false
-	for {
-		commits := s.commits
-		if s.mustStall() {
-			commits = nil
-			if !stalled {
-				s.stats.stalls.Add(1)
-			}
-		}
-		stalled = commits == nil
+	for commits := s.commits; ; {
+		stall := false
 		select {
 		case <-s.stopping:
+			s.turn.Lock() // for good: nobody commits any more
 			return
 		case op := <-s.slots:
-			op.done <- op.run()
+			var err error
+			stall = s.inTurn(func() { err = op.run() })
+			op.done <- err
 		case r := <-commits:
-			s.commitGroup(s.gather(r))
+			stall = s.inTurn(func() { s.commitGroup(s.gather(r)) })
+		}
+		switch {
+		case !stall:
+			commits = s.commits
+		case commits != nil:
+			commits = nil
+			s.stats.stalls.Add(1)
 		}
 	}
 }
 
-// mustStall: the head is at twice its size and a flush will make room.
+// inTurn does a piece of work in the slot and tells whether commits must wait
+// then. One that is made alone may fill the head later; then one group more
+// than should gets in.
+func (s *Store) inTurn(work func()) (stall bool) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	work()
+	return s.mustStall()
+}
+
+// commitAlone commits a request in its caller's goroutine if nobody else wants to
+// commit. A broken invariant ends the process here too: a caller may recover
+// from panics, and the state would be half changed.
+func (s *Store) commitAlone(r *request) bool {
+	if len(s.commits) > 0 || !s.turn.TryLock() {
+		return false
+	}
+	whole := false
+	defer func() {
+		if !whole {
+			reason, stack := recover(), debug.Stack()
+			go func() { panic(fmt.Sprintf("%v\n\nwhile committing:\n%s", reason, stack)) }()
+			select {}
+		}
+		s.turn.Unlock()
+	}()
+	stalled := s.mustStall()
+	if !stalled {
+		s.commitGroup(s.gather(r))
+	}
+	whole = true
+	return !stalled
+}
+
+// mustStall: the head is at twice its size and a flush will make room. Slot only.
 func (s *Store) mustStall() bool {
 	return s.headFull() && s.flushErr == nil && !s.opts.PrepareInline
 }

@@ -10,7 +10,7 @@
 //
 // Rules that everything rests on:
 //
-//   - One goroutine, the committer, owns the log and changes the state. A
+//   - One goroutine at a time, the committer, owns the log and changes the state. A
 //     caller looks up and compares outside; the committer only checks again
 //     what was written since the caller looked ("the slot").
 //   - Append, fsync, apply, publish the LSN, then acknowledge: in this order.

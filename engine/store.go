@@ -48,6 +48,8 @@ type Store struct {
 	closeOnce  sync.Once
 	closeErr   error
 
+	// turn is the slot. Taken after flushMu and before mu.
+	turn           sync.Mutex
 	commits        chan *request
 	slots          chan slotOp
 	queued         *semaphore.Weighted // bytes of waiting Commits
@@ -79,7 +81,7 @@ type Store struct {
 	// checkpoints that exist, oldest first; only flushMu's holder writes.
 	checkpoints []checkpointMark
 
-	// The fields below belong to the slot (the committer's goroutine).
+	// The fields below belong to the slot: whoever holds turn.
 	clock     clock
 	batch     batch
 	group     []*request
