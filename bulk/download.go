@@ -1,7 +1,9 @@
 package bulk
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"path"
 
 	"kiln/internal/vfs"
@@ -9,15 +11,10 @@ import (
 
 // Download is an open file to serve; Close it.
 type Download struct {
+	io.ReaderAt
+	io.Closer
 	Bytes int64
-	file  vfs.File
 }
-
-// ReadAt follows io.ReaderAt.
-func (d *Download) ReadAt(p []byte, off int64) (int, error) { return d.file.ReadAt(p, off) }
-
-// Close gives the file back.
-func (d *Download) Close() error { return d.file.Close() }
 
 func fileNotFound(name string) error {
 	return &RequestError{Status: 404, Code: "not-found", Text: fmt.Sprintf("The requested file %q was not found.", name)}
@@ -56,6 +53,10 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	if err != nil {
 		return nil, err
 	}
+	if name == ExportIgnoredName && len(record.Request.Ignored) > 0 {
+		text := ignoredLines(record.Request.Ignored)
+		return &Download{Bytes: int64(len(text)), ReaderAt: bytes.NewReader(text), Closer: io.NopCloser(nil)}, nil
+	}
 	f, ok, err := m.exportFileOf(record, name)
 	if err != nil {
 		return nil, err
@@ -71,5 +72,5 @@ func openDownload(fsys vfs.FS, name string, bytes int64) (*Download, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %q: %w", name, err)
 	}
-	return &Download{Bytes: bytes, file: file}, nil
+	return &Download{Bytes: bytes, ReaderAt: file, Closer: file}, nil
 }

@@ -31,6 +31,7 @@ type ExportStatus struct {
 	Files           []ExportFile
 	RowsDone        uint64
 	RowsTotal       uint64
+	Ignored         []string // what a lenient request asked for and did not get
 	Error           *RequestError
 }
 
@@ -64,8 +65,12 @@ func exportNotFound(id int64) error {
 	return &RequestError{Status: 404, Code: "not-found", Text: fmt.Sprintf("The requested job %q was not found.", strconv.FormatInt(id, 10))}
 }
 
-// StartExport registers an export and starts it.
-func (m *Manager) StartExport(_ context.Context, r *ExportRequest) (int64, error) {
+// StartExport registers an export and starts it. What the request names must be in
+// the store: the Group, its members, the patients. Errors are *RequestError and the store's.
+func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, error) {
+	if err := m.checkExport(ctx, r); err != nil {
+		return 0, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -225,7 +230,7 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 		return nil, err
 	}
 	s := &ExportStatus{
-		ID: id, State: r.State, TransactionTime: r.At, Request: r.Request.URL,
+		ID: id, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
 		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error,
 	}
 	if r.State != Failed {

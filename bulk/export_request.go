@@ -1,55 +1,111 @@
 package bulk
 
 import (
+	"encoding/json"
 	"slices"
-	"strings"
 
 	"kiln/engine"
 	"kiln/fhir"
 )
 
-// ExportRequest is a checked $export.
+// ExportRequest is a checked $export, as the catalog keeps it.
 type ExportRequest struct {
-	URL   string
-	Types []fhir.TypeCode
-	Since fhir.Instant // Milli 0: none
+	URL  string
+	Base string // the FHIR base that the request was sent to
+	// Group is the id of the Group whose members are exported; PatientLevel: all
+	// patients are; neither: the system.
+	Group        string          `json:",omitempty"`
+	PatientLevel bool            `json:",omitempty"`
+	Types        []fhir.TypeCode // none: all of the level
+	Filters      []ExportFilter  `json:",omitempty"` // those of one type: any of them
+	Since, Until fhir.Instant    // lastUpdated >= and < ; Milli 0: none
+	// Elements are the members that are shown, by type; 0: of every type.
+	Elements map[fhir.TypeCode][]string `json:",omitempty"`
+	Patients []string                   `json:",omitempty"` // ids; none: all of the level
+	// Provenance says which of what tells where the exported resources came from
+	// is exported with them.
+	Provenance ExportProvenance `json:",omitempty"`
 	// Versions says which versions of the resources are wanted.
 	Versions engine.ScanVersions
+	Parquet  bool `json:",omitempty"`
 	// A file ends behind so many lines, and with the line that reaches so many
 	// bytes; 0: exportLinesMax, exportFileBytesMax.
 	FileLines, FileBytes int64
+	// Ignored says what a lenient request asked for and does not get.
+	Ignored []string `json:",omitempty"`
 }
 
-// unsupportedExport are parameters that are known, and change what an export
-// holds: leaving them out of account would give a wrong answer.
-var unsupportedExport = []string{
-	"_till", "_typeFilter", "includeAssociatedData", "_anonymizationConfig",
-	"_anonymizationConfigCollectionReference", "_anonymizationConfigEtag", "patient", "_elements",
+// ExportFilter is a search that resources of a type must match.
+type ExportFilter struct {
+	Type  fhir.TypeCode
+	Query string
 }
 
-// harmlessExport are known parameters that say where and how Microsoft's
-// server writes; they make no difference here.
-var harmlessExport = []string{"_container", "_format", "_isParallel", "_maxCount"}
+// ExportProvenance is what includeAssociatedData says of Provenance.
+type ExportProvenance string
 
-// ParseExport checks the query parameters of a system-level $export. Errors
-// are *RequestError. lenient lets unknown parameters pass.
-func (m *Manager) ParseExport(query map[string][]string, lenient bool, requestURL string) (*ExportRequest, error) {
-	r := &ExportRequest{URL: requestURL}
-	names := make([]string, 0, len(query))
-	for name := range query {
+// The values.
+const (
+	// ProvenanceDefault: all that is about an exported resource, where the types
+	// have Provenance.
+	ProvenanceDefault  ExportProvenance = ""
+	ProvenanceLatest   ExportProvenance = "latest"   // the latest about each
+	ProvenanceRelevant ExportProvenance = "relevant" // all about any
+)
+
+// ExportKickOff is an $export as it is asked for.
+type ExportKickOff struct {
+	URL, Base    string
+	Group        string
+	PatientLevel bool
+	Query        map[string][]string // of the URL
+	Body         map[string][]string // of a POST
+	Lenient      bool                // what is not known is left out
+}
+
+// ParseExport checks the parameters of an $export; StartExport checks what
+// depends on the store. Errors are *RequestError. Only what the server does not know
+// may be left out: what it knows and cannot do would change what is exported.
+func (m *Manager) ParseExport(k *ExportKickOff) (*ExportRequest, error) {
+	r := &exportReader{
+		kickOff: k, now: m.opts.Now(),
+		request: &ExportRequest{URL: k.URL, Base: k.Base, Group: k.Group, PatientLevel: k.PatientLevel},
+	}
+	values := map[string][]string{}
+	for _, from := range []map[string][]string{k.Query, k.Body} {
+		for name, list := range from {
+			values[name] = append(values[name], list...)
+		}
+	}
+	// In the order of the table, so that the same request is always refused for
+	// the same reason.
+	for _, p := range exportParameters {
+		if list, ok := values[p.name]; ok {
+			if err := p.read(r, p.name, list); err != nil {
+				return nil, err
+			}
+			delete(values, p.name)
+		}
+	}
+	names := make([]string, 0, len(values))
+	for name := range values {
 		names = append(names, name)
 	}
-	slices.Sort(names) // so that the same request is always refused for the same reason
+	slices.Sort(names)
 	for _, name := range names {
-		if err := r.parameter(name, query[name], lenient); err != nil {
+		if err := r.unknown("The %q parameter is not supported.", name); err != nil {
 			return nil, err
 		}
 	}
-	return r, nil
+	if err := r.checkTogether(); err != nil {
+		return nil, err
+	}
+	return r.request, nil
 }
 
 // ExportParameters reads the Parameters resource of a kick-off by POST into the
-// form that a query has: a parameter for each value.
+// form that a query has: a parameter for each value. Of a Reference the reference
+// counts, of a Coding the code.
 func ExportParameters(body []byte) (map[string][]string, error) {
 	list, ok := parseParameters(body)
 	if !ok {
@@ -57,63 +113,32 @@ func ExportParameters(body []byte) (map[string][]string, error) {
 	}
 	query := map[string][]string{}
 	for _, p := range list {
-		query[p.name] = append(query[p.name], p.value)
+		value := p.value
+		if p.object != nil {
+			var members struct{ Reference, Code string }
+			if json.Unmarshal(p.object, &members) != nil {
+				return nil, badRequest("The value of the parameter %q is neither a Reference nor a Coding.", p.name)
+			}
+			value = members.Reference + members.Code
+		}
+		query[p.name] = append(query[p.name], value)
 	}
 	return query, nil
 }
 
-func (r *ExportRequest) parameter(name string, values []string, lenient bool) error {
-	value := strings.Join(values, ",")
-	switch {
-	case name == "_outputFormat":
-		return checkOutputFormat(values)
-	case name == "_since":
-		return r.parseSince(value)
-	case name == "_type":
-		return r.parseTypes(value, lenient)
-	case slices.Contains(unsupportedExport, name):
-		return &RequestError{Status: 400, Code: "not-supported", Text: "The \"" + name + "\" parameter is not supported."}
-	case lenient || slices.Contains(harmlessExport, name):
-		return nil
-	}
-	return badRequest("The %q parameter is not supported.", name)
-}
+// ExportIgnoredName is the file that tells what a lenient request asked for and did
+// not get. It is made of the request when it is read.
+const ExportIgnoredName = "OperationOutcome.ndjson"
 
-func checkOutputFormat(values []string) error {
-	for _, value := range values {
-		switch value {
-		case "application/fhir+ndjson", "application/ndjson", "ndjson":
-		// An unescaped '+' in a query is a blank.
-		case "application/fhir ndjson":
-		default:
-			return badRequest("The output format '%s' is not supported.", value)
+// ignoredLines are OperationOutcomes, one a line.
+func ignoredLines(ignored []string) (text []byte) {
+	for _, told := range ignored {
+		quoted, err := json.Marshal(told)
+		if err != nil {
+			panic("BUG: a text is no JSON: " + err.Error())
 		}
+		text = append(text, `{"resourceType":"OperationOutcome","issue":[{"severity":"warning","code":"not-supported","diagnostics":`...)
+		text = append(append(text, quoted...), "}]}\n"...)
 	}
-	return nil
-}
-
-func (r *ExportRequest) parseSince(value string) error {
-	since, err := fhir.ParseSince([]byte(value))
-	if err != nil {
-		return badRequest("Value of the following parameter _since is invalid: '%s' is not an instant or a date.", value)
-	}
-	r.Since = since
-	return nil
-}
-
-func (r *ExportRequest) parseTypes(value string, lenient bool) error {
-	for name := range strings.SplitSeq(value, ",") {
-		code := fhir.TypeByName([]byte(strings.TrimSpace(name)))
-		switch {
-		case code == 0 && !lenient:
-			return badRequest("Requested operation does not support resource type: %s.", name)
-		case code != 0 && !slices.Contains(r.Types, code):
-			r.Types = append(r.Types, code)
-		}
-	}
-	if len(r.Types) == 0 {
-		return badRequest("Value of the following parameter _type is invalid: it names no resource type.")
-	}
-	slices.Sort(r.Types)
-	return nil
+	return text
 }

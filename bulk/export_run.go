@@ -58,7 +58,7 @@ func (m *Manager) runExport(ctx context.Context, j *exportJob, record *exportRec
 	}
 	defer snapshot.Release()
 	w := &exportWork{m: m, j: j, record: record, out: m.exportOutput(record)}
-	if err := w.choose(ctx, snapshot, cmp.Or(record.LSN, snapshot.LSN())); err != nil {
+	if err := w.choose(ctx, snapshot, cmp.Or(record.LSN, snapshot.LSN()), at); err != nil {
 		return fmt.Errorf("cannot choose what to export: %w", err)
 	}
 	if record.LSN == 0 {
@@ -94,13 +94,13 @@ func (m *Manager) exportSnapshot(ctx context.Context, record *exportRecord) (*en
 }
 
 // choose evaluates the request.
-func (w *exportWork) choose(ctx context.Context, snapshot *engine.Snapshot, asOf uint64) error {
+func (w *exportWork) choose(ctx context.Context, snapshot *engine.Snapshot, asOf uint64, at fhir.Instant) error {
 	if err := w.m.turns.take(ctx); err != nil {
 		return err
 	}
 	defer w.m.turns.give()
 	var err error
-	if w.passes, err = w.record.Request.passes(ctx, snapshot, asOf); err != nil {
+	if w.passes, err = w.m.exportPasses(ctx, &w.record.Request, snapshot, asOf, at); err != nil {
 		return err
 	}
 	for i := range w.passes {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,7 +75,9 @@ func (m *Manager) sweepExport(id int64) error {
 // isExportFile knows the names that exportFileName gives, and those of files that
 // were being written.
 func isExportFile(name string) bool {
-	stem, ok := strings.CutSuffix(strings.TrimSuffix(name, exportTempSuffix), ".ndjson")
+	name = strings.TrimSuffix(name, exportTempSuffix)
+	stem, _, ok := strings.Cut(name, ".")
+	ok = ok && slices.Contains([]string{".ndjson", deletedExtension, parquetExtension}, name[len(stem):])
 	parts := strings.Split(stem, "-")
 	if !ok || len(parts) != 3 || fhir.TypeByName([]byte(parts[0])) == 0 {
 		return false

@@ -17,7 +17,7 @@ import (
 // exports runs an export and returns its status and its lines, sorted, by file.
 func (s *testSite) exports(query map[string][]string) (*ExportStatus, map[string][]string) {
 	s.t.Helper()
-	r, err := s.jobs.ParseExport(query, false, "http://host/$export")
+	r, err := s.jobs.ParseExport(&ExportKickOff{URL: "http://host/$export", Base: "http://host", Query: query})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestExportFilesHaveAtMostSoManyLines(t *testing.T) {
 	}
 	names := 0
 	sink := &exportSink{
-		out: &localOutput{fs: fsys, dir: "out", room: func() error { return nil }}, format: ndjsonFormat{},
+		out: &localOutput{fs: fsys, dir: "out", room: func() error { return nil }}, format: lineFormat{},
 		maximum: exportFileMax{lines: 1000, bytes: 1 << 20},
 		name:    func(t fhir.TypeCode) string { names++; return exportFileName(t.String(), 1, names, ".ndjson") },
 	}
@@ -260,7 +260,7 @@ func TestExportRequestIsRefused(t *testing.T) {
 	m := testManager(t)
 	f := func(name, value string, lenient bool, want string) {
 		t.Helper()
-		_, err := m.ParseExport(map[string][]string{name: {value}}, lenient, "u")
+		_, err := m.ParseExport(&ExportKickOff{URL: "u", Query: map[string][]string{name: {value}}, Lenient: lenient})
 		text := ""
 		if err != nil {
 			text = err.Error()
@@ -278,9 +278,11 @@ func TestExportRequestIsRefused(t *testing.T) {
 	f("_type", "Patient", false, "")
 	f("_type", "Patient,patient", false, "Requested operation does not support resource type: patient.")
 	f("_type", "", false, "Requested operation does not support resource type: .")
-	f("_type", "patient", true, "Value of the following parameter _type is invalid: it names no resource type.")
+	f("_type", "patient", true, "Value of the following parameter _type is invalid: it names no resource type that can be exported here.")
 	f("_nonsense", "1", false, `The "_nonsense" parameter is not supported.`)
 	f("_nonsense", "1", true, "")
-	f("_typeFilter", "Patient?x=y", false, `The "_typeFilter" parameter is not supported.`)
-	f("_typeFilter", "Patient?x=y", true, `The "_typeFilter" parameter is not supported.`)
+	f("_typeFilter", "Patient?x=y", false, "The _typeFilter segment 'Patient?x=y' is not a search: The search parameter 'x' is not supported for resource type 'Patient'.")
+	f("_typeFilter", "Patient?x=y", true, "")
+	f("_typeFilter", "Patient", true, "The _typeFilter segment 'Patient' could not be parsed. It is a resource type, a question mark and a search.")
+	f("_anonymizationConfig", "x", true, `The "_anonymizationConfig" parameter is not supported.`)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"kiln/engine"
 	"kiln/internal/vfs"
@@ -20,7 +21,7 @@ func testManager(t *testing.T, roots ...string) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Manager{addresses: allowed}
+	return &Manager{addresses: allowed, opts: Options{Now: time.Now}}
 }
 
 // testParameters writes a Parameters body from "name=value" pairs; inputs are

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kiln/engine"
+	"kiln/fhir/parquet"
 	"kiln/internal/vfs"
 )
 
@@ -67,6 +68,7 @@ type Manager struct {
 	beforePublish func()
 	counters      importCounters
 	turns         turns
+	schemas       *parquet.Schemas // of exports
 
 	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
 	closed  bool
@@ -99,7 +101,8 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		opts: opts, logger: opts.Logger, addresses: allowed, client: newHTTPClient(allowed, opts.network()),
+		schemas: parquet.NewSchemas(),
+		opts:    opts, logger: opts.Logger, addresses: allowed, client: newHTTPClient(allowed, opts.network()),
 		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),

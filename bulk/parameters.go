@@ -11,7 +11,9 @@ import (
 type parameter struct {
 	name  string
 	value string // the text of any primitive value[x]; "" when there is none
-	parts []parameter
+	// object is a value[x] that is no primitive.
+	object json.RawMessage
+	parts  []parameter
 }
 
 // parseParameters reads a Parameters resource. Values of any primitive type
@@ -41,7 +43,9 @@ func parseParameterList(raw json.RawMessage, depth int) ([]parameter, bool) {
 		values := 0
 		for key, value := range members {
 			if strings.HasPrefix(key, "value") {
-				p.value = jsonText(value)
+				if p.value = jsonText(value); len(value) > 0 && value[0] == '{' {
+					p.object = value
+				}
 				values++
 			}
 		}

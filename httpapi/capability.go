@@ -60,6 +60,8 @@ type capabilityStatement struct {
 	Status       string `json:"status"`
 	Date         string `json:"date"`
 	Kind         string `json:"kind"`
+	// What it does as others have written it down.
+	Instantiates []string `json:"instantiates"`
 	Software     struct {
 		Name    string `json:"name"`
 		Version string `json:"version,omitempty"`
@@ -84,7 +86,7 @@ func (x *exchange) capabilities() error {
 		return notSupported(fasthttp.StatusBadRequest, "The value '%s' of the parameter 'mode' is not supported.", mode)
 	}
 	c := capabilityStatement{
-		ResourceType: "CapabilityStatement", Status: "active", Kind: "instance",
+		ResourceType: "CapabilityStatement", Status: "active", Kind: "instance", Instantiates: []string{definitionBulkData},
 		Date:        x.server.started.UTC().Format(instantLayout),
 		FHIRVersion: fhirVersion, Format: []string{contentTypeFHIR, "json"},
 		PatchFormat: []string{contentTypeJSONPatch, contentTypeMergePatch, contentTypeFHIR},
@@ -117,6 +119,9 @@ func (t *table) capabilities(base string) capabilityRest {
 			}
 			if row.only != "" {
 				only[row.only] = append(only[row.only], capabilityOperation{row.code, definition})
+				if row.also != "" {
+					only[row.only] = append(only[row.only], capabilityOperation{row.also, definition})
+				}
 			} else if row.level == levelType {
 				operationsOfType = append(operationsOfType, capabilityOperation{row.code, definition})
 			} else {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -46,12 +47,19 @@ func (x *exchange) file(open func(id int64, name string) (*bulk.Download, error)
 		status = fasthttp.StatusPartialContent
 	}
 	x.ctx.SetStatusCode(status)
-	header.SetContentType(contentTypeNDJSON)
+	header.SetContentType(contentTypeOfFile(x.addr.name))
 	x.ctx.Response.SetBodyStream(&fileBody{
 		part: io.NewSectionReader(d, part.from, part.bytes), file: d, conn: x.ctx.Conn(),
 		timeouts: &x.server.opts.Timeouts, started: time.Now(),
 	}, int(part.bytes))
 	return nil
+}
+
+func contentTypeOfFile(name []byte) string {
+	if bytes.HasSuffix(name, []byte(".parquet")) {
+		return contentTypeParquet
+	}
+	return contentTypeNDJSON
 }
 
 // fileBody reads a part of a file into an answer. The answer's length is sent

@@ -10,21 +10,18 @@ import (
 	"kiln/bulk"
 )
 
-// exportStart answers GET and POST $export.
+// exportStart answers GET and POST of $export: of the system, of all patients
+// (Patient/$export), of a Group's members (Group/[id]/$export).
 func (x *exchange) exportStart() error {
 	if err := x.checkExportHeaders(); err != nil {
 		return err
 	}
-	query, err := x.exportParameters()
+	kickOff, err := x.exportKickOff()
 	if err != nil {
 		return err
 	}
-	requestURL := x.baseURL() + "/$export"
-	if raw := x.ctx.URI().QueryString(); len(raw) > 0 {
-		requestURL += "?" + string(raw)
-	}
 	jobs := x.server.opts.Jobs
-	request, err := jobs.ParseExport(query, x.prefer.lenient, requestURL)
+	request, err := jobs.ParseExport(kickOff)
 	if err != nil {
 		return err
 	}
@@ -38,28 +35,46 @@ func (x *exchange) exportStart() error {
 	return nil
 }
 
+func (x *exchange) exportKickOff() (*bulk.ExportKickOff, error) {
+	k := &bulk.ExportKickOff{Base: x.baseURL(), Query: map[string][]string{}, Lenient: x.prefer.lenient}
+	k.URL = k.Base
+	switch {
+	case x.addr.place == placeGroupExport:
+		k.Group = string(x.addr.id)
+		k.URL += "/Group/" + k.Group
+	case x.addr.place == placeTypeExport && string(x.addr.typeName) == "Patient":
+		k.PatientLevel = true
+		k.URL += "/Patient"
+	case x.addr.place == placeTypeExport:
+		return nil, badRequest("Requested operation does not support resource type: %s.", x.addr.typeName)
+	}
+	k.URL += "/$export"
+	if raw := x.ctx.URI().QueryString(); len(raw) > 0 {
+		k.URL += "?" + string(raw)
+	}
+	return k, x.exportParameters(k)
+}
+
 // exportParameters are those of the query and, for a POST, of the Parameters in
 // its body (Bulk Data Access 3.0 takes either, 4.0 the body alone).
-func (x *exchange) exportParameters() (map[string][]string, error) {
-	query := map[string][]string{}
+func (x *exchange) exportParameters(k *bulk.ExportKickOff) (err error) {
 	if body := x.ctx.PostBody(); len(body) > 0 && x.ctx.IsPost() {
 		contentType := x.ctx.Request.Header.ContentType()
 		if !parseMediaType(contentType).isJSON() {
-			return nil, badHeader("Content-Type", contentType)
+			return badHeader("Content-Type", contentType)
 		}
-		var err error
-		if query, err = bulk.ExportParameters(body); err != nil {
-			return nil, err
+		if k.Body, err = bulk.ExportParameters(body); err != nil {
+			return err
 		}
 	}
 	for key, value := range x.ctx.QueryArgs().All() {
 		text := string(value)
-		if string(key) == "_since" {
+		if name := string(key); name == "_since" || name == "_until" || name == "_till" {
 			text = unescapedPlus(text)
 		}
-		query[string(key)] = append(query[string(key)], text)
+		k.Query[string(key)] = append(k.Query[string(key)], text)
 	}
-	return query, nil
+	return nil
 }
 
 // acceptsFHIRJSON says whether a list of Accept names FHIR JSON itself. The
@@ -127,19 +142,49 @@ func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus) []byte 
 	dst = append(dst, `","request":`...)
 	dst = appendString(dst, status.Request)
 	dst = append(dst, `,"requiresAccessToken":false,"output":[`...)
-	for i, file := range status.Files {
-		if i > 0 {
+	dst = x.appendFiles(dst, status, false)
+	dst = append(dst, ']')
+	if deleted := x.appendFiles(nil, status, true); len(deleted) > 0 {
+		dst = append(append(append(dst, `,"deleted":[`...), deleted...), ']')
+	}
+	dst = append(dst, `,"error":[`...)
+	if n := len(status.Ignored); n > 0 {
+		dst = x.appendFile(dst, status, &bulk.ExportFile{Type: "OperationOutcome", Name: bulk.ExportIgnoredName, Count: int64(n)})
+	}
+	return append(dst, `],"issues":[]}`...)
+}
+
+// appendFiles appends the files of resources, or those of deletions.
+func (x *exchange) appendFiles(dst []byte, status *bulk.ExportStatus, deleted bool) []byte {
+	begun := len(dst)
+	for i := range status.Files {
+		file := status.Files[i]
+		if file.IsDeleted() != deleted {
+			continue
+		}
+		if deleted {
+			file.Type = "Bundle"
+		}
+		if len(dst) > begun {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, `{"type":`...)
-		dst = appendString(dst, file.Type)
-		dst = append(dst, `,"url":`...)
-		dst = appendString(dst, x.jobURL("export", status.ID)+"/"+file.Name)
-		dst = append(dst, `,"count":`...)
-		dst = strconv.AppendInt(dst, file.Count, 10)
-		dst = append(dst, '}')
+		dst = x.appendFile(dst, status, &file)
 	}
-	return append(dst, `],"error":[],"issues":[]}`...)
+	return dst
+}
+
+func (x *exchange) appendFile(dst []byte, status *bulk.ExportStatus, file *bulk.ExportFile) []byte {
+	dst = append(dst, `{"type":`...)
+	dst = appendString(dst, file.Type)
+	dst = append(dst, `,"url":`...)
+	dst = appendString(dst, x.jobURL("export", status.ID)+"/"+file.Name)
+	dst = append(dst, `,"count":`...)
+	dst = strconv.AppendInt(dst, file.Count, 10)
+	if file.Bytes > 0 {
+		dst = append(dst, `,"fileSize":`...)
+		dst = strconv.AppendInt(dst, file.Bytes, 10)
+	}
+	return append(dst, '}')
 }
 
 // exportDelete answers DELETE _operations/export/{id}.

@@ -212,6 +212,7 @@ const (
 	contentTypeFHIR    = "application/fhir+json"
 	contentTypeJSON    = "application/json"
 	contentTypeNDJSON  = "application/fhir+ndjson"
+	contentTypeParquet = "application/vnd.apache.parquet"
 	contentTypeText    = "text/plain; charset=utf-8"
 	contentTypeAnswer  = "application/fhir+json; charset=utf-8"
 	contentTypeResults = "application/json; charset=utf-8"

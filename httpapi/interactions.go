@@ -71,9 +71,12 @@ type interaction struct {
 
 // Definitions of the operations, for the CapabilityStatement.
 const (
-	definitionExport = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
-	definitionImport = "OperationDefinition/import"
-	definitionPurge  = "OperationDefinition/purge-history"
+	definitionExport        = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
+	definitionBulkData      = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
+	definitionPatientExport = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"
+	definitionGroupExport   = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export"
+	definitionImport        = "OperationDefinition/import"
+	definitionPurge         = "OperationDefinition/purge-history"
 
 	definitionValidate   = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
 	definitionEverything = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
@@ -110,6 +113,10 @@ func interactions() []interaction {
 		{place: placeImportFile, method: get, name: "import-file", run: (*exchange).importFile, safe: true},
 		{place: placeExport, method: get, name: "export", run: (*exchange).exportStart, params: []string{"*"}, level: levelSystem, code: "export", operation: definitionExport},
 		{place: placeExport, method: post, name: "export", run: (*exchange).exportStart, params: []string{"*"}},
+		{place: placeTypeExport, method: get, name: "export-patient", run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "patient-export", operation: definitionPatientExport, only: "Patient"},
+		{place: placeTypeExport, method: post, name: "export-patient", run: (*exchange).exportStart, params: []string{"*"}},
+		{place: placeGroupExport, method: get, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "group-export", operation: definitionGroupExport, only: "Group"},
+		{place: placeGroupExport, method: post, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}},
 		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true},
 		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
 		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},

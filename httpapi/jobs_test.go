@@ -294,7 +294,7 @@ func TestRefusedExportsSayWhy(t *testing.T) {
 	f("_odd=1", `The "_odd" parameter is not supported.`, asyncHeader)
 	f("_outputFormat=csv", `The output format 'csv' is not supported.`, asyncHeader)
 	f("_type=Dog", `Requested operation does not support resource type: Dog.`, asyncHeader)
-	f("_typeFilter=Patient%3Fname%3Dx", `The "_typeFilter" parameter is not supported.`, "Prefer: respond-async, handling=lenient")
+	f("_anonymizationConfig=x", `The "_anonymizationConfig" parameter is not supported.`, "Prefer: respond-async, handling=lenient")
 	if a := s.do(t, "HEAD", "/fhir/Patient", ""); a.status != 200 || a.body != "" {
 		t.Errorf("HEAD of a search: %d", a.status)
 	}

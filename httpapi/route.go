@@ -29,6 +29,7 @@ const (
 	placeTypeSearch              // /fhir/{type}/_search
 	placeTypeHistory             // /fhir/{type}/_history
 	placeTypeValidate            // /fhir/{type}/$validate
+	placeTypeExport              // /fhir/{type}/$export
 	placeTypeOperation           // /fhir/{type}/${name}
 	placeInstance                // /fhir/{type}/{id}
 	placeInstanceHistory         // /fhir/{type}/{id}/_history
@@ -36,6 +37,7 @@ const (
 	placeInstanceValidate        // /fhir/{type}/{id}/$validate
 	placeInstancePurge           // /fhir/{type}/{id}/$purge-history
 	placeEverything              // /fhir/Patient/{id}/$everything
+	placeGroupExport             // /fhir/Group/{id}/$export
 	placeInstanceOperation       // /fhir/{type}/{id}/${name}
 	placeCompartment             // /fhir/{type}/{id}/{type or *}
 	placeCount
@@ -157,6 +159,9 @@ func typeAddress(parts [][]byte) address {
 	case string(second) == "$validate":
 		a.place = onlyAt(len(parts) == 2, placeTypeValidate)
 		return a
+	case string(second) == "$export":
+		a.place = onlyAt(len(parts) == 2, placeTypeExport)
+		return a
 	case second[0] == '$':
 		a.name = second
 		a.place = onlyAt(len(parts) == 2, placeTypeOperation)
@@ -198,6 +203,8 @@ func instanceAddress(a address, parts [][]byte) address {
 		a.place = placeInstancePurge
 	case string(third) == "$everything" && string(a.typeName) == "Patient":
 		a.place = placeEverything
+	case string(third) == "$export" && string(a.typeName) == "Group":
+		a.place = placeGroupExport
 	case third[0] == '$':
 		a.place = placeInstanceOperation
 	case isType || string(third) == "*":

@@ -67,11 +67,12 @@ const (
 
 // directives that a request may have, each as "(name: value)".
 var directiveNames = map[string]string{
-	"body":  "gzip, zstd or deflate: the body is sent encoded; none: no Content-Length either",
-	"http":  "the version in the request line, 1.1 otherwise",
-	"wait":  "for the job: the request is repeated while the answer is 202",
-	"pad":   "the body's one {pad} becomes that many letters",
-	"times": "the request is sent this often over one connection; the last answer counts",
+	"body":   "gzip, zstd or deflate: the body is sent encoded; none: no Content-Length either",
+	"http":   "the version in the request line, 1.1 otherwise",
+	"export": "manifest: the export that the request starts is followed to its manifest; resources: its files are read too; see exported",
+	"wait":   "for the job: the request is repeated while the answer is 202",
+	"pad":    "the body's one {pad} becomes that many letters",
+	"times":  "the request is sent this often over one connection; the last answer counts",
 }
 
 var (

@@ -123,6 +123,9 @@ func runCheck(t *testing.T, c *check, known variables) {
 		t.Fatalf("%s: %v", c.at, err)
 	}
 	got, err := c.send(known["host"], request)
+	if err == nil && c.directives["export"] != "" {
+		got, err = c.exported(known, got)
+	}
 	if err != nil {
 		t.Fatalf("%s: %v\nrequest:\n%.2000s", c.at, err, request)
 	}
@@ -185,6 +188,9 @@ func (c *check) bytes(known variables) ([]byte, error) {
 	}
 	if body != "" && !has("Content-Type") {
 		lines = append(lines, "Content-Type: application/fhir+json")
+	}
+	if c.directives["export"] != "" {
+		lines = append(lines, exportHeaders(has)...)
 	}
 	takesBody := slices.Contains([]string{"POST", "PUT", "PATCH"}, c.method)
 	if (body != "" || takesBody) && !has("Content-Length") && !has("Transfer-Encoding") && c.directives["body"] != "none" {

@@ -1,0 +1,96 @@
+package bulk
+
+import (
+	"io"
+	"slices"
+	"strings"
+
+	"kiln/engine"
+	"kiln/fhir"
+	"kiln/query"
+)
+
+// deletions is the query for what was deleted since; nil: nothing was. A deletion has
+// no content that would tell whose it was: of exports of patients those are told that
+// had a version in their compartments.
+func (s *exportScope) deletions() (*engine.ScanQuery, error) {
+	r := s.request
+	q := engine.ScanQuery{SinceMilli: r.Since.Milli, UntilMilli: r.Until.Milli, Versions: engine.ScanDeletions, AsOf: s.asOf}
+	if types := s.types(); len(types) > 0 {
+		q.Of = []engine.ScanOf{{Types: types}}
+	}
+	if !r.ofPatients() {
+		return &q, nil
+	}
+	deleted, err := s.scanKeys(q)
+	if err != nil || len(deleted) == 0 {
+		return nil, err
+	}
+	before := engine.ScanQuery{Versions: engine.ScanAll, AsOf: s.asOf}
+	for t, keys := range keysByType(deleted) {
+		in, err := query.InCompartments(t, patientType(), s.patients, r.Base)
+		if err != nil {
+			return nil, err
+		}
+		where := &engine.Expr{Op: engine.And, Args: []*engine.Expr{anyKey(keys), in}}
+		before.Of = append(before.Of, engine.ScanOf{Types: []fhir.TypeCode{t}, Where: where})
+	}
+	theirs, err := s.scanKeys(before)
+	if err != nil || len(theirs) == 0 {
+		return nil, err
+	}
+	q.Of = []engine.ScanOf{{Where: anyKey(theirs)}}
+	return &q, nil
+}
+
+func keysByType(keys []engine.Key) map[fhir.TypeCode][]engine.Key {
+	byType := map[fhir.TypeCode][]engine.Key{}
+	for _, k := range keys {
+		byType[k.Type] = append(byType[k.Type], k)
+	}
+	return byType
+}
+
+// scanKeys are the resources that a scan's versions are of, each once.
+func (s *exportScope) scanKeys(q engine.ScanQuery) (keys []engine.Key, err error) {
+	parts, err := s.snap.ScanParts(s.ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for i := range parts {
+		err := parts[i].Run(s.ctx, func(v *engine.Version) error {
+			if text := keyText(v.Type, v.ID); !seen[text] {
+				seen[text] = true
+				keys = append(keys, engine.Key{Type: v.Type, ID: slices.Clone(v.ID)})
+			}
+			return tooManyKeys(len(keys))
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+// deletedExtension tells files of deletions from those of resources.
+const deletedExtension = ".deleted.ndjson"
+
+// IsDeleted tells a file whose lines are Bundles that delete resources.
+func (f *ExportFile) IsDeleted() bool { return strings.HasSuffix(f.Name, deletedExtension) }
+
+// deletedFormat writes a deletion as a transaction Bundle that deletes the
+// resource (HL7 Bulk Data Access 3.0, deleted).
+type deletedFormat struct{}
+
+func (deletedFormat) extension() string { return deletedExtension }
+
+func (deletedFormat) begin(_ fhir.TypeCode, w io.Writer) exportEncoder {
+	return &lineEncoder{w: w, line: appendDeletion}
+}
+
+func appendDeletion(dst []byte, v *engine.Version) ([]byte, error) {
+	dst = append(dst, `{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"`...)
+	dst = append(append(append(dst, v.Type.String()...), '/'), v.ID...) // ids need no escapes
+	return append(dst, `"}}]}`...), nil
+}
