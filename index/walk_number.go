@@ -34,8 +34,8 @@ func (b *bound) compare(decimal []byte) int {
 		return 1
 	}
 	number, ok := decimalRat(decimal)
-	if !ok {
-		panic("BUG: what lies between two decimals is none")
+	if !ok { // no decimal: no term has it
+		return -1
 	}
 	return number.Cmp(b.number)
 }

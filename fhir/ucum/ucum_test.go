@@ -147,3 +147,25 @@ func TestTheRealTable(t *testing.T) {
 	}
 	t.Logf("version %s: %d of %d atoms can be converted", units.Version, convertible, len(units.atoms))
 }
+
+// Whatever stands in a resource for a unit, it is one or it is none; and one can be
+// converted to itself.
+func FuzzUnit(f *testing.F) {
+	for _, seed := range []string{"mg/dL", "10*3/uL", "/min", "kg.m/s2", "(mg/dL)/{x}", "Cel{oral}", "m[X]", "m-2.{a}3", "10*-3", "[IU]", "%"} {
+		f.Add(seed)
+	}
+	units, err := Read([]byte(table))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, code string) {
+		u, ok := units.Unit(code)
+		if !ok {
+			return
+		}
+		scale, offset, ok := u.To(u)
+		if !ok || scale.Cmp(big.NewRat(1, 1)) != 0 || offset.Sign() != 0 || u.factor.Sign() <= 0 {
+			t.Errorf("%q is not itself", code)
+		}
+	})
+}
