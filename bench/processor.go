@@ -52,3 +52,21 @@ func (c cpuClock) others(earlier cpuClock, took time.Duration) figure {
 	busy := (c.machine - earlier.machine) - (c.own - earlier.own)
 	return figure{"cores taken by other programs", max(0, busy.Seconds()/took.Seconds()), ""}
 }
+
+// taskNanoseconds is how long the threads of a process have run, as the kernel
+// counts it; 0: unknown. Threads that ended are not in it.
+func taskNanoseconds(pid int) (total int64) {
+	paths, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "schedstat"))
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		ran, _, _ := strings.Cut(string(text), " ")
+		n, err := strconv.ParseInt(ran, 10, 64)
+		if err == nil {
+			total += n
+		}
+	}
+	return total
+}

@@ -49,7 +49,7 @@ func (r *report) add(name string, figures ...figure) {
 	r.Runs = append(r.Runs, run{name, figures})
 	fmt.Printf("\n%s\n", name)
 	for _, f := range figures {
-		fmt.Printf("  %-34s %14s %s\n", f.Name, digits(f.Value), f.Unit)
+		fmt.Printf("  %-42s %14s %s\n", f.Name, digits(f.Value), f.Unit)
 	}
 }
 

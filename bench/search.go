@@ -40,7 +40,10 @@ func (c *searchCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	b.report.add("comparison: PostgreSQL's median, of its fastest statement, to kiln's", m.ratios...)
+	if m.asker != nil {
+		b.report.add("comparison: PostgreSQL's median, of its fastest statement, to kiln's", m.ratios...)
+		b.report.add("comparison: processor time of PostgreSQL's server, with its thriftiest statement, to kiln's", m.shares...)
+	}
 	if m.asker != nil {
 		m.asker.close()
 	}
@@ -60,7 +63,8 @@ type searching struct {
 	values   *searchValues
 	database *postgres // nil: not compared
 	asker    *postgresAsker
-	ratios   []figure
+	// PostgreSQL's to kiln's: of the medians, and of the processor times.
+	ratios, shares []figure
 }
 
 func (c *searchCommand) prepare(ctx context.Context, b *bench) (*searching, error) {
@@ -109,6 +113,13 @@ func (m *searching) startPostgres(ctx context.Context, set *dataSet) (err error)
 	return err
 }
 
+// measured is what was seen of one way to ask a question.
+type measured struct {
+	name        string
+	took        []time.Duration
+	nanoseconds int64 // that the server ran on the processors
+}
+
 // measure asks one question, in turns with the statements it is compared with.
 func (m *searching) measure(ctx context.Context, q *question) error {
 	if !containsFold(q.name, m.Only) {
@@ -118,60 +129,75 @@ func (m *searching) measure(ctx context.Context, q *question) error {
 	defer door.close()
 	// Every question has its own stream, so that leaving some out changes no other.
 	r := rand.New(rand.NewPCG(m.Seed, stringSeed(q.name)))
-	took := make([][]time.Duration, 1+len(q.statements))
-	hits := make([]float64, 0, m.Repetitions)
+	ways := []measured{{name: "kiln"}}
+	for _, s := range q.statements {
+		ways = append(ways, measured{name: "PostgreSQL, " + s.name})
+	}
+	if m.asker == nil {
+		ways = ways[:1]
+	}
+	var hits []float64
 	for i := range warmUpRepetitions + m.Repetitions {
-		asked := m.values.draw(r)
-		answer, lasted, err := door.ask(q, asked)
+		if i == warmUpRepetitions {
+			// What it does between its requests is its own work too.
+			ways[0].nanoseconds = -taskNanoseconds(m.server.cmd.Process.Pid)
+		}
+		found, err := m.askAll(ctx, q, door, r, ways, i >= warmUpRepetitions)
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}
-		if i >= warmUpRepetitions {
-			hits = append(hits, float64(answer.count))
-			took[0] = append(took[0], lasted)
-		}
-		if m.asker == nil {
-			continue
-		}
-		for j := range q.statements {
-			other, lasted, err := m.asker.ask(ctx, q, &q.statements[j], asked)
-			if err != nil {
-				return fmt.Errorf("%s: %w", q.name, err)
-			}
-			if !answer.equal(other) {
-				return fmt.Errorf("cannot compare %q with %v: kiln answers %v, PostgreSQL (%s) %v", q.name, asked, answer, q.statements[j].name, other)
-			}
-			if i >= warmUpRepetitions {
-				took[1+j] = append(took[1+j], lasted)
-			}
-		}
+		hits = append(hits, float64(found))
 	}
-	m.reportQuestion(q, took, hits)
+	ways[0].nanoseconds += taskNanoseconds(m.server.cmd.Process.Pid)
+	m.reportQuestion(q, ways, hits[warmUpRepetitions:])
 	return nil
 }
 
-func (m *searching) reportQuestion(q *question, took [][]time.Duration, hits []float64) {
+// askAll asks a question once in each way, for the same values.
+func (m *searching) askAll(ctx context.Context, q *question, door *searchDoor, r *rand.Rand, ways []measured, counts bool) (found int64, err error) {
+	values := m.values.draw(r)
+	first, took, err := door.ask(q, values)
+	if err != nil {
+		return 0, err
+	}
+	if counts {
+		ways[0].took = append(ways[0].took, took)
+	}
+	for i := range ways[1:] {
+		way, s := &ways[1+i], &q.statements[i]
+		before := taskNanoseconds(m.asker.pid)
+		other, took, err := m.asker.ask(ctx, q, s, values)
+		if err != nil {
+			return 0, err
+		}
+		if !first.equal(other) {
+			return 0, fmt.Errorf("answers differ for %v: kiln %v, %s %v", values, first, way.name, other)
+		}
+		if counts {
+			way.took = append(way.took, took)
+			way.nanoseconds += taskNanoseconds(m.asker.pid) - before
+		}
+	}
+	return first.count, nil
+}
+
+func (m *searching) reportQuestion(q *question, ways []measured, hits []float64) {
 	var figures []figure
-	medians := make([]float64, 0, len(took))
-	for i, all := range took {
-		if len(all) == 0 {
-			continue
-		}
-		name := "kiln"
-		if i > 0 {
-			name = "PostgreSQL, " + q.statements[i-1].name
-		}
-		slices.Sort(all)
-		medians = append(medians, millis(percentile(all, 50)))
+	var medians, processor []float64
+	for i := range ways {
+		way := &ways[i]
+		slices.Sort(way.took)
+		medians = append(medians, millis(percentile(way.took, 50)))
+		processor = append(processor, float64(way.nanoseconds)/float64(len(way.took))/1e6)
 		figures = append(figures,
-			figure{name + ": median", millis(percentile(all, 50)), "ms"},
-			figure{name + ": 99 of 100 below", millis(percentile(all, 99)), "ms"})
+			figure{way.name + ": median", medians[i], "ms"},
+			figure{way.name + ": 99 of 100 below", millis(percentile(way.took, 99)), "ms"},
+			figure{way.name + ": processor time", processor[i], "ms a request"})
 	}
 	figures = append(figures, figure{"found, median", median(hits), ""})
-	if len(medians) > 1 {
-		ratio := slices.Min(medians[1:]) / medians[0]
-		figures = append(figures, figure{"PostgreSQL's fastest to kiln", ratio, "times"})
-		m.ratios = append(m.ratios, figure{q.name, ratio, "times"})
+	if len(ways) > 1 {
+		m.ratios = append(m.ratios, figure{q.name, slices.Min(medians[1:]) / medians[0], "times"})
+		m.shares = append(m.shares, figure{q.name, slices.Min(processor[1:]) / processor[0], "times"})
 	}
 	m.bench.report.add(q.name, figures...)
 }

@@ -106,6 +106,7 @@ func appendDates(dst []time.Time, text []byte) ([]time.Time, error) {
 // postgresAsker is one connection over the Unix socket.
 type postgresAsker struct {
 	conn *pgx.Conn
+	pid  int // of the server's process that answers; parallel workers are others
 }
 
 // asker connects with the settings that suit short questions over data in memory.
@@ -118,7 +119,10 @@ func (p *postgres) asker(ctx context.Context) (*postgresAsker, error) {
 		"timezone": "UTC", "jit": "off", "random_page_cost": "1.1", "work_mem": "64MB", "effective_cache_size": "4GB",
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
-	return &postgresAsker{conn}, err
+	if err != nil {
+		return nil, err
+	}
+	return &postgresAsker{conn, int(conn.PgConn().PID())}, nil
 }
 
 func (p *postgresAsker) close() { p.conn.Close(context.Background()) }

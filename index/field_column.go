@@ -182,6 +182,10 @@ func (f *FieldColumn) AddPostings(rows *RowSet, r *Run, p Param, wanted []Places
 	return nil
 }
 
+// filteredFew: up to so many rows the kept ones, which ascend, join a bitmap sooner
+// than a field of bits becomes one.
+const filteredFew = 1 << 14
+
 // columnStepRows is how many rows a Filter looks at between two calls of check.
 const columnStepRows = 1 << 10
 
@@ -191,7 +195,8 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func
 	if len(wanted) == 0 {
 		return roaring.New(), nil
 	}
-	out := NewRowSet(uint32(len(f.pages) * columnPageRows))
+	out, few := NewRowSet(uint32(len(f.pages)*columnPageRows)), roaring.New()
+	isFew := within.GetCardinality() <= filteredFew
 	// One stretch is compared with, several are a field of bits.
 	first, length := wanted[0].From, wanted[0].To-wanted[0].From
 	var set []uint64
@@ -229,7 +234,14 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func
 			step[kept] = o
 			kept++
 		}
-		out.Add(step[:kept]...)
+		if isFew {
+			few.AddMany(step[:kept])
+		} else {
+			out.Add(step[:kept]...)
+		}
+	}
+	if isFew {
+		return few, nil
 	}
 	return out.Bitmap(), nil
 }
