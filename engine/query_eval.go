@@ -22,7 +22,7 @@ func (s *searching) evaluate(src *source) error {
 		src.matches = src.live
 		return nil
 	}
-	err := s.withTerms(src, s.q.Where.needs(), func(terms index.TermSource) error {
+	err := s.withTerms(src, s.needed, func(terms index.TermSource) error {
 		e := evaluation{s: s, src: src, terms: terms}
 		var err error
 		src.matches, err = e.eval(s.q.Where, src.live, s.q.Explain)

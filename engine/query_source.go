@@ -39,6 +39,7 @@ type searching struct {
 	ctx     context.Context
 	q       *Query
 	asOf    uint64
+	needed  needs // of the query's Where
 	sources []*source
 	bytes   uint64 // of the bitmaps that are kept
 	keysOf  map[*Expr][][]byte
@@ -49,7 +50,7 @@ type searching struct {
 const queryBytesMax = 256 << 20
 
 func (n *Snapshot) newSearch(ctx context.Context, q *Query) (*searching, error) {
-	s := &searching{n: n, ctx: ctx, q: q, asOf: n.lsn}
+	s := &searching{n: n, ctx: ctx, q: q, asOf: n.lsn, needed: q.Where.needs()}
 	if q.AsOf != 0 {
 		s.asOf = min(q.AsOf, n.lsn)
 	}

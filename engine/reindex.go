@@ -31,10 +31,10 @@ func (s *Store) Reindexing() Reindexing {
 	s.mu.Lock()
 	v := s.view
 	s.mu.Unlock()
-	r := Reindexing{Fields: len(s.Fields())}
 	if v == nil {
-		return r
+		return Reindexing{}
 	}
+	r := Reindexing{Fields: len(s.Fields())}
 	for _, run := range v.runs {
 		if !s.reindexDue(run) {
 			continue

@@ -26,6 +26,8 @@ type capabilityParameter struct {
 	Name       string `json:"name"`
 	Definition string `json:"definition"`
 	Type       string `json:"type"`
+
+	Documentation string `json:"documentation,omitempty"`
 }
 
 type capabilityResource struct {
@@ -92,7 +94,7 @@ func (x *exchange) capabilities() error {
 		PatchFormat: []string{contentTypeJSONPatch, contentTypeMergePatch, contentTypeFHIR},
 		Rest:        []capabilityRest{x.server.table.capabilities(x.baseURL())},
 	}
-	if err := c.Rest[0].addSearch(x.server.opts.Units); err != nil {
+	if err := c.Rest[0].addSearch(x.server.parameters.Current().Table, x.server.opts.Units, x.server.opts.Store.Reindexing()); err != nil {
 		return err
 	}
 	c.Software.Name, c.Software.Version = "Kiln", x.server.opts.Version

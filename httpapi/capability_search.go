@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/search"
 	"kiln/fhir/ucum"
@@ -18,19 +19,18 @@ const searchDocumentation = "Tokens of codes take the modifiers :in and :not-in 
 	"They are answered from the ValueSets and complete CodeSystems that are stored here, and refused when these do not answer for certain."
 
 // addSearch tells which search parameters work, and what can be included.
-func (rest *capabilityRest) addSearch(units *ucum.Table) error {
+func (rest *capabilityRest) addSearch(table *search.Table, units *ucum.Table, done engine.Reindexing) error {
 	if units != nil {
 		rest.Documentation += " Quantities in a unit of UCUM are found in other units too, by UCUM's table of version " + units.Version + "."
-	}
-	table, err := search.Load()
-	if err != nil {
-		return err
 	}
 	for _, p := range table.Params() {
 		if !query.Supports(p) {
 			continue
 		}
 		told := capabilityParameter{Name: p.Code, Definition: p.URL, Type: p.Kind.String()}
+		if !query.Usable(p, done) {
+			told.Documentation = "The index of this parameter is being built; searches by it are refused until then."
+		}
 		if p.Type == 0 {
 			rest.SearchParam = append(rest.SearchParam, told)
 			continue

@@ -22,7 +22,7 @@
 // interactions.go (the table), exchange.go (one request and its answer),
 // headers.go, query.go, errors.go, outcome.go, read.go, view.go, write.go, patch.go, condition.go,
 // bundle.go, entry_exchange.go, batch.go, transaction.go, bundle_links.go, bundle_response.go, history.go,
-// paging_token.go, paging_key.go, import.go, export.go, download.go, capability.go, cors.go, health.go,
+// paging_token.go, paging_key.go, import.go, export.go, download.go, capability.go, parameter_status.go, cors.go, health.go,
 // metrics.go, compress.go, decompress.go,
 // listener.go (how many connections), log_limit.go.
 package httpapi

@@ -77,6 +77,7 @@ const (
 	definitionGroupExport   = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export"
 	definitionImport        = "OperationDefinition/import"
 	definitionPurge         = "OperationDefinition/purge-history"
+	definitionStatus        = "OperationDefinition/search-parameter-status"
 
 	definitionValidate   = "http://hl7.org/fhir/OperationDefinition/Resource-validate"
 	definitionEverything = "http://hl7.org/fhir/OperationDefinition/Patient-everything"
@@ -126,6 +127,8 @@ func interactions() []interaction {
 		{place: placeInstanceValidate, method: get, name: "validate", run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},
 
 		{place: placeInstancePurge, method: del, name: "purge-history", run: (*exchange).purgeHistory, level: levelType, code: "purge-history", operation: definitionPurge},
+
+		{place: placeParameterStatus, method: get, name: "parameter-status", run: (*exchange).parameterStatus, safe: true, json: true, params: []string{"url", "code", "resourcetype"}, level: levelType, code: "status", operation: definitionStatus, only: "SearchParameter"},
 
 		{place: placeBase, method: get, name: "search-system", run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelSystem, code: "search-system"},
 		{place: placeSystemSearch, method: post, name: "search-system", run: (*exchange).searchTypes, json: true, params: search},

@@ -70,6 +70,11 @@ func (x *exchange) purge(scope engine.PurgeScope) error {
 	}
 	ctx, cancel := x.workContext()
 	defer cancel()
+	end, err := x.defining(ctx, []engine.Change{{Type: x.addr.typ, ID: x.addr.id, Delete: true}}, scope == engine.PurgeAll)
+	if err != nil {
+		return err
+	}
+	defer end()
 	purged, err := x.server.opts.Store.Purge(ctx, x.addr.typ, x.addr.id, scope, condition)
 	var conflict *engine.ConflictError
 	if errors.As(err, &conflict) {

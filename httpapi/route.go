@@ -30,6 +30,7 @@ const (
 	placeTypeHistory             // /fhir/{type}/_history
 	placeTypeValidate            // /fhir/{type}/$validate
 	placeTypeExport              // /fhir/{type}/$export
+	placeParameterStatus         // /fhir/SearchParameter/$status
 	placeTypeOperation           // /fhir/{type}/${name}
 	placeInstance                // /fhir/{type}/{id}
 	placeInstanceHistory         // /fhir/{type}/{id}/_history
@@ -161,6 +162,9 @@ func typeAddress(parts [][]byte) address {
 		return a
 	case string(second) == "$export":
 		a.place = onlyAt(len(parts) == 2, placeTypeExport)
+		return a
+	case string(second) == "$status" && string(a.typeName) == "SearchParameter":
+		a.place = onlyAt(len(parts) == 2, placeParameterStatus)
 		return a
 	case second[0] == '$':
 		a.name = second

@@ -94,7 +94,7 @@ func searchError(err error) error {
 	case errors.Is(err, engine.ErrCursorGone):
 		return &problem{fasthttp.StatusGone, codeNotFound, "The page is gone, because a resource was purged; search again."}
 	case errors.Is(err, engine.ErrReindex):
-		return &problem{fasthttp.StatusServiceUnavailable, codeTransient, "The index that this search needs is being built; try again later. The metric kiln_store_reindex_versions tells how many versions are left."}
+		return &problem{fasthttp.StatusServiceUnavailable, codeTransient, "The index that this search needs is being built; try again later. GET SearchParameter/$status tells how far it is."}
 	}
 	return fmt.Errorf("cannot search: %w", err)
 }
@@ -165,7 +165,9 @@ func (x *exchange) pageOfToken() (p *searchPage, text string, err error) {
 }
 
 func (x *exchange) queryOptions() query.Options {
-	return query.Options{Base: x.baseURL(), Now: x.now(), Units: x.server.opts.Units, Lenient: x.prefer.lenient}
+	return query.Options{
+		Base: x.baseURL(), Now: x.now(), Units: x.server.opts.Units, Lenient: x.prefer.lenient, Table: x.server.parameters.Current().Table,
+	}
 }
 
 // searchView reads _summary and _elements.

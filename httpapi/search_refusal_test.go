@@ -17,7 +17,7 @@ func TestRefusedSearchesAreWorded(t *testing.T) {
 			t.Errorf("%v: %+v, known %t", err, p, known)
 		}
 	}
-	f(engine.ErrReindex, 503, "transient", "The index that this search needs is being built; try again later. The metric kiln_store_reindex_versions tells how many versions are left.")
+	f(engine.ErrReindex, 503, "transient", "The index that this search needs is being built; try again later. GET SearchParameter/$status tells how far it is.")
 	f(engine.ErrCursorGone, 410, "not-found", "The page is gone, because a resource was purged; search again.")
 	f(&query.Error{Kind: query.TooCostly, Text: "The search needs too much memory; narrow it."}, 400, "too-costly", "The search needs too much memory; narrow it.")
 	f(&query.Error{Kind: query.NotSupported, Text: "x"}, 400, "not-supported", "x")

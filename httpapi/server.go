@@ -19,13 +19,16 @@ import (
 	"kiln/fhir"
 	"kiln/fhir/structure"
 	"kiln/fhir/ucum"
+	"kiln/query"
 )
 
 // Options are explicit. Store, Jobs, Now and NewID are required.
 type Options struct {
 	Store *engine.Store
 	Jobs  *bulk.Manager
-	Now   func() time.Time
+	// Parameters are what can be searched by; nil: they are read from the store.
+	Parameters *query.Registry
+	Now        func() time.Time
 	// NewID makes the ids of created resources and of answers (UUIDs).
 	NewID  func() string
 	Logger *slog.Logger // nil: slog.Default()
@@ -65,6 +68,7 @@ type Server struct {
 	stopping   atomic.Bool
 	listener   atomic.Pointer[limitedListener] // of Serve
 	conditions *conditionLocks
+	parameters *query.Registry
 	// work is cancelled when Shutdown gives up on requests in flight.
 	work       context.Context
 	cancelWork context.CancelFunc
@@ -109,6 +113,11 @@ func New(opts Options) (*Server, error) {
 		}
 	}
 	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit(), conditions: newConditionLocks()}
+	if s.parameters = opts.Parameters; s.parameters == nil {
+		if s.parameters, err = query.NewRegistry(context.Background(), opts.Store, opts.Logger); err != nil {
+			return nil, fmt.Errorf("cannot read the store's search parameters: %w", err)
+		}
+	}
 	s.bodies = newBodyBudget(max(bodiesBytesMax, 2*int64(opts.BodyBytesMax)), int64(opts.BodyBytesMax))
 	s.metrics = newServerMetrics(s.table)
 	s.scanners.New = func() any { return fhir.NewScanner(fhir.ScannerOptions{}) }

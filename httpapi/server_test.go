@@ -19,6 +19,7 @@ import (
 
 	"kiln/bulk"
 	"kiln/engine"
+	"kiln/query"
 )
 
 // testServer is a server on a port of its own.
@@ -38,8 +39,15 @@ func newBareServer(t *testing.T, change func(*Options)) *testServer {
 		NewID:  func() string { return fmt.Sprintf("id-%d", ids.Add(1)) },
 		Logger: slog.New(slog.NewTextHandler(log, nil)), Version: "test", ValidateWrites: true, PagingKey: testKey(),
 	}
+	bare := opts.Store
 	if change != nil {
 		change(&opts)
+	}
+	if opts.Store == bare {
+		var err error
+		if opts.Parameters, err = query.RegistryOfR4(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s, err := New(opts)
 	if err != nil {

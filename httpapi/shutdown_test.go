@@ -9,15 +9,20 @@ import (
 
 	"kiln/bulk"
 	"kiln/engine"
+	"kiln/query"
 )
 
 // A server that is told to stop while it starts must not serve for ever,
 // whichever of the two comes first.
 func TestShutdownMayComeBeforeServe(t *testing.T) {
+	parameters, err := query.RegistryOfR4()
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := func(when func(serve, shutdown func())) {
 		t.Helper()
 		s, err := New(Options{
-			Store: &engine.Store{}, Jobs: &bulk.Manager{}, Now: time.Now, NewID: func() string { return "id" },
+			Store: &engine.Store{}, Jobs: &bulk.Manager{}, Parameters: parameters, Now: time.Now, NewID: func() string { return "id" },
 			Logger: slog.New(slog.DiscardHandler), PagingKey: testKey(),
 		})
 		if err != nil {

@@ -137,7 +137,7 @@ func (x *exchange) parentContext() context.Context {
 func (x *exchange) commitAll(work context.Context, changes []engine.Change) ([]engine.Committed, error) {
 	ctx, cancel := context.WithTimeout(work, x.server.opts.Timeouts.Queue)
 	defer cancel()
-	done, err := x.server.opts.Store.Commit(ctx, changes)
+	done, err := x.committed(ctx, changes)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, &problem{fasthttp.StatusServiceUnavailable, codeThrottled, "More writes are waiting than the data disk takes in time; nothing was written. Try again."}
 	}

@@ -49,12 +49,8 @@ func (s *Search) Within(of fhir.TypeCode, id string, whole bool) error {
 // BringReferred includes what the matches refer to, of types that are not among
 // those given.
 func (s *Search) BringReferred(except []fhir.TypeCode) error {
-	table, err := search.Load()
-	if err != nil {
-		return err
-	}
 	in := include{except: except}
-	for _, p := range table.Params() {
+	for _, p := range s.table.Params() {
 		if p.Kind == search.Reference {
 			in.params = append(in.params, p)
 		}

@@ -25,6 +25,9 @@ type Options struct {
 	Units *ucum.Table
 	// Lenient leaves out parameters that nobody knows, and notes them in Ignored.
 	Lenient bool
+	// Table is the parameters that are known, as Registry.Current gives them; nil:
+	// those of R4.
+	Table *search.Table
 }
 
 // Search is what a client asks for.
@@ -47,6 +50,7 @@ type Search struct {
 	where    *filter
 	includes []include
 	base     string
+	table    *search.Table
 }
 
 // Conditions tells whether anything limits what is found.
@@ -73,12 +77,14 @@ func (r *reader) addValues(n int) error {
 // are not about which resources are found, _summary and so on, are the
 // caller's, and are not among them. Errors are *Error.
 func Parse(types []fhir.TypeCode, parameters []Parameter, o Options) (*Search, error) {
-	table, err := search.Load()
-	if err != nil {
-		return nil, err
+	if o.Table == nil {
+		var err error
+		if o.Table, err = search.Load(); err != nil {
+			return nil, err
+		}
 	}
-	s := &Search{Types: types, Count: -1, base: o.Base}
-	r := &reader{Options: o, table: table, search: s}
+	s := &Search{Types: types, Count: -1, base: o.Base, table: o.Table}
+	r := &reader{Options: o, table: o.Table, search: s}
 	if err := r.types(parameters); err != nil {
 		return nil, err
 	}
