@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"kiln/engine"
 	"kiln/fhir"
@@ -58,7 +57,7 @@ const (
 type exportReader struct {
 	kickOff *ExportKickOff
 	request *ExportRequest
-	now     time.Time
+	options *Options
 	// bytes are _minimumFileSize and _maximumFileSize.
 	bytesMin, bytesMax int64
 }
@@ -220,7 +219,7 @@ func (r *exportReader) typeFilter(text string) error {
 		return badRequest("There are more than %d filters in _typeFilter.", exportListMax)
 	}
 	f := ExportFilter{Type: t, Query: criteria}
-	s, err := r.request.search(f, r.now, r.kickOff.Lenient)
+	s, err := f.search(query.Options{Base: r.request.Base, Now: r.options.Now(), Units: r.options.Units, Lenient: r.kickOff.Lenient})
 	if err != nil {
 		return badRequest("The _typeFilter segment '%s' is not a search: %s", text, err)
 	}
@@ -232,7 +231,7 @@ func (r *exportReader) typeFilter(text string) error {
 }
 
 // search reads a filter.
-func (r *ExportRequest) search(f ExportFilter, now time.Time, lenient bool) (*query.Search, error) {
+func (f *ExportFilter) search(o query.Options) (*query.Search, error) {
 	var parameters []query.Parameter
 	for pair := range strings.SplitSeq(f.Query, "&") {
 		if pair == "" {
@@ -249,7 +248,7 @@ func (r *ExportRequest) search(f ExportFilter, now time.Time, lenient bool) (*qu
 		}
 		parameters = append(parameters, query.Parameter{Name: name, Value: value})
 	}
-	return query.Parse([]fhir.TypeCode{f.Type}, parameters, query.Options{Base: r.Base, Now: now, Lenient: lenient})
+	return query.Parse([]fhir.TypeCode{f.Type}, parameters, o)
 }
 
 func (r *exportReader) elements(_ string, values []string) error {

@@ -49,7 +49,7 @@ func (s *exportScope) about(of []engine.ScanOf) (about *engine.Expr, exported ma
 		for _, o := range of {
 			types = append(types, o.Types...)
 		}
-		return query.RefersToTypes(target, types), nil, nil
+		return query.RefersToTypes(target, types, s.request.Base), nil, nil
 	}
 	keys, err := s.keysOf(of)
 	if err != nil {

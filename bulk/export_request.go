@@ -68,7 +68,7 @@ type ExportKickOff struct {
 // may be left out: what it knows and cannot do would change what is exported.
 func (m *Manager) ParseExport(k *ExportKickOff) (*ExportRequest, error) {
 	r := &exportReader{
-		kickOff: k, now: m.opts.Now(),
+		kickOff: k, options: &m.opts,
 		request: &ExportRequest{URL: k.URL, Base: k.Base, Group: k.Group, PatientLevel: k.PatientLevel},
 	}
 	values := map[string][]string{}

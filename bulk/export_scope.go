@@ -10,6 +10,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/search"
+	"kiln/fhir/ucum"
 	"kiln/query"
 )
 
@@ -34,11 +35,12 @@ type exportScope struct {
 	// patients are those whose compartments are exported; nil: any.
 	patients []engine.Key
 	table    *search.Table
+	units    *ucum.Table
 }
 
 // passes is what a request asks of the store as of an LSN and its instant.
 func (m *Manager) exportPasses(ctx context.Context, r *ExportRequest, snap *engine.Snapshot, asOf uint64, at fhir.Instant) ([]exportPass, error) {
-	s := &exportScope{request: r, ctx: ctx, snap: snap, asOf: asOf, at: at}
+	s := &exportScope{request: r, ctx: ctx, snap: snap, asOf: asOf, at: at, units: m.opts.Units}
 	var err error
 	if s.table, err = search.Load(); err != nil {
 		return nil, err
@@ -167,7 +169,8 @@ func (s *exportScope) filter(t fhir.TypeCode) (*engine.Expr, error) {
 		if f.Type != t {
 			continue
 		}
-		read, err := s.request.search(f, timeOf(s.at), true) // StartExport was strict
+		// Whoever is strict was refused at the kick-off.
+		read, err := f.search(query.Options{Base: s.request.Base, Now: timeOf(s.at), Units: s.units, Lenient: true})
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kiln/engine"
+	"kiln/fhir/ucum"
 )
 
 // Options are explicit. Store, Now and NewID are required.
@@ -34,6 +35,9 @@ type Options struct {
 	// SilenceMax is how long a server may send nothing before a request counts
 	// as failed; 0: half a minute.
 	SilenceMax time.Duration
+	// Units converts quantities that a _typeFilter searches for; nil: they are
+	// found in the unit that is asked for.
+	Units *ucum.Table
 	// Resolver finds the addresses of hosts; nil: the system's.
 	Resolver *net.Resolver
 }

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 
 	"kiln/engine"
@@ -42,7 +43,7 @@ func InCompartments(t, of fhir.TypeCode, keys []engine.Key, base string) (*engin
 		e := &engine.Expr{Op: engine.Or}
 		for _, p := range m.Params {
 			if keys == nil {
-				e.Args = append(e.Args, RefersToTypes(p, []fhir.TypeCode{of}))
+				e.Args = append(e.Args, RefersToTypes(p, []fhir.TypeCode{of}, base))
 			} else {
 				e.Args = append(e.Args, RefersTo(p, keys, base))
 			}
@@ -69,13 +70,31 @@ func RefersTo(p *search.Param, keys []engine.Key, base string) *engine.Expr {
 	return someWalks(e)
 }
 
-// RefersToTypes is referring by a parameter to any resource of some types.
-func RefersToTypes(p *search.Param, types []fhir.TypeCode) *engine.Expr {
+// RefersToTypes is referring by a parameter to any resource of this server that is
+// of one of some types.
+func RefersToTypes(p *search.Param, types []fhir.TypeCode, base string) *engine.Expr {
 	e := &engine.Expr{Op: engine.Terms}
 	for _, t := range types {
-		e.Walks = append(e.Walks, index.FieldWalks(narrowed(p.Sources, t))...)
+		for _, w := range index.FieldWalks(narrowed(p.Sources, t)) {
+			if prefix := index.AppendReferenceType(nil, formAbsolute, t); bytes.Equal(w.From, prefix) {
+				w.Look = hasOwnBase(len(prefix), base)
+			}
+			e.Walks = append(e.Walks, w)
+		}
 	}
 	return someWalks(e)
+}
+
+// hasOwnBase takes the absolute references, whose ids stand behind head bytes,
+// that are to this server.
+func hasOwnBase(head int, base string) func(value, room []byte) (index.Verdict, []byte) {
+	return func(value, _ []byte) (index.Verdict, []byte) {
+		_, rest, ok := bytes.Cut(value[head:], []byte{0})
+		if ok && hasBase(rest, base) {
+			return index.Take, nil
+		}
+		return index.Pass, nil
+	}
 }
 
 // someWalks: Terms without walks would be an error.

@@ -68,6 +68,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		ExportDir:         c.ExportDir,
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
+		Units:             units,
 	})
 	if err != nil {
 		return err

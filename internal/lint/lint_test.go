@@ -32,7 +32,7 @@ var layers = map[string][]string{
 	"fhir/search":         {"fhir", "fhir/structure"},
 	"index":               {"fhir/search", "fhir", "internal/vfs"},
 	"engine":              {"index", "wal", "fhir/search", "fhir", "internal/vfs"},
-	"bulk":                {"fhir/view", "fhir/parquet", "query", "fhir/search", "engine", "index", "fhir/structure", "fhir", "internal/vfs"},
+	"bulk":                {"fhir/ucum", "fhir/view", "fhir/parquet", "query", "fhir/search", "engine", "index", "fhir/structure", "fhir", "internal/vfs"},
 	"query":               {"engine", "index", "fhir/search", "fhir/terminology", "fhir/ucum", "fhir"},
 	"httpapi":             {"fhir/view", "bulk", "query", "engine", "fhir/search", "fhir/structure", "fhir/ucum", "fhir", "fhir/patch", "internal/vfs"},
 	"bench/synth":         {},
