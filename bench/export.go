@@ -3,32 +3,66 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
 type exportCommand struct {
 	settings
-	Runs int `help:"Measure this many times." default:"1"`
+	Runs            int   `help:"Measure this many times." default:"1"`
+	ComparePostgres bool  `help:"Between the runs, let PostgreSQL COPY the same lines out of a jsonb column into a file."`
+	Group           []int `help:"Also export Groups of so many patients." placeholder:"N"`
 }
 
-// Run measures $export at system level, and its download.
+const (
+	exportRun  = "kiln: $export to its own files, separate process"
+	copyOutRun = "PostgreSQL: COPY of jsonb to a file, one connection"
+)
+
+// Run measures $export at system level, its download, and exports of groups. The
+// server is started anew after the import, so that its memory is that of exports.
 func (c *exportCommand) Run(ctx context.Context) error {
 	b, cleanUp, err := c.setUp(ctx, "export")
 	if err != nil {
 		return err
 	}
 	defer cleanUp()
-	s, loaded, _, err := b.startFilled(ctx)
+	s, loaded, set, err := b.startFilled(ctx)
 	if err != nil {
+		return err
+	}
+	var database *postgres
+	if c.ComparePostgres {
+		if database, err = b.fillPostgres(ctx, set); err != nil {
+			return err
+		}
+		defer database.stop()
+	}
+	if _, err := s.stop(); err != nil {
+		return err
+	}
+	if s, err = b.start(ctx, filepath.Join(b.dir, "store"), set.dir); err != nil {
 		return err
 	}
 	for range c.Runs {
 		if err := b.measureExport(ctx, s, loaded); err != nil {
+			return err
+		}
+		if database != nil {
+			if err := b.measureCopyOut(ctx, database, loaded); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range c.Group {
+		if err := b.measureGroup(ctx, s, n); err != nil {
 			return err
 		}
 	}
@@ -36,8 +70,118 @@ func (c *exportCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.add("kiln: the server in all, import included", used.figures()...)
+	b.report.add("kiln: the server in all, without the import", used.figures()...)
+	if database != nil {
+		b.report.add("comparison of the medians", figure{
+			"kiln's rate to COPY's", median(b.report.figure(copyOutRun, "time")) / median(b.report.figure(exportRun, "time")), "times",
+		})
+	}
 	return b.report.save(c.JSON)
+}
+
+// fillPostgres copies the data set's lines into a table.
+func (b *bench) fillPostgres(ctx context.Context, set *dataSet) (*postgres, error) {
+	set, err := b.unpackForAll(set)
+	if err != nil {
+		return nil, err
+	}
+	p, err := startPostgres(ctx, b.dir, forBulk)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.copyFiles(ctx, set.files, 1, false); err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	return p, nil
+}
+
+func (b *bench) measureCopyOut(ctx context.Context, p *postgres, loaded int64) error {
+	path := filepath.Join(p.dir, "out.ndjson")
+	start := time.Now()
+	if _, err := p.psql(ctx, "copy resources to '"+strings.ReplaceAll(path, "'", "''")+"' with (format csv, quote e'\\x01', delimiter e'\\x02')"); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	text, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	lines, size, err := countLines(text)
+	if err != nil {
+		return fmt.Errorf("cannot read what COPY wrote: %w", err)
+	}
+	if lines < loaded { // the table has what $import refuses, too
+		return fmt.Errorf("cannot trust COPY: %d resources in the store, %d lines", loaded, lines)
+	}
+	b.report.add(copyOutRun, throughput(lines, size, took)...)
+	return os.Remove(path)
+}
+
+// measureGroup exports a Group of n patients.
+func (b *bench) measureGroup(ctx context.Context, s *server, n int) error {
+	group, err := s.makeGroup(ctx, n)
+	if err != nil {
+		return fmt.Errorf("cannot make a Group of %d: %w", n, err)
+	}
+	result, took, err := s.runExport(ctx, "/"+group)
+	if err != nil {
+		return err
+	}
+	var count int64
+	for _, file := range result.Output {
+		count += file.Count
+	}
+	b.report.add(fmt.Sprintf("kiln: $export of a Group of %d patients", n),
+		figure{"time", took.Seconds(), "s"}, figure{"resources", float64(count), ""}, figure{"files", float64(len(result.Output)), ""})
+	return nil
+}
+
+// makeGroup makes a Group of n patients of the store and gives its address below the base.
+func (s *server) makeGroup(ctx context.Context, n int) (string, error) {
+	var page struct {
+		Entry []struct{ Resource struct{ ID string } }
+	}
+	address := fmt.Sprintf("%s/Patient?_count=%d&_elements=id", s.base, min(n, 1000))
+	if err := s.getJSON(ctx, address, &page); err != nil {
+		return "", err
+	}
+	if len(page.Entry) != n {
+		return "", fmt.Errorf("there are %d patients on a page", len(page.Entry))
+	}
+	id := fmt.Sprintf("bench-%d", n)
+	body := fmt.Appendf(nil, `{"resourceType":"Group","id":%q,"type":"person","actual":true,"member":[`, id)
+	for i, e := range page.Entry {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = fmt.Appendf(body, `{"entity":{"reference":"Patient/%s"}}`, e.Resource.ID)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, s.base+"/Group/"+id, bytes.NewReader(append(body, "]}"...)))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Content-Type", "application/fhir+json")
+	response, answer, err := exchange(request)
+	if err == nil && response.StatusCode != http.StatusCreated {
+		err = unexpected(response, answer)
+	}
+	return "Group/" + id, err
+}
+
+func (s *server) getJSON(ctx context.Context, address string, to any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	response, body, err := exchange(request)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return unexpected(response, body)
+	}
+	return json.Unmarshal(body, to)
 }
 
 // startFilled starts a server and imports the data set into it.
@@ -59,7 +203,7 @@ func (b *bench) startFilled(ctx context.Context) (*server, int64, *dataSet, erro
 }
 
 func (b *bench) measureExport(ctx context.Context, s *server, loaded int64) error {
-	result, took, err := s.runExport(ctx)
+	result, took, err := s.runExport(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -79,7 +223,7 @@ func (b *bench) measureExport(ctx context.Context, s *server, loaded int64) erro
 	if lines != loaded {
 		return fmt.Errorf("cannot trust the export: %d resources in the store, %d exported", loaded, lines)
 	}
-	b.report.add("kiln: $export to its own files, separate process", append(throughput(lines, size, took), figure{"files", float64(len(result.Output)), ""})...)
+	b.report.add(exportRun, append(throughput(lines, size, took), figure{"files", float64(len(result.Output)), ""})...)
 	b.report.add("kiln: download of the files, one connection", throughput(lines, size, downloaded)...)
 	return nil
 }
@@ -98,16 +242,23 @@ func download(ctx context.Context, address string) (lines, size int64, err error
 	if response.StatusCode != http.StatusOK {
 		return 0, 0, unexpected(response, nil)
 	}
+	if lines, size, err = countLines(response.Body); err != nil {
+		return 0, 0, fmt.Errorf("cannot download %q: %w", address, err)
+	}
+	return lines, size, nil
+}
+
+func countLines(r io.Reader) (lines, size int64, err error) {
 	buf := make([]byte, 256<<10)
 	for {
-		n, err := response.Body.Read(buf)
+		n, err := r.Read(buf)
 		lines += int64(bytes.Count(buf[:n], []byte{'\n'}))
 		size += int64(n)
 		if err == io.EOF {
 			return lines, size, nil
 		}
 		if err != nil {
-			return 0, 0, fmt.Errorf("cannot download %q: %w", address, err)
+			return 0, 0, err
 		}
 	}
 }

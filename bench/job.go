@@ -86,8 +86,9 @@ type exportResult struct {
 	}
 }
 
-func (s *server) runExport(ctx context.Context) (*exportResult, time.Duration, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/$export", nil)
+// runExport exports a level ("": the system; "/Group/ID") and follows the job to its end.
+func (s *server) runExport(ctx context.Context, of string) (*exportResult, time.Duration, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+of+"/$export", nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -123,7 +124,7 @@ func (s *server) runJob(request *http.Request) ([]byte, time.Duration, error) {
 			return nil, 0, errors.Join(err, errors.New(s.logTail()))
 		case response.StatusCode == http.StatusOK:
 			return body, time.Since(start), nil
-		case response.StatusCode != http.StatusAccepted:
+		case response.StatusCode != http.StatusAccepted && response.StatusCode != http.StatusTooManyRequests:
 			return nil, 0, unexpected(response, body)
 		}
 		select {
