@@ -211,11 +211,16 @@ func (m *Manager) dropExport(record *exportRecord) {
 	}
 }
 
-// exportFailure is failure with what to do about a full disk.
+// exportFailure is failure with what to do about a full disk, and about filters.
 func exportFailure(err error) *RequestError {
 	f := failure(err)
-	if f.Status == 507 {
+	switch {
+	case f.Status == 507:
 		f.Text = "there is no space left for the export's files"
+	case errors.Is(err, engine.ErrReindex):
+		return &RequestError{Status: 503, Code: "transient", Text: "the index that a _typeFilter needs is being built; start the export again when GET SearchParameter/$status tells that it is done"}
+	case errors.Is(err, errParametersChanged):
+		return &RequestError{Status: 409, Code: "conflict", Text: err.Error()}
 	}
 	return f
 }

@@ -58,6 +58,8 @@ type exportReader struct {
 	kickOff *ExportKickOff
 	request *ExportRequest
 	options *Options
+	// parameters are what filters can search by.
+	parameters *query.Parameters
 	// bytes are _minimumFileSize and _maximumFileSize.
 	bytesMin, bytesMax int64
 }
@@ -219,14 +221,16 @@ func (r *exportReader) typeFilter(text string) error {
 		return badRequest("There are more than %d filters in _typeFilter.", exportListMax)
 	}
 	f := ExportFilter{Type: t, Query: criteria}
-	s, err := f.search(query.Options{Base: r.request.Base, Now: r.options.Now(), Units: r.options.Units, Lenient: r.kickOff.Lenient})
+	s, err := f.search(query.Options{
+		Base: r.request.Base, Now: r.options.Now(), Units: r.options.Units, Lenient: r.kickOff.Lenient, Table: r.parameters.Table,
+	})
 	if err != nil {
 		return badRequest("The _typeFilter segment '%s' is not a search: %s", text, err)
 	}
 	for _, ignored := range s.Ignored {
 		r.request.Ignored = append(r.request.Ignored, fmt.Sprintf("The search parameter %q of the _typeFilter segment '%s' is not supported.", ignored, text))
 	}
-	r.request.Filters = append(r.request.Filters, f)
+	r.request.Filters, r.request.Parameters = append(r.request.Filters, f), r.parameters.Mark()
 	return nil
 }
 

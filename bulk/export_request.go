@@ -18,7 +18,10 @@ type ExportRequest struct {
 	PatientLevel bool            `json:",omitempty"`
 	Types        []fhir.TypeCode // none: all of the level
 	Filters      []ExportFilter  `json:",omitempty"` // those of one type: any of them
-	Since, Until fhir.Instant    // lastUpdated >= and < ; Milli 0: none
+	// Parameters is the mark of the added search parameters that the filters were
+	// read by.
+	Parameters   string       `json:",omitempty"`
+	Since, Until fhir.Instant // lastUpdated >= and < ; Milli 0: none
 	// Elements are the members that are shown, by type; 0: of every type.
 	Elements map[fhir.TypeCode][]string `json:",omitempty"`
 	Patients []string                   `json:",omitempty"` // ids; none: all of the level
@@ -68,7 +71,7 @@ type ExportKickOff struct {
 // may be left out: what it knows and cannot do would change what is exported.
 func (m *Manager) ParseExport(k *ExportKickOff) (*ExportRequest, error) {
 	r := &exportReader{
-		kickOff: k, options: &m.opts,
+		kickOff: k, options: &m.opts, parameters: m.opts.Parameters.Current(),
 		request: &ExportRequest{URL: k.URL, Base: k.Base, Group: k.Group, PatientLevel: k.PatientLevel},
 	}
 	values := map[string][]string{}

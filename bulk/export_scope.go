@@ -36,11 +36,19 @@ type exportScope struct {
 	patients []engine.Key
 	table    *search.Table
 	units    *ucum.Table
+	// parameters are what filters search by.
+	parameters *query.Parameters
 }
+
+// errParametersChanged fails an export whose filters may mean something else by now.
+var errParametersChanged = errors.New("the search parameters of its _typeFilter were changed before it ended; start it again")
 
 // passes is what a request asks of the store as of an LSN and its instant.
 func (m *Manager) exportPasses(ctx context.Context, r *ExportRequest, snap *engine.Snapshot, asOf uint64, at fhir.Instant) ([]exportPass, error) {
-	s := &exportScope{request: r, ctx: ctx, snap: snap, asOf: asOf, at: at, units: m.opts.Units}
+	s := &exportScope{request: r, ctx: ctx, snap: snap, asOf: asOf, at: at, units: m.opts.Units, parameters: m.opts.Parameters.Current()}
+	if len(r.Filters) > 0 && s.parameters.Mark() != r.Parameters {
+		return nil, errParametersChanged
+	}
 	var err error
 	if s.table, err = search.Load(); err != nil {
 		return nil, err
@@ -170,7 +178,7 @@ func (s *exportScope) filter(t fhir.TypeCode) (*engine.Expr, error) {
 			continue
 		}
 		// Whoever is strict was refused at the kick-off.
-		read, err := f.search(query.Options{Base: s.request.Base, Now: timeOf(s.at), Units: s.units, Lenient: true})
+		read, err := f.search(query.Options{Base: s.request.Base, Now: timeOf(s.at), Units: s.units, Lenient: true, Table: s.parameters.Table})
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"kiln/engine"
 	"kiln/internal/vfs"
+	"kiln/query"
 )
 
 // testManager can parse requests; it has no store.
@@ -21,7 +22,11 @@ func testManager(t *testing.T, roots ...string) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Manager{addresses: allowed, opts: Options{Now: time.Now}}
+	parameters, err := query.RegistryOfR4()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Manager{addresses: allowed, opts: Options{Now: time.Now, Parameters: parameters}}
 }
 
 // testParameters writes a Parameters body from "name=value" pairs; inputs are

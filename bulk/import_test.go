@@ -19,6 +19,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/internal/vfs"
+	"kiln/query"
 )
 
 // testSite is a store in memory with a manager, and a directory of inputs.
@@ -40,10 +41,11 @@ type testSite struct {
 	head       int64 // log bytes before versions move to a run; 0: as usual
 	freeMin    int64 // bytes that must stay free; 0: no bound
 	// lineBytes: longer lines are refused, and chunks are half of it; 0: as usual.
-	lineBytes int
-	clock     *atomic.Int64 // milliseconds; moves on by itself, unless it is frozen
-	frozen    bool
-	opened    func() // when the store is, and before the jobs go on; nil: nothing
+	lineBytes  int
+	clock      *atomic.Int64 // milliseconds; moves on by itself, unless it is frozen
+	frozen     bool
+	parameters *query.Registry // nil: those of R4
+	opened     func()          // when the store is, and before the jobs go on; nil: nothing
 }
 
 func newTestSite(t *testing.T) *testSite {
@@ -96,7 +98,7 @@ func (s *testSite) open() {
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
 		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds, SectionRows: s.sectionRows,
-		Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond, Resolver: s.resolver, SilenceMax: s.silenceMax,
+		Parameters: s.parameters, Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond, Resolver: s.resolver, SilenceMax: s.silenceMax,
 	}
 }
 

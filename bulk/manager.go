@@ -13,6 +13,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir/parquet"
 	"kiln/internal/vfs"
+	"kiln/query"
 )
 
 // State of a job.
@@ -92,6 +93,12 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 	}
 	if info, err := opts.Store.FS().Stat(opts.ExportDir); err == nil && !info.IsDir {
 		return nil, fmt.Errorf("cannot use export directory %q: it is not a directory", opts.ExportDir)
+	}
+	if opts.Parameters == nil {
+		var err error
+		if opts.Parameters, err = query.RegistryOfR4(); err != nil {
+			return nil, err
+		}
 	}
 	allowed, err := newAddresses(opts.ImportRoots, opts.ImportOrigins)
 	if err != nil {

@@ -8,14 +8,17 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir/ucum"
+	"kiln/query"
 )
 
 // Options are explicit. Store, Now and NewID are required.
 type Options struct {
-	Store             *engine.Store
-	Now               func() time.Time
-	NewID             func() uint64
-	Logger            *slog.Logger
+	Store  *engine.Store
+	Now    func() time.Time
+	NewID  func() uint64
+	Logger *slog.Logger
+	// Parameters are what _typeFilter can search by; nil: those of R4.
+	Parameters        *query.Registry
 	ImportRoots       []string     // absolute directories; file:// inputs only below them
 	ImportOrigins     []string     // scheme://host[:port]; http(s):// inputs only from them
 	Azure             AzureOptions // blobs of this account

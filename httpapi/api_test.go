@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"kiln/bulk"
 	"kiln/engine"
 	"kiln/internal/vfs"
+	"kiln/query"
 )
 
 // newAPI starts a server on a real store in a temporary directory.
@@ -34,7 +36,10 @@ func newAPI(t *testing.T, change func(*engine.Options, *bulk.Options, *Options))
 				t.Error(err)
 			}
 		})
-		jobOptions.Store = store
+		if o.Parameters, err = query.NewRegistry(context.Background(), store, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		jobOptions.Store, jobOptions.Parameters = store, o.Parameters
 		jobs, err := bulk.NewManager(context.Background(), jobOptions)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,8 @@ package query
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +37,34 @@ type Parameters struct {
 	Table *search.Table
 	// Added are those of the store's resources, in the order of their ids.
 	Added []Added
+}
+
+// Mark is the same for parameters that search for the same; "" without added ones.
+func (p *Parameters) Mark() string {
+	if len(p.Added) == 0 {
+		return ""
+	}
+	hash := sha256.New()
+	for _, a := range p.Added {
+		for _, param := range a.Params {
+			fmt.Fprintf(hash, "%s %s %s %v\n", param.Type, param.Code, param.Kind, param.Targets)
+			for _, s := range param.Sources {
+				fmt.Fprintf(hash, "%d %s %s\n", s.Field.Number, s.Only, s.System)
+			}
+			for _, pairing := range param.Pairings {
+				fmt.Fprintf(hash, "%s\n", param.Components)
+				if pairing.Group != nil {
+					fmt.Fprintf(hash, "%d\n", pairing.Group.Number)
+				}
+				for i, whole := range pairing.Whole {
+					for _, s := range whole {
+						fmt.Fprintf(hash, "%d: %d %s %s\n", i, s.Field.Number, s.Only, s.System)
+					}
+				}
+			}
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil))
 }
 
 // Added is one active SearchParameter of the store.

@@ -12,12 +12,14 @@ import (
 	"kiln/bulk"
 	"kiln/engine"
 	"kiln/internal/vfs"
+	"kiln/query"
 )
 
 // instance is an open data directory with its jobs.
 type instance struct {
-	store *engine.Store
-	jobs  *bulk.Manager
+	store      *engine.Store
+	parameters *query.Registry
+	jobs       *bulk.Manager
 }
 
 // openInstance opens (or makes) the data directory and resumes its jobs.
@@ -28,11 +30,14 @@ func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bul
 		return nil, err
 	}
 	jobs.Store, jobs.Now, jobs.NewID, jobs.Logger = store, time.Now, rand.Uint64, logger
+	if jobs.Parameters, err = query.NewRegistry(ctx, store, logger); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot read the store's search parameters: %w", err), store.Close())
+	}
 	manager, err := bulk.NewManager(ctx, jobs)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &instance{store: store, jobs: manager}, nil
+	return &instance{store: store, parameters: jobs.Parameters, jobs: manager}, nil
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger) (*engine.Store, error) {

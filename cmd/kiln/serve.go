@@ -121,7 +121,7 @@ func readUnits(path string) (*ucum.Table, error) {
 // serve answers requests until the context ends, then finishes those in
 // flight within drain. What the instance knows is filled into opts.
 func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net.Listener, drain time.Duration, opts httpapi.Options) error {
-	opts.Store, opts.Jobs, opts.Logger = in.store, in.jobs, logger
+	opts.Store, opts.Parameters, opts.Jobs, opts.Logger = in.store, in.parameters, in.jobs, logger
 	opts.Now, opts.NewID, opts.Version = time.Now, uuid.NewString, version
 	server, err := httpapi.New(opts)
 	if err != nil {

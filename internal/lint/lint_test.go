@@ -37,7 +37,7 @@ var layers = map[string][]string{
 	"httpapi":             {"fhir/view", "bulk", "query", "engine", "fhir/search", "fhir/structure", "fhir/ucum", "fhir", "fhir/patch", "internal/vfs"},
 	"bench/synth":         {},
 	"bench":               {"bench/synth", "httpapi", "bulk", "engine", "fhir", "internal/vfs"},
-	"cmd/kiln":            {"bench/synth", "httpapi", "bulk", "engine", "wal", "index", "fhir/ucum", "fhir", "internal/vfs"},
+	"cmd/kiln":            {"bench/synth", "httpapi", "bulk", "query", "engine", "wal", "index", "fhir/ucum", "fhir", "internal/vfs"},
 
 	"fhir/structure":          {"fhir"},
 	"fhir/terminology":        {"fhir"},
