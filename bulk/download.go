@@ -61,7 +61,7 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !ok || record.State == Failed {
+	if !ok || record.State == Failed || record.Folder != "" {
 		return nil, fileNotFound(name)
 	}
 	return openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes)

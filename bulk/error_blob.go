@@ -2,22 +2,13 @@ package bulk
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"net/http"
 	"path"
-	"strconv"
 	"sync/atomic"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -25,15 +16,8 @@ import (
 const (
 	// errorContainerDefault is the container that Microsoft's server uses.
 	errorContainerDefault = "fhirlogs"
-	// errorBlockBytes is one block: what a broken connection costs.
-	errorBlockBytes = 4 << 20
-	// errorBlocksMax is Azure's bound; blocks of longer files are longer.
-	errorBlocksMax = 50_000
 	// errorUploadsMax files of one job are stored at a time.
 	errorUploadsMax = 8
-	// errorBlockTimeout ends a request that storage lets hang: a block in that
-	// time is 35 kB/s.
-	errorBlockTimeout = 2 * time.Minute
 
 	errorBlobType = "application/fhir+ndjson"
 )
@@ -102,72 +86,6 @@ func (m *Manager) storeErrorFile(ctx context.Context, record *importRecord, inpu
 	if container == "" {
 		container = errorContainerDefault
 	}
-	address, err := m.addresses.account.put(ctx, container, errorBlobName(record, input), file, bytes)
-	return address, errors.Join(err, file.Close())
-}
-
-// put writes the first bytes of a file as a block blob: blocks that nobody
-// sees, then one list that makes them the blob. The address has no SAS.
-func (a *azureAccount) put(ctx context.Context, container, name string, file io.ReaderAt, bytes int64) (string, error) {
-	client := a.client.NewContainerClient(container).NewBlockBlobClient(name)
-	address := withoutSecrets(client.URL())
-	block := max(errorBlockBytes, (bytes+errorBlocksMax-1)/errorBlocksMax)
-	var blocks []string
-	for from := int64(0); from < bytes; from += block {
-		id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", len(blocks)))
-		body := io.NewSectionReader(file, from, min(block, bytes-from))
-		if err := a.stage(ctx, container, client, id, address, body); err != nil {
-			return address, err
-		}
-		blocks = append(blocks, id)
-	}
-	return address, a.attempt(ctx, address, func(ctx context.Context) error {
-		_, err := client.CommitBlockList(ctx, blocks, &blockblob.CommitBlockListOptions{
-			HTTPHeaders: &blob.HTTPHeaders{BlobContentType: new(errorBlobType)},
-		})
-		return err
-	})
-}
-
-// stage sends one block, and makes the container if that is what is missing.
-func (a *azureAccount) stage(ctx context.Context, container string, client *blockblob.Client, id, address string, body io.ReadSeeker) error {
-	return a.attempt(ctx, address, func(ctx context.Context) error {
-		send := func() error {
-			if _, err := body.Seek(0, io.SeekStart); err != nil {
-				return err
-			}
-			_, err := client.StageBlock(ctx, id, streaming.NopCloser(body), nil)
-			return err
-		}
-		err := send()
-		if !bloberror.HasCode(err, bloberror.ContainerNotFound) {
-			return err
-		}
-		_, err = a.client.NewContainerClient(container).Create(ctx, nil)
-		if err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
-			return err
-		}
-		return send()
-	})
-}
-
-// attempt tries a writing request as often as reading ones are tried.
-func (a *azureAccount) attempt(ctx context.Context, address string, try func(context.Context) error) error {
-	return a.attempts(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, errorBlockTimeout)
-		defer cancel()
-		err := try(ctx)
-		var response *azcore.ResponseError
-		if errors.As(err, &response) && response.ErrorCode == string(bloberror.ContainerBeingDeleted) {
-			return &storageBusy{refused: writeError(address, response.StatusCode)}
-		}
-		if err != nil {
-			return storageError(address, err, writeError)
-		}
-		return nil
-	})
-}
-
-func writeError(address string, status int) error {
-	return &RequestError{Status: 500, Code: "exception", Text: address + ": the storage answered " + strconv.Itoa(status) + " " + http.StatusText(status)}
+	blob := m.addresses.account.blockBlob(container, errorBlobName(record, input), writeError)
+	return blob.address, errors.Join(blob.put(ctx, file, bytes, errorBlobType), file.Close())
 }

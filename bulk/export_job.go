@@ -20,6 +20,7 @@ type ExportFile struct {
 	Name  string // base name below the job's directory
 	Count int64
 	Bytes int64
+	URL   string `json:"-"` // of a file that another server has
 }
 
 // ExportStatus is what the status address tells.
@@ -42,6 +43,8 @@ type exportRecord struct {
 	Created time.Time     `json:"created"`
 	State   State         `json:"state"`
 	Request ExportRequest `json:"request"`
+	// Folder is the address of the folder with the files; "": they are here.
+	Folder string `json:"folder,omitempty"`
 	// What is exported is the store at At, which is its LSN. Set together with the
 	// sections, before anything is written; LSN 0: not yet.
 	At       fhir.Instant    `json:"at"`
@@ -81,6 +84,9 @@ func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, err
 		return 0, err
 	}
 	record := &exportRecord{ID: id, Created: m.opts.Now().UTC(), Request: *r}
+	if r.Container != "" {
+		record.Folder = m.exportFolder(record)
+	}
 	if err := m.putExport(record); err != nil {
 		return 0, err
 	}
@@ -177,6 +183,11 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 	m.logger.Error("an export failed", "export", record.ID, "error", err)
 	m.counters.exportsFailed.Add(1)
 	record.State, record.Sections, record.Error = Failed, nil, exportFailure(err)
+	m.mu.Lock()
+	if err := m.removeLater(record); err != nil {
+		m.logger.Warn("cannot note what a failed export leaves", "export", record.ID, "error", err)
+	}
+	m.mu.Unlock()
 	told := m.endExport(record) // before the files go: a job that is recorded as running has them
 	m.dropExport(record)
 	if !told {
@@ -203,7 +214,11 @@ func (m *Manager) endExport(record *exportRecord) bool {
 // dropExport takes away what a failed export wrote. What stays is removed at the
 // next start.
 func (m *Manager) dropExport(record *exportRecord) {
-	if err := m.exportOutput(record).remove(context.WithoutCancel(m.ctx)); err != nil {
+	ctx := m.ctx // an account that does not answer must not hold up the server's end
+	if record.Folder == "" {
+		ctx = context.WithoutCancel(ctx)
+	}
+	if err := m.removeFiles(ctx, record); err != nil {
 		m.logger.Warn("cannot remove the files of a failed export", "export", record.ID, "error", err)
 	}
 	if err := m.forgetSections(record.ID); err != nil {
@@ -242,6 +257,9 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 		if s.Files, err = m.exportFiles(r); err != nil {
 			return nil, err
 		}
+		for i := range s.Files {
+			s.Files[i].URL = m.exportOutput(r).address(s.Files[i].Name)
+		}
 	}
 	if j := m.exports[id]; j != nil {
 		s.RowsDone, s.RowsTotal = j.rows.Load(), j.total.Load()
@@ -262,8 +280,8 @@ func (m *Manager) DeleteExport(ctx context.Context, id int64) error {
 		j.cancel()
 		<-j.stopped
 	}
-	if err := m.exportOutput(record).remove(ctx); err != nil {
-		return fmt.Errorf("cannot remove the files of export %d: %w", id, err)
+	if err := m.removeFiles(ctx, record); err != nil {
+		return err
 	}
 	return m.forgetSections(id)
 }
@@ -272,6 +290,9 @@ func (m *Manager) DeleteExport(ctx context.Context, id int64) error {
 func (m *Manager) forgetExport(id int64) (*exportRecord, *exportJob, error) {
 	record, err := m.getExport(id)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := m.removeLater(record); err != nil {
 		return nil, nil, err
 	}
 	if err := m.opts.Store.CatalogDelete(jobKey(keyExport, id)); err != nil {

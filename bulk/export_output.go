@@ -25,6 +25,10 @@ type exportOutput interface {
 	// remove takes all files of the job away (failed, deleted, expired). None there
 	// is no error.
 	remove(ctx context.Context) error
+	// full tells that files are written faster than they are stored: who writes does
+	// better to wait.
+	full() bool
+	wait(ctx context.Context) error
 	// address is the file's URL, "" when this server serves it.
 	address(name string) string
 }
@@ -55,6 +59,9 @@ type exportEncoder interface {
 
 // exportOutput gives the place of a job's files.
 func (m *Manager) exportOutput(record *exportRecord) exportOutput {
+	if record.Folder != "" {
+		return m.azureOutput(record.Folder)
+	}
 	dir := m.exportDir(record.ID)
 	return &localOutput{fs: m.opts.Store.FS(), dir: dir, room: func() error { return m.opts.Store.CheckRoom(dir) }}
 }

@@ -84,6 +84,9 @@ func (o *localOutput) remove(context.Context) error {
 	return nil
 }
 
+func (o *localOutput) full() bool                 { return false } // writes wait themselves
+func (o *localOutput) wait(context.Context) error { return nil }
+
 func (o *localOutput) address(string) string { return "" }
 
 // localWriter writes one file.

@@ -385,7 +385,17 @@ func (r *exportReader) container(name string, values []string) error {
 	if slices.Contains(strings.Split(value, "/"), "..") {
 		return badRequest("The value '%s' of '%s' is not valid. Path traversal characters are not allowed.", value, name)
 	}
-	return r.notSupported(name, values)
+	if r.options.Azure == (AzureOptions{}) {
+		return r.notSupported(name, values)
+	}
+	if value == "" {
+		value = fmt.Sprintf("export-%016x", r.options.NewID())
+	}
+	if checkContainer(value) != nil {
+		return badRequest("The value '%s' of '%s' is not valid. A container's name has 3 to 63 lowercase letters, numbers and hyphens; it begins and ends with a letter or number, and has no two hyphens in a row.", value, name)
+	}
+	r.request.Container = value
+	return nil
 }
 
 func (r *exportReader) maxCount(name string, values []string) error {

@@ -34,6 +34,9 @@ type ExportRequest struct {
 	// A file ends behind so many lines, and with the line that reaches so many
 	// bytes; 0: exportLinesMax, exportFileBytesMax.
 	FileLines, FileBytes int64
+	// Container of the blob account is where the files go; "": into this server's
+	// directory.
+	Container string `json:",omitempty"`
 	// Ignored says what a lenient request asked for and does not get.
 	Ignored []string `json:",omitempty"`
 }

@@ -224,7 +224,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 func (w *exportWork) newSink(of *sectionWork) *exportSink {
 	format := of.pass.format
 	sink := &exportSink{
-		out: w.out, format: format, maximum: w.record.Request.fileMax(),
+		out: w.out, rest: withoutTurn, format: format, maximum: w.record.Request.fileMax(),
 		name: func(t fhir.TypeCode) string {
 			of.mu.Lock()
 			defer of.mu.Unlock()
@@ -244,16 +244,25 @@ func (w *exportWork) stream(ctx context.Context, sink *exportSink, part *engine.
 		return err
 	}
 	defer func() {
+		sink.rest = withoutTurn
 		if taken {
 			turns.give()
 		}
 	}()
+	sink.rest = func(wait func() error) error {
+		turns.give()
+		taken = false
+		if err := wait(); err != nil {
+			return err
+		}
+		err := turns.take(ctx)
+		taken = err == nil
+		return err
+	}
 	err := part.Run(ctx, func(v *engine.Version) error {
 		if rows++; rows%exportTurnRows == 0 {
 			w.count(exportTurnRows)
-			turns.give()
-			if err := turns.take(ctx); err != nil {
-				taken = false
+			if err := sink.rest(func() error { return nil }); err != nil {
 				return err
 			}
 		}
@@ -265,6 +274,9 @@ func (w *exportWork) stream(ctx context.Context, sink *exportSink, part *engine.
 	}
 	return nil
 }
+
+// withoutTurn is the rest of a sink whose worker does not compute.
+func withoutTurn(wait func() error) error { return wait() }
 
 func (w *exportWork) count(rows uint64) {
 	w.j.rows.Add(rows)

@@ -19,6 +19,8 @@ type exportSink struct {
 	name    func(t fhir.TypeCode) string // of the next file of a type
 	maximum exportFileMax
 	open    [fhir.TypeMax + 1]*exportFile
+	// rest lets others compute while something is waited for.
+	rest func(wait func() error) error
 	// closing makes written files durable, several together and while others are
 	// written: one after the other that would be a third of an export's time.
 	closing errgroup.Group
@@ -56,7 +58,13 @@ func (s *exportSink) write(ctx context.Context, v *engine.Version) error {
 		}
 	}
 	f.Count++
-	return f.encoder.add(v)
+	if err := f.encoder.add(v); err != nil {
+		return err
+	}
+	if s.out.full() {
+		return s.rest(func() error { return s.out.wait(ctx) })
+	}
+	return nil
 }
 
 // next begins another file of a type.
@@ -79,7 +87,7 @@ func (s *exportSink) end(ctx context.Context, f *exportFile) error {
 	}
 	f.Bytes = f.encoder.size()
 	f.encoder = nil // its memory is free
-	s.closing.Go(func() error {
+	durable := func() error {
 		if err := f.writer.close(ctx); err != nil {
 			return err
 		}
@@ -87,8 +95,11 @@ func (s *exportSink) end(ctx context.Context, f *exportFile) error {
 		defer s.mu.Unlock()
 		s.done = append(s.done, f.ExportFile)
 		return nil
-	})
-	return nil
+	}
+	if s.closing.TryGo(durable) {
+		return nil
+	}
+	return s.rest(func() error { s.closing.Go(durable); return nil })
 }
 
 // close ends all files and waits until they are durable. After an error those

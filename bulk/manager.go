@@ -70,6 +70,7 @@ type Manager struct {
 	counters      importCounters
 	turns         turns
 	schemas       *parquet.Schemas // of exports
+	staging       blobStaging      // of exports to the blob account
 
 	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
 	closed  bool
@@ -115,6 +116,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
 		unrecorded: make(map[string][]byte),
 		turns:      turns{most: opts.Workers, now: opts.Now},
+		staging:    blobStaging{sends: make(chan struct{}, blobSendsMax)},
 	}
 	if m.logger == nil {
 		m.logger = slog.Default()
@@ -131,6 +133,9 @@ func (m *Manager) resume() error {
 	}
 	exports, err := m.loadExports()
 	if err != nil {
+		return err
+	}
+	if err := m.removeRemains(); err != nil {
 		return err
 	}
 	m.mu.Lock()

@@ -50,6 +50,11 @@ func TestAzureBlobStorage(t *testing.T) {
 	t.Run("error files of a job that is cancelled", func(t *testing.T) { testErrorBlobsOfACancelledJob(t, a) })
 	t.Run("error files after a restart", func(t *testing.T) { testErrorBlobsAfterARestart(t, a) })
 	t.Run("error files that are not taken", func(t *testing.T) { testErrorBlobsRefused(t, a) })
+	t.Run("export", func(t *testing.T) { testExportToAzure(t, a) })
+	t.Run("export that is stopped goes on", func(t *testing.T) { testExportToAzureResumes(t, a) })
+	t.Run("export that fails", func(t *testing.T) { testExportToAzureFails(t, a) })
+	t.Run("remains of an export", func(t *testing.T) { testExportRemainsAreRemoved(t, a) })
+	t.Run("export is imported back", func(t *testing.T) { testExportToAzureIsImportedBack(t, a) })
 }
 
 func testAzureSignIn(t *testing.T, a *azurite) {

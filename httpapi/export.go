@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -177,7 +178,7 @@ func (x *exchange) appendFile(dst []byte, status *bulk.ExportStatus, file *bulk.
 	dst = append(dst, `{"type":`...)
 	dst = appendString(dst, file.Type)
 	dst = append(dst, `,"url":`...)
-	dst = appendString(dst, x.jobURL("export", status.ID)+"/"+file.Name)
+	dst = appendString(dst, cmp.Or(file.URL, x.jobURL("export", status.ID)+"/"+file.Name))
 	dst = append(dst, `,"count":`...)
 	dst = strconv.AppendInt(dst, file.Count, 10)
 	if file.Bytes > 0 {

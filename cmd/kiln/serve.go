@@ -33,8 +33,8 @@ type serveCmd struct {
 	Listen                string        `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes a free one (${default})."`
 	ImportRoot            []string      `type:"path" placeholder:"DIR" help:"Directory below which $$import may read files; repeatable."`
 	ImportOrigin          []string      `placeholder:"URL" help:"scheme://host[:port] from which $$import may read; repeatable. Wherever the name leads, link-local and metadata addresses are never connected to, and this machine only when it is written as localhost or a loopback address."`
-	AzureConnectionString string        `placeholder:"TEXT" help:"Storage account whose blobs $$import may read, and where their error files are stored, as the portal shows it. Better set by environment, where other users do not see it."`
-	AzureAccountURL       string        `name:"azure-account-url" placeholder:"URL" help:"https://ACCOUNT.blob.core.windows.net whose blobs $$import may read, and where their error files are stored; without a key or SAS: by managed identity or another default credential."`
+	AzureConnectionString string        `placeholder:"TEXT" help:"Storage account whose blobs $$import may read, where their error files are stored, and where $$export may write (_container), as the portal shows it. Better set by environment, where other users do not see it."`
+	AzureAccountURL       string        `name:"azure-account-url" placeholder:"URL" help:"https://ACCOUNT.blob.core.windows.net whose blobs $$import may read, where their error files are stored, and where $$export may write; without a key or SAS: by managed identity or another default credential."`
 	AzureAccountKey       string        `placeholder:"KEY" help:"Shared key of --azure-account-url."`
 	AzureSAS              string        `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
 	ExportDir             string        `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
