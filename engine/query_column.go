@@ -55,17 +55,25 @@ type columnPlaces struct {
 }
 
 // lookUp tells whether looking rows up costs less than reading postings.
-func (v *evaluation) lookUp(p *columnPlaces, within *roaring.Bitmap) bool {
+func (v *evaluation) lookUp(p *columnPlaces, within *roaring.Bitmap, enough uint64) bool {
 	if rule := v.s.n.s.columns; rule != columnsByCost {
 		return rule == columnsLookUp
 	}
-	return within.GetCardinality()*columnRowCost < index.CountPlaces(p.places)*postingCost
+	rows, places := within.GetCardinality(), index.CountPlaces(p.places)
+	if enough > 0 && places > 0 {
+		// So many are looked at until enough have one of the values.
+		rows = min(rows, enough*p.column.Values()/places)
+	}
+	return rows*columnRowCost < places*postingCost
 }
 
-// rows gives the rows of within that have one of the values.
-func (v *evaluation) rows(p *columnPlaces, within *roaring.Bitmap) (*roaring.Bitmap, error) {
-	if v.lookUp(p, within) {
-		return p.column.Filter(p.places, within, v.s.check)
+// rows gives the rows of within that have one of the values. With enough, which is
+// not 0, it may stop at the lowest so many; source.cut says so.
+func (v *evaluation) rows(p *columnPlaces, within *roaring.Bitmap, enough uint64) (*roaring.Bitmap, error) {
+	if v.lookUp(p, within, enough) {
+		rows, stopped, err := p.column.Filter(p.places, within, enough, v.s.check)
+		v.src.cut = v.src.cut || stopped
+		return rows, err
 	}
 	set := index.NewRowSet(v.src.rows)
 	if err := p.column.AddPostings(set, v.src.run.run, p.param, p.places, v.s.check); err != nil {
@@ -133,11 +141,11 @@ func (v *evaluation) together(args []*Expr) (common columnPlaces, which []int, e
 
 // evalTogether evaluates the arguments that together found, when the first of them
 // has its turn; at the others nothing is left to do.
-func (v *evaluation) evalTogether(arg *Expr, common *columnPlaces, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+func (v *evaluation) evalTogether(arg *Expr, common *columnPlaces, within *roaring.Bitmap, enough uint64, x *Explanation) (*roaring.Bitmap, error) {
 	done := v.s.explain(arg, x)
 	if common.column != nil {
 		var err error
-		if within, err = v.rows(common, within); err != nil {
+		if within, err = v.rows(common, within, enough); err != nil {
 			return nil, err
 		}
 		common.column = nil

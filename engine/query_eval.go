@@ -15,17 +15,30 @@ func (s *searching) evaluate(src *source) error {
 	if src.matches != nil {
 		return nil
 	}
+	return s.evaluateFrom(src, 0, 0)
+}
+
+// evaluateFrom is evaluate for the rows from one on. With enough, which is not 0,
+// the lowest so many may be all that are found: then src.cut says that there may be
+// more above the highest of them.
+func (s *searching) evaluateFrom(src *source, from uint32, enough uint64) error {
 	if err := s.prepare(src); err != nil {
 		return err
 	}
+	src.cut = false
 	if s.q.Where == nil || src.live.IsEmpty() {
 		src.matches = src.live
 		return nil
 	}
+	within := src.live
+	if from > 0 {
+		within = within.Clone()
+		within.RemoveRange(0, uint64(from))
+	}
 	err := s.withTerms(src, s.needed, func(terms index.TermSource) error {
-		e := evaluation{s: s, src: src, terms: terms}
+		e := evaluation{s: s, src: src, terms: terms, enough: enough}
 		var err error
-		src.matches, err = e.eval(s.q.Where, src.live, s.q.Explain)
+		src.matches, err = e.eval(s.q.Where, within, s.q.Explain)
 		return err
 	})
 	if err != nil {
@@ -54,6 +67,9 @@ type evaluation struct {
 	src   *source
 	terms index.TermSource
 	small bool // terms are those of a few rows
+	// enough is for what eval evaluates next: so many of its rows are needed, the
+	// lowest; 0: all.
+	enough uint64
 }
 
 // eval gives the rows of within that e chooses. within is not modified; the
@@ -74,11 +90,13 @@ func (v *evaluation) eval(e *Expr, within *roaring.Bitmap, x *Explanation) (*roa
 }
 
 func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+	enough := v.enough
+	v.enough = 0 // what is inside is needed whole
 	switch e.Op {
 	case All:
 		return within, nil
 	case And:
-		return v.and(e, within, x)
+		return v.and(e, within, enough, x)
 	case Or:
 		return v.or(e, within, x)
 	case Not:
@@ -88,7 +106,7 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 		}
 		return roaring.AndNot(within, rows), nil
 	case Terms:
-		return v.walks(e.Walks, within)
+		return v.walks(e.Walks, within, enough)
 	case Keys:
 		return v.keys(e, within)
 	}
@@ -96,7 +114,7 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 }
 
 // and takes the argument that is thought to leave least first.
-func (v *evaluation) and(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
+func (v *evaluation) and(e *Expr, within *roaring.Bitmap, enough uint64, x *Explanation) (*roaring.Bitmap, error) {
 	common, which, err := v.together(e.Args)
 	if err != nil {
 		return nil, err
@@ -112,11 +130,15 @@ func (v *evaluation) and(e *Expr, within *roaring.Bitmap, x *Explanation) (*roar
 		if v, err = v.cheaper(e.Args, order[n:], within); err != nil {
 			return nil, err
 		}
-		switch {
-		case v.small || !slices.Contains(which, i):
+		needed := uint64(0)
+		if n == len(order)-1 || which != nil && !slices.ContainsFunc(order[n:], func(i int) bool { return !slices.Contains(which, i) }) {
+			needed = enough // it is the last that takes rows away
+		}
+		if v.small || !slices.Contains(which, i) {
+			v.enough = needed
 			within, err = v.eval(e.Args[i], within, x.step(i))
-		default:
-			within, err = v.evalTogether(e.Args[i], &common, within, x.step(i))
+		} else {
+			within, err = v.evalTogether(e.Args[i], &common, within, needed, x.step(i))
 		}
 		if err != nil {
 			return nil, err
@@ -214,26 +236,26 @@ func (v *evaluation) estimateWalks(walks []index.Walk) (total uint64, err error)
 	return total, nil
 }
 
-// walks gives the rows of within that have a term of one of walks.
-func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+// walks gives the rows of within that have a term of one of walks; enough is as
+// for rows.
+func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap, enough uint64) (*roaring.Bitmap, error) {
 	found, rest, err := v.walkColumns(walks)
 	if err != nil {
 		return nil, err
+	}
+	if len(rest) == 0 && len(found) == 1 {
+		return v.rows(&found[0], within, enough)
 	}
 	all, err := v.walkTerms(rest, within)
 	if err != nil {
 		return nil, err
 	}
 	for i := range found {
-		rows, err := v.rows(&found[i], within)
+		rows, err := v.rows(&found[i], within, 0)
 		if err != nil {
 			return nil, err
 		}
-		if len(rest) == 0 && i == 0 {
-			all = rows
-		} else {
-			all.Or(rows)
-		}
+		all.Or(rows)
 	}
 	return all, nil
 }

@@ -14,8 +14,9 @@ type stream struct {
 	from uint32 // the first row that is wanted
 	rows roaring.IntPeekable
 	// lsn is that of the next row; before rows is made, not above it.
-	lsn  uint64
-	done bool
+	lsn    uint64
+	done   bool
+	enough uint64 // rows to find at once; 0: all
 }
 
 // streams opens all sources behind a cursor.
@@ -43,19 +44,36 @@ func (s *searching) streams(at *cursorPlace) ([]*stream, error) {
 	return streams, nil
 }
 
-// open evaluates the source.
+// enoughGrowth: where a page's matches were too few, since some were not current,
+// so many times more are found at once.
+const enoughGrowth = 8
+
+// open evaluates the source, as far as a page needs.
 func (t *stream) open(s *searching) error {
-	if err := s.evaluate(t.src); err != nil {
+	if t.enough = 0; s.q.Limit > 0 {
+		t.enough = uint64(s.q.Limit) + 1
+	}
+	return t.find(s)
+}
+
+// find evaluates the source from the first row that is wanted.
+func (t *stream) find(s *searching) error {
+	if err := s.evaluateFrom(t.src, t.from, t.enough); err != nil {
 		return err
 	}
 	t.rows = t.src.matches.Iterator()
 	t.rows.AdvanceIfNeeded(t.from)
-	return t.settle()
+	return t.settle(s)
 }
 
 // settle reads the next row's LSN.
-func (t *stream) settle() (err error) {
-	if !t.rows.HasNext() {
+func (t *stream) settle(s *searching) (err error) {
+	switch {
+	case t.rows.HasNext():
+	case t.src.cut:
+		t.from, t.enough = t.src.matches.Maximum()+1, t.enough*enoughGrowth
+		return t.find(s)
+	default:
 		t.done = true
 		return nil
 	}
@@ -101,7 +119,7 @@ func (s *searching) inStoreOrder(fn func(*Version) error) (Page, error) {
 			return page, err
 		}
 		o := t.rows.Next()
-		if err := t.settle(); err != nil {
+		if err := t.settle(s); err != nil {
 			return page, err
 		}
 		if ok, err := s.isMatch(t.src, o); err != nil {

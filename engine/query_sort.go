@@ -209,7 +209,7 @@ func (o *sorter) inStoreOrder(rows rowGroup, seek bool) (full bool, err error) {
 		}
 		t := &stream{src: src, rows: rows[i].Iterator()}
 		t.rows.AdvanceIfNeeded(from)
-		if err := t.settle(); err != nil {
+		if err := t.settle(o.s); err != nil {
 			return false, err
 		}
 		streams = append(streams, t)
@@ -220,7 +220,7 @@ func (o *sorter) inStoreOrder(rows rowGroup, seek bool) (full bool, err error) {
 			return false, err
 		}
 		row := t.rows.Next()
-		if err := t.settle(); err != nil {
+		if err := t.settle(o.s); err != nil {
 			return false, err
 		}
 		if full, err = o.add(t.src, row); full || err != nil {

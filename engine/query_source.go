@@ -31,6 +31,7 @@ type source struct {
 	// about; nil: not made yet. Both are not modified.
 	live, doubtful *roaring.Bitmap
 	matches        *roaring.Bitmap // of the query; nil: not made yet
+	cut            bool            // there may be more matches, above those
 }
 
 // searching is one search under way. Not safe for concurrent use.

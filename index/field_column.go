@@ -41,6 +41,9 @@ func (f *FieldColumn) Several() bool { return len(f.lists) > 0 }
 // Rows is how many rows have a value.
 func (f *FieldColumn) Rows() uint64 { return f.rows }
 
+// Values is how many values there are.
+func (f *FieldColumn) Values() uint64 { return uint64(len(f.ends)) }
+
 func (f *FieldColumn) memoryBytes() int64 {
 	total := int64(cap(f.values)) + 4*int64(cap(f.ends)+cap(f.lists)) + 24*int64(cap(f.pages))
 	for _, page := range f.pages {
@@ -189,14 +192,15 @@ const filteredFew = 1 << 14
 // columnStepRows is how many rows a Filter looks at between two calls of check.
 const columnStepRows = 1 << 10
 
-// Filter gives the rows of within that have one of the values. Errors are those
-// of check.
-func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func() error) (*roaring.Bitmap, error) {
+// Filter gives the rows of within that have one of the values; with enough, which
+// is not 0, it may stop at the lowest so many, and says so. Errors are those of
+// check.
+func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, enough uint64, check func() error) (rows *roaring.Bitmap, stopped bool, err error) {
 	if len(wanted) == 0 {
-		return roaring.New(), nil
+		return roaring.New(), false, nil
 	}
 	out, few := NewRowSet(uint32(len(f.pages)*columnPageRows)), roaring.New()
-	isFew := within.GetCardinality() <= filteredFew
+	isFew, found := within.GetCardinality() <= filteredFew || enough > 0, uint64(0)
 	// One stretch is compared with, several are a field of bits.
 	first, length := wanted[0].From, wanted[0].To-wanted[0].From
 	var set []uint64
@@ -213,7 +217,7 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func
 	it := within.ManyIterator()
 	for n := it.NextMany(step); n > 0; n = it.NextMany(step) {
 		if err := check(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		kept := 0
 		for _, o := range step[:n] {
@@ -239,11 +243,14 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, check func
 		} else {
 			out.Add(step[:kept]...)
 		}
+		if found += uint64(kept); enough > 0 && found >= enough {
+			return few, true, nil
+		}
 	}
 	if isFew {
-		return few, nil
+		return few, false, nil
 	}
-	return out.Bitmap(), nil
+	return out.Bitmap(), false, nil
 }
 
 // list gives the places of a row with several.

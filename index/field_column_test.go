@@ -85,9 +85,14 @@ func TestColumnsAnswerForRowsWithSeveralValues(t *testing.T) {
 				want.Add(uint32(o))
 			}
 		}
-		got, err := column.Filter(wanted, within, noCheck)
+		got, _, err := column.Filter(wanted, within, 0, noCheck)
 		if err != nil || !got.Equals(want) {
 			t.Fatalf("values %v: %d rows (%v), want %d", wanted, got.GetCardinality(), err, want.GetCardinality())
+		}
+		// What it gives when it stops is the beginning of that.
+		some, stopped, err := column.Filter(wanted, within, 1+rng.Uint64N(100), noCheck)
+		if err != nil || !stopped && !some.Equals(want) || stopped && !slices.Equal(some.ToArray(), want.ToArray()[:some.GetCardinality()]) {
+			t.Fatalf("values %v: the first %d rows (%v) are not the first of %d", wanted, some.GetCardinality(), err, want.GetCardinality())
 		}
 	}
 }

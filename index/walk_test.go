@@ -116,7 +116,7 @@ func (m *walkTable) checkColumn(t *testing.T, column *FieldColumn, walks []Walk,
 	}
 	everything := roaring.New()
 	everything.AddRange(0, uint64(len(m.values)))
-	filtered, err := column.Filter(all, everything, noCheck)
+	filtered, _, err := column.Filter(all, everything, 0, noCheck)
 	if err != nil || !filtered.Equals(want) {
 		t.Errorf("in the column: %v (%v), want %v", filtered, err, want)
 	}
