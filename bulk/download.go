@@ -49,7 +49,7 @@ func (m *Manager) ErrorFile(id int64, name string) (*Download, error) {
 func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	record, err := m.getExport(id)
+	record, err := m.liveExport(id)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ type ExportStatus struct {
 	RowsTotal       uint64
 	Ignored         []string // what a lenient request asked for and did not get
 	Error           *RequestError
+	Expires         time.Time // when it is removed; zero: never, or it goes on
+	// SeparateStatus: its client wants the state in a header of its own.
+	SeparateStatus bool
 }
 
 // exportRecord is an export in the catalog. Its files stand in the records of its
@@ -51,6 +54,7 @@ type exportRecord struct {
 	LSN      uint64          `json:"lsn,omitempty"`
 	Sections []exportSection `json:"sections,omitempty"`
 	Rows     uint64          `json:"rows"` // when it is completed
+	Ended    time.Time       `json:"ended,omitzero"`
 	// Files are all files of an export that a build without sections completed.
 	Files []ExportFile  `json:"files,omitempty"`
 	Error *RequestError `json:"error,omitempty"`
@@ -78,6 +82,9 @@ func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, err
 	defer m.mu.Unlock()
 	if m.closed {
 		return 0, engine.ErrClosed
+	}
+	if len(m.exports) >= exportsUnfinishedMax {
+		return 0, &RequestError{Status: 429, Code: "throttled", Text: fmt.Sprintf("%d exports are not finished yet, and more than that are not taken: wait for some of them, or delete them.", exportsUnfinishedMax)}
 	}
 	id, err := m.nextJob("")
 	if err != nil {
@@ -174,6 +181,7 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 	if err != nil && isStop(err) {
 		return
 	}
+	record.Ended = m.opts.Now().UTC()
 	if err == nil {
 		record.State, record.Rows = Completed, j.rows.Load()
 		m.counters.exportsCompleted.Add(1)
@@ -245,13 +253,13 @@ func exportFailure(err error) *RequestError {
 func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r, err := m.getExport(id)
+	r, err := m.liveExport(id)
 	if err != nil {
 		return nil, err
 	}
 	s := &ExportStatus{
 		ID: id, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
-		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error,
+		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error, Expires: m.expires(r), SeparateStatus: r.Request.SeparateStatus,
 	}
 	if r.State != Failed {
 		if s.Files, err = m.exportFiles(r); err != nil {
@@ -270,6 +278,16 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 // DeleteExport stops an export and removes its files; it is unknown from then
 // on. What a crash in between leaves, the next start removes.
 func (m *Manager) DeleteExport(ctx context.Context, id int64) error {
+	m.mu.Lock()
+	_, err := m.liveExport(id)
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return m.removeExport(ctx, id)
+}
+
+func (m *Manager) removeExport(ctx context.Context, id int64) error {
 	m.mu.Lock()
 	record, j, err := m.forgetExport(id)
 	m.mu.Unlock()

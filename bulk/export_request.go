@@ -39,6 +39,8 @@ type ExportRequest struct {
 	Container string `json:",omitempty"`
 	// Ignored says what a lenient request asked for and does not get.
 	Ignored []string `json:",omitempty"`
+	// SeparateStatus: its client wants the state in a header of its own.
+	SeparateStatus bool `json:",omitempty"`
 }
 
 // ExportFilter is a search that resources of a type must match.
@@ -67,6 +69,8 @@ type ExportKickOff struct {
 	Query        map[string][]string // of the URL
 	Body         map[string][]string // of a POST
 	Lenient      bool                // what is not known is left out
+	// SeparateStatus is told by the status.
+	SeparateStatus bool
 }
 
 // ParseExport checks the parameters of an $export; StartExport checks what
@@ -75,7 +79,7 @@ type ExportKickOff struct {
 func (m *Manager) ParseExport(k *ExportKickOff) (*ExportRequest, error) {
 	r := &exportReader{
 		kickOff: k, options: &m.opts, parameters: m.opts.Parameters.Current(),
-		request: &ExportRequest{URL: k.URL, Base: k.Base, Group: k.Group, PatientLevel: k.PatientLevel},
+		request: &ExportRequest{URL: k.URL, Base: k.Base, Group: k.Group, PatientLevel: k.PatientLevel, SeparateStatus: k.SeparateStatus},
 	}
 	values := map[string][]string{}
 	for _, from := range []map[string][]string{k.Query, k.Body} {

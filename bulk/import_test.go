@@ -32,8 +32,9 @@ type testSite struct {
 	workers int
 	rounds  int64
 	// sectionRows is that of exports; 0: as usual.
-	sectionRows uint64
-	origins     []string
+	sectionRows  uint64
+	exportExpiry time.Duration
+	origins      []string
 	// How HTTP sources are reached; zero: as usual.
 	resolver   *net.Resolver
 	silenceMax time.Duration
@@ -97,7 +98,7 @@ func (s *testSite) open() {
 
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
-		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds, SectionRows: s.sectionRows,
+		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds, SectionRows: s.sectionRows, ExportExpiry: s.exportExpiry,
 		Parameters: s.parameters, Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond, Resolver: s.resolver, SilenceMax: s.silenceMax,
 	}
 }

@@ -53,6 +53,8 @@ const (
 	// importsMax and exportsMax jobs run at a time; more are queued.
 	importsMax = 2
 	exportsMax = 2
+	// exportsUnfinishedMax exports run or wait; each is a goroutine and a record.
+	exportsUnfinishedMax = 1000
 	// futureMilliMax is how far a kept lastUpdated may be ahead of the clock.
 	futureMilliMax = 10_000
 	// refusedTextMax bounds what a refusal quotes from its line.

@@ -148,6 +148,10 @@ func (m *Manager) resume() error {
 	for _, r := range exports {
 		m.launchExport(r)
 	}
+	if m.opts.ExportExpiry > 0 {
+		m.running.Add(1)
+		go m.expireExports()
+	}
 	return nil
 }
 

@@ -33,6 +33,7 @@ type Metrics struct {
 	// is repeated, bytes when their file is durable.
 	ExportedLines, ExportedBytes    uint64
 	ExportsCompleted, ExportsFailed uint64
+	ExportsExpired                  uint64 // removed since nobody deleted them
 }
 
 // RefusedLines is how many lines were refused for a reason.
@@ -62,6 +63,7 @@ type importCounters struct {
 	nanos                                        [importStages]atomic.Int64
 	exportedLines, exportedBytes                 atomic.Uint64
 	exportsCompleted, exportsFailed              atomic.Uint64
+	exportsExpired                               atomic.Uint64
 }
 
 // timed adds how long a stage takes: call the result at its end.
@@ -99,7 +101,7 @@ func (m *Manager) Metrics() Metrics {
 		Scan: stage(stageScan), Resolve: stage(stageResolve), Seal: stage(stageSeal), Publish: stage(stagePublish),
 		WaitSource: stage(stageWaitSource), WaitTurn: time.Duration(m.turns.waited.Load()), WaitStore: stage(stageWaitStore),
 		ExportedLines: c.exportedLines.Load(), ExportedBytes: c.exportedBytes.Load(),
-		ExportsCompleted: c.exportsCompleted.Load(), ExportsFailed: c.exportsFailed.Load(),
+		ExportsCompleted: c.exportsCompleted.Load(), ExportsFailed: c.exportsFailed.Load(), ExportsExpired: c.exportsExpired.Load(),
 	}
 	for kind := range refusalKinds {
 		out.Refused = append(out.Refused, RefusedLines{kind.reason(), c.refused[kind].Load()})

@@ -18,11 +18,13 @@ type Options struct {
 	NewID  func() uint64
 	Logger *slog.Logger
 	// Parameters are what _typeFilter can search by; nil: those of R4.
-	Parameters        *query.Registry
-	ImportRoots       []string     // absolute directories; file:// inputs only below them
-	ImportOrigins     []string     // scheme://host[:port]; http(s):// inputs only from them
-	Azure             AzureOptions // blobs of this account
-	ExportDir         string       // "": exports/ in the data directory
+	Parameters    *query.Registry
+	ImportRoots   []string     // absolute directories; file:// inputs only below them
+	ImportOrigins []string     // scheme://host[:port]; http(s):// inputs only from them
+	Azure         AzureOptions // blobs of this account
+	ExportDir     string       // "": exports/ in the data directory
+	// ExportExpiry is how long an export is kept after its end; 0: until it is deleted.
+	ExportExpiry      time.Duration
 	InitialImportMode bool
 	// ValidateStructure refuses lines whose resource is not built as R4 says.
 	ValidateStructure bool

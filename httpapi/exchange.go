@@ -291,7 +291,8 @@ func (x *exchange) fail(err error) {
 			x.server.opts.Logger.Error("request failed", "interaction", x.server.table.name(x.row), "status", p.status, "request", x.requestID(), "error", err, "left_out", skipped)
 		}
 	}
-	if p.status == fasthttp.StatusServiceUnavailable {
+	switch p.status {
+	case fasthttp.StatusServiceUnavailable, fasthttp.StatusTooManyRequests:
 		x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	}
 	var misbuilt *structureError

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -32,12 +31,15 @@ func (x *exchange) exportStart() error {
 	if err != nil {
 		return err
 	}
+	if x.prefer.separate {
+		x.ctx.Response.Header.Set("Preference-Applied", "respond-async, separate-export-status")
+	}
 	x.accepted(x.jobURL("export", id))
 	return nil
 }
 
 func (x *exchange) exportKickOff() (*bulk.ExportKickOff, error) {
-	k := &bulk.ExportKickOff{Base: x.baseURL(), Query: map[string][]string{}, Lenient: x.prefer.lenient}
+	k := &bulk.ExportKickOff{Base: x.baseURL(), Query: map[string][]string{}, Lenient: x.prefer.lenient, SeparateStatus: x.prefer.separate}
 	k.URL = k.Base
 	switch {
 	case x.addr.place == placeGroupExport:
@@ -110,56 +112,38 @@ func (x *exchange) checkExportHeaders() error {
 	return nil
 }
 
-// exportStatus answers GET _operations/export/{id}.
-func (x *exchange) exportStatus() error {
-	status, err := x.server.opts.Jobs.ExportStatus(x.jobID())
-	if err != nil {
-		return err
-	}
-	switch status.State {
-	case bulk.Running:
-		x.running(exportProgress(status))
-		return nil
-	case bulk.Completed:
-		x.body(fasthttp.StatusOK, contentTypeResults, x.appendManifest(x.buffer(), status))
-		return nil
-	default:
-		return failedJob("export", status.Error)
-	}
-}
-
-func exportProgress(status *bulk.ExportStatus) string {
-	if status.RowsTotal == 0 {
-		return "starting"
-	}
-	percent := float64(status.RowsDone) / float64(status.RowsTotal) * 100
-	return fmt.Sprintf("%.1f%% (%d of %d resources)", percent, status.RowsDone, status.RowsTotal)
-}
-
-// appendManifest appends the manifest of a finished export.
-func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus) []byte {
+// appendManifest appends a page of a finished export's manifest, from 1: as many
+// files as a page holds, and where the next one is. What was ignored is told by
+// the first.
+func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus, page int) []byte {
+	files := x.server.manifestPage(status.Files, page)
 	dst = append(dst, `{"transactionTime":"`...)
 	dst = status.TransactionTime.Append(dst)
 	dst = append(dst, `","request":`...)
 	dst = appendString(dst, status.Request)
 	dst = append(dst, `,"requiresAccessToken":false,"output":[`...)
-	dst = x.appendFiles(dst, status, false)
+	dst = x.appendFiles(dst, status, files, false)
 	dst = append(dst, ']')
-	if deleted := x.appendFiles(nil, status, true); len(deleted) > 0 {
+	if deleted := x.appendFiles(nil, status, files, true); len(deleted) > 0 {
 		dst = append(append(append(dst, `,"deleted":[`...), deleted...), ']')
 	}
 	dst = append(dst, `,"error":[`...)
-	if n := len(status.Ignored); n > 0 {
+	if n := len(status.Ignored); n > 0 && page == 1 {
 		dst = x.appendFile(dst, status, &bulk.ExportFile{Type: "OperationOutcome", Name: bulk.ExportIgnoredName, Count: int64(n)})
 	}
-	return append(dst, `],"issues":[]}`...)
+	dst = append(dst, `],"issues":[]`...)
+	if page < x.server.manifestPages(status.Files) {
+		dst = append(dst, `,"link":[{"relation":"next","url":`...)
+		dst = appendString(dst, x.jobURL("export", status.ID)+"?"+pageParameter+"="+strconv.Itoa(page+1))
+		dst = append(dst, "}]"...)
+	}
+	return append(dst, '}')
 }
 
 // appendFiles appends the files of resources, or those of deletions.
-func (x *exchange) appendFiles(dst []byte, status *bulk.ExportStatus, deleted bool) []byte {
+func (x *exchange) appendFiles(dst []byte, status *bulk.ExportStatus, files []bulk.ExportFile, deleted bool) []byte {
 	begun := len(dst)
-	for i := range status.Files {
-		file := status.Files[i]
+	for _, file := range files {
 		if file.IsDeleted() != deleted {
 			continue
 		}

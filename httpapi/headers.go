@@ -31,6 +31,7 @@ type preferences struct {
 	lenient      bool   // handling=lenient
 	handling     bool   // handling=strict or handling=lenient was there
 	respondAsync bool
+	separate     bool   // separate-export-status (Bulk Data Access)
 	unknown      string // the first preference that is none of these
 }
 
@@ -58,6 +59,8 @@ func (p *preferences) add(item []byte) {
 	case name == "":
 	case name == "respond-async" && text == "":
 		p.respondAsync = true
+	case name == "separate-export-status" && text == "":
+		p.separate = true
 	case name == "return":
 		p.addReturn(text)
 	case name == "handling" && (text == "lenient" || text == "strict"):

@@ -118,7 +118,7 @@ func interactions() []interaction {
 		{place: placeTypeExport, method: post, name: "export-patient", run: (*exchange).exportStart, params: []string{"*"}},
 		{place: placeGroupExport, method: get, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "group-export", operation: definitionGroupExport, only: "Group"},
 		{place: placeGroupExport, method: post, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}},
-		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true},
+		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true, params: []string{pageParameter}},
 		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
 		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},
 

@@ -93,6 +93,17 @@ const (
 	// look costs microseconds, and short jobs should not seem long.
 	retryAfterSeconds = 1
 
+	// manifestFilesMax files are in a page of an export's manifest, about 200 KB.
+	manifestFilesMax = 1000
+
+	// A client may ask for the status of one export every pollInterval, and
+	// pollsAhead times faster for a start: many small jobs are over before that,
+	// and a client that looks fifty times a second learns nothing from more.
+	pollInterval = 20 * time.Millisecond
+	pollsAhead   = 1000
+	// pollBuckets bounds the memory of that, 32 KiB.
+	pollBuckets = 1024
+
 	// compressBytesMin: below it gzip saves nothing after its own header.
 	compressBytesMin = 1 << 10
 

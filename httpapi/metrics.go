@@ -149,6 +149,7 @@ func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
 	counter(w, "kiln_export_bytes_total", jobs.ExportedBytes)
 	counter(w, `kiln_exports_total{end="completed"}`, jobs.ExportsCompleted)
 	counter(w, `kiln_exports_total{end="failed"}`, jobs.ExportsFailed)
+	counter(w, "kiln_exports_expired_total", jobs.ExportsExpired)
 	stage := func(name string, took time.Duration) {
 		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_import_stage_seconds_total{stage=%q}", name), took.Seconds())
 	}

@@ -64,11 +64,14 @@ type Server struct {
 	checkers   sync.Pool // of *structure.Checker
 	packers    *packers
 	logLimit   *logLimit
+	polls      *pollLimit
 	bodies     *bodyBudget
 	stopping   atomic.Bool
 	listener   atomic.Pointer[limitedListener] // of Serve
 	conditions *conditionLocks
 	parameters *query.Registry
+	// manifestFiles are in a page of an export's manifest; tests make it small.
+	manifestFiles int
 	// work is cancelled when Shutdown gives up on requests in flight.
 	work       context.Context
 	cancelWork context.CancelFunc
@@ -112,7 +115,7 @@ func New(opts Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit(), conditions: newConditionLocks()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit(), polls: new(pollLimit), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
 	if s.parameters = opts.Parameters; s.parameters == nil {
 		if s.parameters, err = query.NewRegistry(context.Background(), opts.Store, opts.Logger); err != nil {
 			return nil, fmt.Errorf("cannot read the store's search parameters: %w", err)

@@ -45,7 +45,7 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 		}
 	}
 	f("serve", "data-dir", "listen", "import-root", "import-origin", "azure-connection-string", "azure-account-url", "azure-account-key", "azure-sas",
-		"export-dir", "initial-import-mode", "base-url", "cors-origin", "validate", "validate-writes", "ucum-essence")
+		"export-dir", "export-expiry", "initial-import-mode", "base-url", "cors-origin", "validate", "validate-writes", "ucum-essence")
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "validate", "json")
 	f("export", "server", "out", "level", "type", "since", "type-filter", "json")

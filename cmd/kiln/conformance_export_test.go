@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -82,11 +81,9 @@ func (c *check) follow(known variables, address string) (*answer, error) {
 		switch got.status {
 		case http.StatusAccepted:
 		case http.StatusTooManyRequests:
-			seconds, err := strconv.Atoi(got.header.Get("Retry-After"))
-			if err != nil {
-				return nil, fmt.Errorf("429 without a Retry-After in seconds: %w", err)
+			if err := waitAsTold(got); err != nil {
+				return nil, err
 			}
-			time.Sleep(time.Duration(seconds) * time.Second)
 		default:
 			return got, nil
 		}

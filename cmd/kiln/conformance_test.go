@@ -231,10 +231,29 @@ func (c *check) send(host string, request []byte) (*answer, error) {
 	_, waits := c.directives["wait"]
 	for end := time.Now().Add(checkWait); ; {
 		got, err := c.exchange(host, request)
-		if err != nil || !waits || got.status != http.StatusAccepted || time.Now().After(end) {
+		if err != nil || !waits || time.Now().After(end) {
 			return got, err
 		}
+		switch got.status {
+		case http.StatusAccepted:
+		case http.StatusTooManyRequests:
+			if err := waitAsTold(got); err != nil {
+				return nil, err
+			}
+		default:
+			return got, nil
+		}
 	}
+}
+
+// waitAsTold waits as long as an answer's Retry-After says.
+func waitAsTold(got *answer) error {
+	seconds, err := strconv.Atoi(got.header.Get("Retry-After"))
+	if err != nil {
+		return fmt.Errorf("%d without a Retry-After in seconds: %w", got.status, err)
+	}
+	time.Sleep(time.Duration(seconds) * time.Second)
+	return nil
 }
 
 // exchange sends the request over a connection of its own.

@@ -38,6 +38,7 @@ type serveCmd struct {
 	AzureAccountKey       string        `placeholder:"KEY" help:"Shared key of --azure-account-url."`
 	AzureSAS              string        `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
 	ExportDir             string        `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
+	ExportExpiry          time.Duration `default:"72h" placeholder:"TIME" help:"How long an export is kept after its end, unless it is deleted before; 0 keeps it until then (${default})."`
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	Validate              string        `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
 	ValidateWrites        string        `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
@@ -53,6 +54,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err := checkListen(c.Listen, c.InsecureNoAuth); err != nil {
 		return err
 	}
+	if c.ExportExpiry < 0 {
+		return usageError("--export-expiry %s is negative", c.ExportExpiry)
+	}
 	logger := slog.New(slog.NewTextHandler(std.err, nil))
 	units, err := readUnits(c.UCUMEssence)
 	if err != nil {
@@ -66,6 +70,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 			AccountKey: c.AzureAccountKey, SAS: c.AzureSAS,
 		},
 		ExportDir:         c.ExportDir,
+		ExportExpiry:      c.ExportExpiry,
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
 		Units:             units,

@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/bulk"
+)
+
+// pageParameter of a status address is the page of the manifest, from 1.
+const pageParameter = "page"
+
+// exportStatus answers GET _operations/export/{id}. What is wrong with asking is
+// told by the answer's status in any case; how the export is doing, by a header
+// when its client wants it there.
+func (x *exchange) exportStatus() error {
+	if !x.server.polls.take(x.jobID(), x.now()) {
+		return &problem{fasthttp.StatusTooManyRequests, codeThrottled, "The status of this export is asked for too often. Wait as long as Retry-After says."}
+	}
+	status, err := x.server.opts.Jobs.ExportStatus(x.jobID())
+	if err != nil {
+		return err
+	}
+	page, err := x.manifestPageAsked(status)
+	if err != nil {
+		return err
+	}
+	err = x.tellExport(status, page)
+	if !status.SeparateStatus {
+		return err
+	}
+	if err != nil {
+		x.fail(err)
+	}
+	code := x.ctx.Response.StatusCode()
+	x.ctx.Response.Header.Set("X-Export-Status", strconv.Itoa(code)+" "+fasthttp.StatusMessage(code))
+	x.ctx.SetStatusCode(fasthttp.StatusOK)
+	return nil
+}
+
+func (x *exchange) tellExport(status *bulk.ExportStatus, page int) error {
+	if !status.Expires.IsZero() {
+		x.ctx.Response.Header.SetBytesV("Expires", fasthttp.AppendHTTPDate(nil, status.Expires))
+	}
+	switch status.State {
+	case bulk.Running:
+		x.running(exportProgress(status))
+		return nil
+	case bulk.Completed:
+		x.body(fasthttp.StatusOK, contentTypeResults, x.appendManifest(x.buffer(), status, page))
+		return nil
+	default:
+		return failedJob("export", status.Error)
+	}
+}
+
+// exportProgress is a text of less than 100 characters that begins with a share.
+func exportProgress(status *bulk.ExportStatus) string {
+	if status.RowsTotal == 0 {
+		return "0.0% (starting)"
+	}
+	percent := min(100, float64(status.RowsDone)/float64(status.RowsTotal)*100)
+	return fmt.Sprintf("%.1f%% (%d of %d resources)", percent, status.RowsDone, status.RowsTotal)
+}
+
+// ---- pages of a manifest ----
+
+// manifestPageAsked is the page that the address names, 1 if none.
+func (x *exchange) manifestPageAsked(status *bulk.ExportStatus) (int, error) {
+	text, err := x.single(pageParameter)
+	if err != nil || text == "" {
+		return 1, err
+	}
+	page, err := strconv.Atoi(text)
+	if err != nil || page < 1 {
+		return 0, badRequest("The value '%s' of the parameter '%s' is not the number of a page.", text, pageParameter)
+	}
+	if last := x.server.manifestPages(status.Files); page > last && status.State == bulk.Completed {
+		return 0, &problem{fasthttp.StatusNotFound, codeNotFound, fmt.Sprintf("The manifest ends with page %d.", last)}
+	}
+	return page, nil
+}
+
+// manifestPages is how many pages a manifest has, at least one.
+func (s *Server) manifestPages(files []bulk.ExportFile) int {
+	return max(1, (len(files)+s.manifestFiles-1)/s.manifestFiles)
+}
+
+func (s *Server) manifestPage(files []bulk.ExportFile, page int) []bulk.ExportFile {
+	from := min((page-1)*s.manifestFiles, len(files))
+	return files[from:min(from+s.manifestFiles, len(files))]
+}
