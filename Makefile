@@ -28,8 +28,10 @@ check:
 	$(GO) tool staticcheck $(PKGS)
 	CGO_ENABLED=0 $(GO) build ./...
 	$(GO) test $(RACE) -count=1 -timeout 18m $(PKGS)
-	@# The large round trips, which the race detector would make take minutes.
+	@# The large round trips, and every parameter on all real data, which the race
+	@# detector would make take minutes.
 	test -z '$(RACE)' || $(GO) test -count=1 -run 'RoundTrip' ./cmd/kiln
+	test -z '$(RACE)' || $(GO) test -count=1 -run 'EveryParameter' ./index
 
 race:
 	$(GO) test -race -count=1 -timeout 60m $(PKGS)

@@ -23,6 +23,9 @@ const (
 	// instead.
 	pagedUsual   = 10_000
 	pagedWriters = 16
+	// pagedWrites are allowed for each page: so many that it is another store at
+	// the last, and not so many that the writers alone are tested.
+	pagedWrites = 100
 )
 
 // pagedPatient is a state of a patient that the server acknowledged.
@@ -83,8 +86,8 @@ type pagedStore struct {
 	*testServer
 	client  *http.Client
 	writers []*pagedWriter
-	hold    sync.RWMutex // held shared for the length of each write
-	stop    atomic.Bool
+	hold    sync.RWMutex  // held shared for the length of each write
+	turns   chan struct{} // one for each write; closed at the end
 	writes  atomic.Int64
 }
 
@@ -108,9 +111,20 @@ func (s *pagedStore) load(t *testing.T, count int) {
 	}
 }
 
+// allow lets the writers go on for a page.
+func (s *pagedStore) allow() {
+	for range pagedWrites {
+		select {
+		case s.turns <- struct{}{}:
+		default:
+			return // they have not used up the last
+		}
+	}
+}
+
 // write changes patients until the test stops.
 func (s *pagedStore) write(t *testing.T, w *pagedWriter) {
-	for !s.stop.Load() {
+	for range s.turns {
 		s.hold.RLock()
 		id, p, deletes := w.next()
 		method, body := "PUT", w.body(id, p)
@@ -119,7 +133,6 @@ func (s *pagedStore) write(t *testing.T, w *pagedWriter) {
 		}
 		if err := s.send(method, id, body, p.version); err != nil {
 			t.Error(err)
-			s.stop.Store(true)
 		}
 		w.note(id, p, deletes)
 		s.writes.Add(1)
@@ -217,6 +230,7 @@ func (s *pagedStore) check(t *testing.T, path string, sign int, matches func(pag
 		if next == "" {
 			break
 		}
+		s.allow()
 		b, next = s.page(t, next)
 	}
 	if len(want) > 0 {
@@ -239,13 +253,13 @@ func wholeNumber(text string) int {
 // is on the pages, each match once and in the state it had, in order, while 16
 // clients create, change and delete, and heads are flushed and runs merged.
 func TestPagesShowEveryMatchOnceWhileOthersWrite(t *testing.T) {
-	count, size := pagedUsual, 200
+	count, size := pagedUsual, 500
 	if text := os.Getenv("KILN_PAGED"); text != "" {
 		count, size = wholeNumber(text), 1000
 	}
 	s := &pagedStore{testServer: newAPI(t, func(store *engine.Options, _ *bulk.Options, _ *Options) {
 		store.HeadBytes, store.MergeFanIn = 1<<20, 2
-	}), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: pagedWriters}}}
+	}), turns: make(chan struct{}, 2*pagedWrites), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: pagedWriters}}}
 	t.Cleanup(s.client.CloseIdleConnections)
 	for i := range pagedWriters {
 		s.writers = append(s.writers, &pagedWriter{
@@ -255,7 +269,7 @@ func TestPagesShowEveryMatchOnceWhileOthersWrite(t *testing.T) {
 	s.load(t, count)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer s.stop.Store(true)
+	defer close(s.turns)
 	for _, w := range s.writers {
 		wg.Go(func() { s.write(t, w) })
 	}
