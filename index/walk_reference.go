@@ -118,17 +118,6 @@ func ReferenceIdentifierWalks(sources []search.Source, t Token) ([]Walk, error) 
 	return walks, nil
 }
 
-// KeyReferenceWalks appends the walks of the references to one resource of this
-// server, for each source: the results of an inner query of a chain.
-func KeyReferenceWalks(dst []Walk, sources []search.Source, t fhir.TypeCode, id []byte, own ...[]byte) []Walk {
-	for _, s := range sources {
-		if s.Only == 0 || s.Only == t {
-			dst = append(dst, typedWalks(Param(s.Field.Number), referenceParts{typ: t, id: id}, own)...)
-		}
-	}
-	return dst
-}
-
 // ParseReferenceKey gives the resource of this server that a reference's value
 // names; ok is false for any other reference. The id is appended to dst.
 func ParseReferenceKey(dst, value []byte, own ...[]byte) (t fhir.TypeCode, id, version []byte, ok bool) {
