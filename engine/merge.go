@@ -105,6 +105,7 @@ func (s *Store) mergeOnce(ctx context.Context, pool mergePool) (bool, error) {
 	if m == nil || err != nil {
 		return false, err
 	}
+	defer s.kickReindex() // which left the inputs alone
 	defer s.endMerge(m)
 	meta, err := s.buildMerge(ctx, m)
 	if err != nil {
@@ -204,7 +205,6 @@ func (s *Store) endMerge(m *merge) {
 	}
 	s.mu.Unlock()
 	m.snap.Release()
-	s.kickReindex()
 }
 
 // buildMerge is step 2.

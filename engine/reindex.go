@@ -66,29 +66,40 @@ func (s *Store) reindexLoop() {
 			return
 		case <-s.reindexKick:
 		}
-		if due := s.Reindexing(); due.Runs > 0 {
-			s.opts.Logger.Info("indexing runs again", "runs", due.Runs, "versions", due.Versions, "fields", len(s.Fields()))
-			s.reindexAll()
-		}
+		s.reindexAll()
 	}
 }
 
-// reindexAll indexes runs again as long as there are some to be had.
+// reindexAll indexes runs again as long as there are some to be had. After an error
+// it ends, so that it does not fail again and again; what changes the runs kicks it.
+// A damaged run is not taken up again.
 func (s *Store) reindexAll() {
-	runs := 0
+	runs, begun := 0, false
 	for {
-		more, err := s.reindexOnce(s.ctx)
+		m, err := s.beginReindex()
+		if m != nil && !begun {
+			begun = true
+			due := s.Reindexing()
+			s.opts.Logger.Info("indexing runs again", "runs", due.Runs, "versions", due.Versions, "fields", len(s.Fields()))
+		}
+		if m != nil {
+			err = s.reindex(s.ctx, m)
+		}
 		if err != nil {
 			s.reindexFailed(err)
-			return
 		}
-		if !more {
+		var damage *vfs.CorruptError
+		if m == nil || err != nil && !errors.As(err, &damage) {
 			break
 		}
-		runs++
+		if err == nil {
+			runs++
+		}
 	}
-	due := s.Reindexing() // what a merge has, or damage keeps
-	s.opts.Logger.Info("indexed runs again", "runs", runs, "left", due.Runs)
+	if begun {
+		due := s.Reindexing() // what a merge has, or damage keeps
+		s.opts.Logger.Info("indexed runs again", "runs", runs, "left", due.Runs)
+	}
 }
 
 func (s *Store) reindexFailed(err error) {
@@ -106,12 +117,24 @@ func (s *Store) reindexOnce(ctx context.Context) (bool, error) {
 	if m == nil || err != nil {
 		return false, err
 	}
+	err = s.reindex(ctx, m)
+	return err == nil, err
+}
+
+// reindex does the run that beginReindex took up.
+func (s *Store) reindex(ctx context.Context, m *merge) error {
 	defer s.endMerge(m)
 	meta, err := s.buildReindex(ctx, m)
-	if err != nil {
-		return false, err
+	if err == nil {
+		err = s.finishReindex(ctx, m, meta)
 	}
-	return true, s.finishReindex(ctx, m, meta)
+	var damage *vfs.CorruptError
+	if errors.As(err, &damage) {
+		s.mu.Lock()
+		m.inputs[0].unmergeable = true // until the next start: it would only fail again
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // beginReindex takes up the oldest run that is due; nil when there is none.
@@ -155,12 +178,6 @@ func (s *Store) buildReindex(ctx context.Context, m *merge) (index.RunMeta, erro
 		opts.Pace = s.mergePace()
 	}
 	meta, report, err := index.Reindex(ctx, opts)
-	var damage *vfs.CorruptError
-	if errors.As(err, &damage) {
-		s.mu.Lock()
-		r.unmergeable = true // until the next start: it would only fail again
-		s.mu.Unlock()
-	}
 	if report.Unindexable > 0 {
 		s.opts.Logger.Warn("versions have a value that cannot be searched for", "run", uint64(r.run.Meta().ID), "versions", report.Unindexable)
 	}

@@ -37,7 +37,11 @@ func (t *Table) With(params []*Param) (*Table, error) {
 	}
 	all := &Table{params: slices.Concat(t.params, params), fields: t.fields, byCode: maps.Clone(t.byCode), byName: t.byName}
 	for _, p := range params {
-		if other := all.taken(p.Type, p.Code); other != nil {
+		other := t.taken(p.Type, p.Code)
+		if other == nil {
+			other = all.byCode[paramKey{p.Type, p.Code}]
+		}
+		if other != nil {
 			return nil, fmt.Errorf("the code %s of %s is taken by %s", p.Code, baseName(p.Type), other.URL)
 		}
 		all.byCode[paramKey{p.Type, p.Code}] = p

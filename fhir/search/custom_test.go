@@ -55,6 +55,39 @@ func TestAddedParametersAreFoundByCode(t *testing.T) {
 	}
 }
 
+// One of every type is found for each, and stands in the way of others.
+func TestAddedParametersOfEveryType(t *testing.T) {
+	table := loadTable(t)
+	d := race()
+	d.Bases, d.Expression = []string{"DomainResource"}, "DomainResource.extension('e').value"
+	params, err := added(table, &d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := table.With(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Patient", "Observation"} {
+		if more.Param(fhir.TypeByName([]byte(name)), "race") != params[0] {
+			t.Errorf("%s does not have it", name)
+		}
+	}
+	own := race()
+	if _, err := added(more, &own); err == nil {
+		t.Error("a type has the code of every type")
+	}
+	if params, err = added(table, &own); err != nil {
+		t.Fatal(err)
+	}
+	if more, err = table.With(params); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := added(more, &d); err == nil {
+		t.Error("every type has the code of one")
+	}
+}
+
 // A path that R4 reads already needs no new field.
 func TestAddedParametersUseTheFieldsOfR4(t *testing.T) {
 	table := loadTable(t)
