@@ -79,6 +79,9 @@ func (d *dumper) writeFields(sizes map[Param]*fieldSize) error {
 		return int(a.p) - int(b.p)
 	})
 	for _, s := range order {
+		if names[s.p] == "" && s.p >= search.FieldCustomMin {
+			names[s.p] = "added"
+		}
 		fmt.Fprintf(d.out, "field %d %s: %d terms, %d postings, %d bytes\n", s.p, names[s.p], s.terms, s.postings, s.bytes)
 	}
 	return nil
