@@ -21,6 +21,7 @@ var clientSteps = []struct{ name, needs string }{
 	{"delete", ""},
 	{"history", ""},
 	{"bulk export", ""},
+	{"bulk export of patients", ""},
 	{"patch", ""},
 	{"transaction", ""},
 	{"conditional create", ""},

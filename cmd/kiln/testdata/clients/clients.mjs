@@ -74,6 +74,17 @@ const fhirKit = () => {
   const client = new Client({ baseUrl: base });
   const outcomeOf = (error) => error.response?.data;
   const newPatient = (body = {}) => client.create({ resourceType: "Patient", body: { resourceType: "Patient", ...body } });
+  const exported = async (address) => {
+    const accepted = await client.request(address, { options: { headers: { Prefer: "respond-async" } } });
+    const { response } = Client.httpFor(accepted);
+    assert.equal(response.status, 202);
+    const status = response.headers.get("content-location");
+    for (;;) {
+      const manifest = await client.request(status);
+      if (Client.httpFor(manifest).response.status === 200) return checkManifest(manifest);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
   return {
     async metadata() {
       const statement = await client.capabilityStatement();
@@ -138,14 +149,11 @@ const fhirKit = () => {
     },
     async "bulk export"() {
       await newPatient();
-      const accepted = await client.request("$export?_type=Patient", { options: { headers: { Prefer: "respond-async" } } });
-      const { response } = Client.httpFor(accepted);
-      assert.equal(response.status, 202);
-      const status = response.headers.get("content-location");
-      for (;;) {
-        const manifest = await client.request(status);
-        if (Client.httpFor(manifest).response.status === 200) return checkManifest(manifest);
-      }
+      await exported("$export?_type=Patient");
+    },
+    async "bulk export of patients"() {
+      await newPatient();
+      await exported("Patient/$export?_type=Patient");
     },
   };
 };
@@ -215,6 +223,11 @@ const medplum = () => {
       await newPatient();
       const options = { pollStatusOnAccepted: true, pollStatusPeriod: 20 };
       await checkManifest(await client.bulkExport("", "Patient", undefined, options));
+    },
+    async "bulk export of patients"() {
+      await newPatient();
+      const options = { pollStatusOnAccepted: true, pollStatusPeriod: 20 };
+      await checkManifest(await client.bulkExport("Patient", "Patient", undefined, options));
     },
   };
 };
