@@ -30,8 +30,9 @@ func TestUsageErrorsExit2(t *testing.T) {
 	f("HOST:PORT", "serve", "--data-dir", t.TempDir(), "--listen", "8080")
 	f("repair is not supported yet", "repair", "--data-dir", t.TempDir())
 	f("backup is not supported yet", "backup", "--data-dir", t.TempDir(), "/backups")
-	f("not supported yet", "export", "--level", "patient")
-	f("not supported yet", "export", "--type-filter", "Patient?active=true")
+	f("is none of system", "export", "--level", "everything")
+	f("is none of system", "export", "--level", "group/")
+	f("--format", "export", "--format", "csv")
 }
 
 func TestHelpExplainsEveryCommand(t *testing.T) {
@@ -48,7 +49,7 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 		"export-dir", "export-expiry", "initial-import-mode", "base-url", "cors-origin", "validate", "validate-writes", "ucum-essence")
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "validate", "json")
-	f("export", "server", "out", "level", "type", "since", "type-filter", "json")
+	f("export", "server", "out", "level", "type", "since", "until", "type-filter", "format", "json")
 	f("fsck", "data-dir")
 	f("version")
 }

@@ -70,11 +70,15 @@ func retryable(ctx context.Context, answer *http.Response, err error) (bool, err
 	if err != nil {
 		return true, nil
 	}
-	switch answer.StatusCode {
+	return isPassing(answer.StatusCode), nil
+}
+
+func isPassing(status int) bool {
+	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true, nil
+		return true
 	}
-	return false, nil
+	return false
 }
 
 // do sends one request; the caller closes the answer's body.
@@ -206,7 +210,22 @@ func errorFrom(answer *http.Response, body []byte) error {
 	if len(texts) == 0 {
 		texts = append(texts, string(bytes.TrimSpace(body[:min(len(body), 500)])))
 	}
-	return fmt.Errorf("the server answered %s: %s", answer.Status, strings.Join(texts, "; "))
+	return &serverError{answer.StatusCode, fmt.Sprintf("the server answered %s: %s", answer.Status, strings.Join(texts, "; "))}
+}
+
+// serverError is a refusal.
+type serverError struct {
+	status int
+	text   string
+}
+
+func (e *serverError) Error() string { return e.text }
+
+// isFinal tells a refusal that stays from an answer, or none, that may be another
+// one later.
+func isFinal(err error) bool {
+	var refused *serverError
+	return errors.As(err, &refused) && !isPassing(refused.status)
 }
 
 // stillRunning adds where a job can be found when its follower had to stop.

@@ -123,7 +123,7 @@ func TestDownloadGoesOnWhereItBroke(t *testing.T) {
 		t.Helper()
 		dir := t.TempDir()
 		web := flaky(t, text, ranges, piece)
-		got, err := quick(t, web.URL).download(t.Context(), manifestFile{URL: web.URL + "/f/Patient-1.ndjson", Count: &count}, dir)
+		got, err := quick(t, web.URL).download(t.Context(), manifestFile{URL: web.URL + "/f/Patient-1.ndjson", Count: &count}, dir, func(int64) {})
 		if want != "" {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v has no %q", err, want)
@@ -165,7 +165,7 @@ func TestAnInterruptedDownloadStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	web := flaky(t, "x\n", true, 1)
-	if _, err := quick(t, web.URL).download(ctx, manifestFile{URL: web.URL + "/a.ndjson"}, t.TempDir()); err == nil {
+	if _, err := quick(t, web.URL).download(ctx, manifestFile{URL: web.URL + "/a.ndjson"}, t.TempDir(), func(int64) {}); err == nil {
 		t.Error("no error")
 	}
 }

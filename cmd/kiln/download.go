@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -29,42 +30,106 @@ type amount struct {
 }
 
 // downloadAll fetches every file of a manifest into dir and checks the counts.
+// What a former command has left there is not fetched again.
 func (c *client) downloadAll(ctx context.Context, files []manifestFile, dir string, bar *progress) (amount, error) {
 	defer bar.done()
 	var total amount
+	var size int64 // of all; 0: some server does not say
+	for _, file := range files {
+		size += file.Bytes
+	}
 	for i, file := range files {
-		got, err := c.download(ctx, file, dir)
+		got, err := c.download(ctx, file, dir, func(bytes int64) { bar.bytes(float64(total.bytes+bytes), float64(size)) })
 		if err != nil {
 			return total, err
 		}
 		total.lines += got.lines
 		total.bytes += got.bytes
-		bar.share(float64(i+1), float64(len(files)))
+		if size == 0 {
+			bar.share(float64(i+1), float64(len(files)))
+		}
 	}
 	return total, nil
 }
 
-// download fetches one file. It has its final name only when it is complete.
-func (c *client) download(ctx context.Context, file manifestFile, dir string) (amount, error) {
+// download fetches one file, or what is missing of it. It has its final name only
+// when it is complete. tell hears how much of it is here.
+func (c *client) download(ctx context.Context, file manifestFile, dir string, tell func(bytes int64)) (amount, error) {
 	name, err := localName(file.URL)
 	if err != nil {
 		return amount{}, err
 	}
-	part, err := os.Create(filepath.Join(dir, name+".part"))
+	final := filepath.Join(dir, name)
+	if got, err := countFile(final); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return got, fmt.Errorf("cannot read what is here already: %w", err)
+		}
+		return file.check(got)
+	}
+	part, err := os.OpenFile(final+".part", os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return amount{}, fmt.Errorf("cannot make a file for %s: %w", file.URL, err)
 	}
-	got, err := c.fetch(ctx, file.URL, part)
+	got, err := c.complete(ctx, file, part, tell)
 	if err = errors.Join(err, part.Close()); err != nil {
 		return got, fmt.Errorf("cannot download %s: %w", file.URL, err)
 	}
-	if file.Count != nil && *file.Count != got.lines {
-		return got, fmt.Errorf("%s has %d lines, but the manifest says %d", file.URL, got.lines, *file.Count)
+	if got, err = file.check(got); err != nil {
+		return got, err
 	}
-	if err := os.Rename(part.Name(), filepath.Join(dir, name)); err != nil {
+	if err := os.Rename(part.Name(), final); err != nil {
 		return got, fmt.Errorf("cannot name the file of %s: %w", file.URL, err)
 	}
 	return got, nil
+}
+
+// complete goes on behind what a former command has written. More than the file
+// has is of another file, and written anew.
+func (c *client) complete(ctx context.Context, file manifestFile, part *os.File, tell func(int64)) (amount, error) {
+	got, err := copyCounting(io.Discard, part, tell)
+	if err == nil && file.Bytes > 0 && got.bytes > file.Bytes {
+		got, err = amount{}, startAgain(part)
+	}
+	if err != nil || file.Bytes > 0 && got.bytes == file.Bytes {
+		return got, err
+	}
+	if got, err = c.fetch(ctx, file, part, got, tell); err != nil {
+		return got, err
+	}
+	return got, part.Sync()
+}
+
+// countFile reads a file that is here already.
+func countFile(name string) (amount, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return amount{}, err
+	}
+	defer file.Close()
+	return copyCounting(io.Discard, file, nil)
+}
+
+// check compares what is here with what the manifest says. A Parquet file has no
+// lines: the manifest's count, if any, is taken for its.
+func (f *manifestFile) check(got amount) (amount, error) {
+	if f.isParquet() {
+		got.lines = 0
+		if f.Count != nil {
+			got.lines = *f.Count
+		}
+	}
+	switch {
+	case f.Bytes > 0 && got.bytes != f.Bytes:
+		return got, fmt.Errorf("%s has %d bytes, but the manifest says %d", f.URL, got.bytes, f.Bytes)
+	case f.Count != nil && *f.Count != got.lines:
+		return got, fmt.Errorf("%s has %d lines, but the manifest says %d", f.URL, got.lines, *f.Count)
+	}
+	return got, nil
+}
+
+func (f *manifestFile) isParquet() bool {
+	name, err := localName(f.URL)
+	return err == nil && strings.HasSuffix(name, ".parquet")
 }
 
 // localName is the last part of the address; the server has no say in where
@@ -81,13 +146,12 @@ func localName(address string) (string, error) {
 	return name, nil
 }
 
-// fetch copies the whole of address into part, going on after a broken
+// fetch copies what is missing of a file behind got, going on after a broken
 // connection from where it broke.
-func (c *client) fetch(ctx context.Context, address string, part *os.File) (amount, error) {
-	var got amount
+func (c *client) fetch(ctx context.Context, file manifestFile, part *os.File, got amount, tell func(int64)) (amount, error) {
 	for idle := 0; ; idle++ {
 		before := got.bytes
-		done, err := c.fetchFrom(ctx, address, part, &got)
+		done, err := c.fetchFrom(ctx, file, part, &got, tell)
 		if done {
 			return got, nil
 		}
@@ -105,12 +169,15 @@ func (c *client) fetch(ctx context.Context, address string, part *os.File) (amou
 type finalError struct{ error }
 
 // fetchFrom asks for the bytes that are still missing; done when all are here.
-func (c *client) fetchFrom(ctx context.Context, address string, part *os.File, got *amount) (done bool, err error) {
+func (c *client) fetchFrom(ctx context.Context, file manifestFile, part *os.File, got *amount, tell func(int64)) (done bool, err error) {
 	header := map[string]string{"Accept": "application/fhir+ndjson"}
+	if file.isParquet() {
+		header["Accept"] = parquetFormat
+	}
 	if got.bytes > 0 {
 		header["Range"] = "bytes=" + strconv.FormatInt(got.bytes, 10) + "-"
 	}
-	answer, err := c.do(ctx, http.MethodGet, address, header, nil)
+	answer, err := c.do(ctx, http.MethodGet, file.URL, header, nil)
 	if err != nil {
 		return false, err
 	}
@@ -119,7 +186,7 @@ func (c *client) fetchFrom(ctx context.Context, address string, part *os.File, g
 	case answer.StatusCode == http.StatusOK && got.bytes > 0:
 		// No ranges: from the start again.
 		*got = amount{}
-		if err := errors.Join(part.Truncate(0), seekStart(part)); err != nil {
+		if err := startAgain(part); err != nil {
 			return false, &finalError{err}
 		}
 	case answer.StatusCode == http.StatusOK:
@@ -127,34 +194,43 @@ func (c *client) fetchFrom(ctx context.Context, address string, part *os.File, g
 		if !strings.HasPrefix(answer.Header.Get("Content-Range"), "bytes "+strconv.FormatInt(got.bytes, 10)+"-") {
 			return false, &finalError{fmt.Errorf("the server sent range %q instead of the one asked for", answer.Header.Get("Content-Range"))}
 		}
+	case answer.StatusCode == http.StatusRequestedRangeNotSatisfiable && answer.Header.Get("Content-Range") == "bytes */"+strconv.FormatInt(got.bytes, 10):
+		return true, nil // nothing was missing
 	default:
 		text, err := readAnswer(answer)
 		return false, &finalError{errors.Join(errorFrom(answer, text), err)}
 	}
-	return copyCounting(part, answer.Body, got)
+	before := *got
+	more, err := copyCounting(part, answer.Body, func(bytes int64) { tell(before.bytes + bytes) })
+	got.bytes, got.lines = before.bytes+more.bytes, before.lines+more.lines
+	return err == nil, err
 }
 
-func seekStart(file *os.File) error {
+// startAgain empties a file.
+func startAgain(file *os.File) error {
 	_, err := file.Seek(0, io.SeekStart)
-	return err
+	return errors.Join(err, file.Truncate(0))
 }
 
 // copyCounting copies to the end of a body, which Go's client only reports
-// as reached when the announced length has come.
-func copyCounting(part *os.File, body io.Reader, got *amount) (done bool, err error) {
+// as reached when the announced length has come. tell, if any, hears how much.
+func copyCounting(to io.Writer, body io.Reader, tell func(int64)) (got amount, err error) {
 	buffer := make([]byte, copyBytes)
 	for {
 		n, err := body.Read(buffer)
-		if _, writeErr := part.Write(buffer[:n]); writeErr != nil {
-			return false, &finalError{writeErr}
+		if _, writeErr := to.Write(buffer[:n]); writeErr != nil {
+			return got, &finalError{writeErr}
 		}
 		got.bytes += int64(n)
 		got.lines += int64(bytes.Count(buffer[:n], []byte{'\n'}))
+		if tell != nil {
+			tell(got.bytes)
+		}
 		if err == io.EOF {
-			return true, nil
+			return got, nil
 		}
 		if err != nil {
-			return false, err
+			return got, err
 		}
 	}
 }
