@@ -314,9 +314,9 @@ func TestExportBesideWritesAndAnImport(t *testing.T) {
 	}
 	imported := s.start(IncrementalLoad, 900, s.file("in", lines...))
 	var writers sync.WaitGroup
-	for w := range 3 {
+	for w := range 16 {
 		writers.Go(func() {
-			for i := range 40 {
+			for i := range 20 {
 				s.change(fmt.Sprint("p", (i*7+w)%60), fmt.Sprintf(`,"language":"w%d-%d"`, w, i), i%5 == 4)
 			}
 		})
