@@ -74,8 +74,9 @@ func (s *testSite) now() time.Time {
 
 func (s *testSite) open() {
 	s.t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	id := func() uint64 { seed += 0x9E3779B97F4A7C15; return seed }
+	var seed atomic.Uint64
+	seed.Store(uint64(time.Now().UnixNano()))
+	id := func() uint64 { return seed.Add(0x9E3779B97F4A7C15) }
 	var err error
 	s.store, err = engine.Open(context.Background(), engine.Options{
 		FS: s.fs, Dir: "data", Now: s.now, NewID: id, FreeBytesMin: cmp.Or(s.freeMin, -1), CatalogInMem: true,

@@ -41,6 +41,15 @@ func (t *turns) limit() int {
 	return t.most
 }
 
+// Turn waits until the caller may compute beside the jobs; call give soon, and before
+// anything is waited for.
+func (m *Manager) Turn(ctx context.Context) (give func(), err error) {
+	if err := m.turns.take(ctx); err != nil {
+		return nil, err
+	}
+	return m.turns.give, nil
+}
+
 // take waits for a turn. give ends it.
 func (t *turns) take(ctx context.Context) error {
 	t.mu.Lock()

@@ -44,8 +44,7 @@ func parseCoding(name string) coding {
 	return codingCount
 }
 
-// compress packs the answer's body as the client takes it. Files are sent as
-// they are, so that ranges of them stay what they say.
+// compress packs the answer's body as the client takes it. Files do it themselves.
 func (x *exchange) compress() {
 	response := &x.ctx.Response
 	if response.IsBodyStream() {
@@ -119,8 +118,8 @@ func parseQuality(text string) int {
 
 // packers keep writers, whose tables take some 800 KB each.
 type packers struct {
-	gzips, zlibs sync.Pool
-	zstd         *zstd.Encoder
+	gzips, zlibs, zstds sync.Pool
+	zstd                *zstd.Encoder // of whole answers
 }
 
 func newPackers() *packers {
@@ -133,6 +132,7 @@ func newPackers() *packers {
 		w, err := zlib.NewWriterLevel(nil, zlib.BestSpeed)
 		return must(w, err)
 	}
+	p.zstds.New = newStreamZstd
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithWindowSize(zstdWindowBytes), zstd.WithLowerEncoderMem(true))
 	p.zstd = must(w, err)

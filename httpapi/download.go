@@ -22,21 +22,63 @@ func (x *exchange) file(open func(id int64, name string) (*bulk.Download, error)
 	if err != nil {
 		return err
 	}
+	body := &fileBody{conn: x.ctx.Conn(), timeouts: &x.server.opts.Timeouts, started: time.Now()}
+	x.ctx.Response.Header.SetContentType(contentTypeOfFile(x.addr.name))
+	x.ctx.Response.Header.Set("Accept-Ranges", "bytes") // of the file as it is
+	if isCodable(x.addr.name) {
+		x.ctx.Response.Header.Add("Vary", "Accept-Encoding")
+	}
 	// A file of a finished job never changes, so its length tells its states
 	// apart; of an error file that still grows, too.
-	tag := fmt.Sprintf(`"%s-%s-%d"`, x.addr.id, x.addr.name, d.Bytes)
-	part, what := byteRange{0, d.Bytes}, rangeWhole
-	request, header := &x.ctx.Request.Header, &x.ctx.Response.Header
-	wanted := request.Peek("If-Range")
-	// Ranges are defined for GET alone (RFC 9110 section 14.2).
-	if x.ctx.IsGet() && (len(wanted) == 0 || string(wanted) == tag) {
-		if p, found := parseRange(request.Peek("Range"), d.Bytes); found != rangeWhole {
-			part, what = p, found
+	tag := fmt.Sprintf("%s-%s-%d", x.addr.id, x.addr.name, d.Bytes)
+	part, what := x.fileRange(`"`+tag+`"`, d.Bytes)
+	if what == rangeWhole {
+		if coded := x.coded(d); coded != nil {
+			x.ctx.Response.Header.Set("Content-Encoding", codingNames[coded.coding])
+			// Another version of the compressor may write other bytes.
+			x.ctx.Response.Header.Set("ETag", fmt.Sprintf(`W/"%s-%s"`, tag, codingNames[coded.coding]))
+			body.part, body.file = coded, coded
+			x.ctx.Response.SetBodyStream(body, -1)
+			return nil
 		}
 	}
-	header.Set("Accept-Ranges", "bytes")
+	return x.plainFile(d, body, `"`+tag+`"`, part, what)
+}
+
+// fileRange reads Range and If-Range. Ranges are defined for GET alone (RFC 9110
+// section 14.2), and are parts of the file as it is, whatever codings are taken: who
+// has a part of a coded form has another tag than the one that If-Range must have.
+func (x *exchange) fileRange(tag string, size int64) (byteRange, rangeResult) {
+	header := &x.ctx.Request.Header
+	wanted := header.Peek("If-Range")
+	if x.ctx.IsGet() && (len(wanted) == 0 || string(wanted) == tag) {
+		if p, found := parseRange(header.Peek("Range"), size); found != rangeWhole {
+			return p, found
+		}
+	}
+	return byteRange{0, size}, rangeWhole
+}
+
+// isCodable tells by its name whether compressing a file saves something: Parquet
+// files are compressed inside.
+func isCodable(name []byte) bool { return contentTypeOfFile(name) == contentTypeNDJSON }
+
+// coded compresses the file as the client takes it; nil: it is sent as it is.
+func (x *exchange) coded(d *bulk.Download) *codedFile {
+	if !isCodable(x.addr.name) {
+		return nil
+	}
+	chosen := chooseCoding(x.ctx.Request.Header.PeekAll("Accept-Encoding"))
+	if chosen == codingNone || d.Bytes == 0 || !x.ctx.Request.Header.IsHTTP11() { // HTTP/1.0 has no chunks
+		return nil
+	}
+	return x.server.codedFile(chosen, d)
+}
+
+// plainFile serves the file as it is, or a part.
+func (x *exchange) plainFile(d *bulk.Download, body *fileBody, tag string, part byteRange, what rangeResult) error {
+	header := &x.ctx.Response.Header
 	header.Set("ETag", tag)
-	status := fasthttp.StatusOK
 	switch what {
 	case rangeUnsatisfiable:
 		header.Set("Content-Range", "bytes */"+strconv.FormatInt(d.Bytes, 10))
@@ -44,14 +86,10 @@ func (x *exchange) file(open func(id int64, name string) (*bulk.Download, error)
 		return &problem{fasthttp.StatusRequestedRangeNotSatisfiable, codeInvalid, fmt.Sprintf("The file has %d bytes.", d.Bytes)}
 	case rangePart:
 		header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", part.from, part.from+part.bytes-1, d.Bytes))
-		status = fasthttp.StatusPartialContent
+		x.ctx.SetStatusCode(fasthttp.StatusPartialContent)
 	}
-	x.ctx.SetStatusCode(status)
-	header.SetContentType(contentTypeOfFile(x.addr.name))
-	x.ctx.Response.SetBodyStream(&fileBody{
-		part: io.NewSectionReader(d, part.from, part.bytes), file: d, conn: x.ctx.Conn(),
-		timeouts: &x.server.opts.Timeouts, started: time.Now(),
-	}, int(part.bytes))
+	body.part, body.file = io.NewSectionReader(d, part.from, part.bytes), d
+	x.ctx.Response.SetBodyStream(body, int(part.bytes))
 	return nil
 }
 
@@ -62,9 +100,10 @@ func contentTypeOfFile(name []byte) string {
 	return contentTypeNDJSON
 }
 
-// fileBody reads a part of a file into an answer. The answer's length is sent
-// first, so a read that fails ends the connection before the length is
-// reached, and the client knows that the file is cut.
+// fileBody reads a file, coded or not, or a part of it into an answer. The length is
+// sent first, or the answer is in chunks: a read that fails ends the connection before
+// the length is reached or without the last chunk, and the client knows that the file
+// is cut.
 type fileBody struct {
 	part io.Reader
 	file io.Closer

@@ -63,6 +63,7 @@ type Server struct {
 	scanners   sync.Pool // of *fhir.Scanner
 	checkers   sync.Pool // of *structure.Checker
 	packers    *packers
+	codedFiles chan struct{} // a token for each file that is being compressed
 	logLimit   *logLimit
 	polls      *pollLimit
 	bodies     *bodyBudget
@@ -115,7 +116,7 @@ func New(opts Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), logLimit: newLogLimit(), polls: new(pollLimit), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
 	if s.parameters = opts.Parameters; s.parameters == nil {
 		if s.parameters, err = query.NewRegistry(context.Background(), opts.Store, opts.Logger); err != nil {
 			return nil, fmt.Errorf("cannot read the store's search parameters: %w", err)
