@@ -136,6 +136,7 @@ func (m *Manager) loadExports() (running []*exportRecord, err error) {
 			return fmt.Errorf("cannot read an export's record: %w", err)
 		}
 		kept[r.ID] = r.State == Running || r.State == Completed
+		m.publish(r)
 		if r.State == Running {
 			running = append(running, r)
 		}
@@ -211,6 +212,7 @@ func (m *Manager) endExport(record *exportRecord) bool {
 	if _, gone := m.getExport(record.ID); gone != nil {
 		return true
 	}
+	m.publish(record)
 	if err := m.putExport(record); err != nil {
 		m.logger.Error("cannot record the end of an export", "export", record.ID, "error", err)
 		m.keepRecord(jobKey(keyExport, record.ID), record)
@@ -257,8 +259,13 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &ExportStatus{
-		ID: id, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
+	return m.exportStatus(r)
+}
+
+// exportStatus is the status of a job. The caller holds m.mu.
+func (m *Manager) exportStatus(r *exportRecord) (s *ExportStatus, err error) {
+	s = &ExportStatus{
+		ID: r.ID, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
 		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error, Expires: m.expires(r), SeparateStatus: r.Request.SeparateStatus,
 	}
 	if r.State != Failed {
@@ -269,7 +276,7 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 			s.Files[i].URL = m.exportOutput(r).address(s.Files[i].Name)
 		}
 	}
-	if j := m.exports[id]; j != nil {
+	if j := m.exports[r.ID]; j != nil {
 		s.RowsDone, s.RowsTotal = j.rows.Load(), j.total.Load()
 	}
 	return s, nil
@@ -317,6 +324,7 @@ func (m *Manager) forgetExport(id int64) (*exportRecord, *exportJob, error) {
 		return nil, nil, fmt.Errorf("cannot delete export %d: %w", id, err)
 	}
 	delete(m.unrecorded, jobKey(keyExport, id))
+	delete(m.published, id)
 	return record, m.exports[id], nil
 }
 

@@ -76,6 +76,8 @@ type Manager struct {
 	closed  bool
 	imports map[int64]*importJob // that run or wait to run
 	exports map[int64]*exportJob
+	// published are the exports of which the newest is published, with their instants.
+	published map[int64]int64
 	// unrecorded holds, by catalog key, how jobs ended that the catalog could
 	// not be told about.
 	unrecorded map[string][]byte
@@ -113,7 +115,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		opts:    opts, logger: opts.Logger, addresses: allowed, client: newHTTPClient(allowed, opts.network()),
 		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
-		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob),
+		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob), published: make(map[int64]int64),
 		unrecorded: make(map[string][]byte),
 		turns:      turns{most: opts.Workers, now: opts.Now},
 		staging:    blobStaging{sends: make(chan struct{}, blobSendsMax)},

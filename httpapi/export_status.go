@@ -92,3 +92,19 @@ func (s *Server) manifestPage(files []bulk.ExportFile, page int) []bulk.ExportFi
 	from := min((page-1)*s.manifestFiles, len(files))
 	return files[from:min(from+s.manifestFiles, len(files))]
 }
+
+// bulkPublish answers GET $bulk-publish with the manifest of the published export.
+// Its further pages are those of the export, so that all are of one.
+func (x *exchange) bulkPublish() error {
+	status, err := x.server.opts.Jobs.PublishedExport()
+	if err != nil {
+		return err
+	}
+	header := &x.ctx.Response.Header
+	header.SetBytesV("ETag", appendETag(nil, status.ID))
+	if anyTagMatches(x.ctx.Request.Header.Peek("If-None-Match"), status.ID) {
+		x.empty(fasthttp.StatusNotModified)
+		return nil
+	}
+	return x.tellExport(status, 1)
+}

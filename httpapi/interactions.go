@@ -74,6 +74,7 @@ const (
 	definitionExport        = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 	definitionBulkData      = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
 	definitionPatientExport = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"
+	definitionBulkPublish   = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/bulk-publish"
 	definitionGroupExport   = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/group-export"
 	definitionImport        = "OperationDefinition/import"
 	definitionPurge         = "OperationDefinition/purge-history"
@@ -120,6 +121,7 @@ func interactions() []interaction {
 		{place: placeGroupExport, method: post, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}},
 		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true, params: []string{pageParameter}},
 		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
+		{place: placeBulkPublish, method: get, name: "bulk-publish", run: (*exchange).bulkPublish, safe: true, level: levelSystem, code: "bulk-publish", operation: definitionBulkPublish},
 		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},
 
 		{place: placeTypeValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}, level: levelType, code: "validate", operation: definitionValidate},

@@ -20,6 +20,7 @@ const (
 	placeSystemSearch            // /fhir/_search
 	placeImport                  // /fhir/$import
 	placeExport                  // /fhir/$export
+	placeBulkPublish             // /fhir/$bulk-publish
 	placeSystemOperation         // /fhir/${name}
 	placeImportJob               // /fhir/_operations/import/{job}
 	placeImportFile              // /fhir/_operations/import/{job}/{name}
@@ -119,6 +120,8 @@ func systemAddress(parts [][]byte) address {
 		return address{place: placeImport}
 	case "$export":
 		return address{place: placeExport}
+	case "$bulk-publish":
+		return address{place: placeBulkPublish}
 	default:
 		if first[0] == '$' {
 			return address{place: placeSystemOperation, name: first}

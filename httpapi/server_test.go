@@ -375,7 +375,7 @@ func TestMetadataSaysWhatTheTableServes(t *testing.T) {
 	if codes != " history-type history-instance read vread create update delete patch search-type" {
 		t.Errorf("types have%s", codes)
 	}
-	if len(c.Rest[0].Interaction) != 4 || len(c.Rest[0].Operation) != 2 {
+	if len(c.Rest[0].Interaction) != 4 || len(c.Rest[0].Operation) != 3 {
 		t.Errorf("got system interactions %v, operations %v", c.Rest[0].Interaction, c.Rest[0].Operation)
 	}
 	if got := strings.Join(c.PatchFormat, ", "); got != acceptedPatches {
