@@ -16,11 +16,10 @@ const testExpiry = time.Hour
 func newExpirySite(t *testing.T) *testSite {
 	t.Helper()
 	s := makeTestSite(t)
-	s.exportExpiry = testExpiry
+	s.exportExpiry, s.frozen = testExpiry, true
 	s.open()
 	t.Cleanup(func() { s.close() })
 	s.wait(s.start(IncrementalLoad, 0, s.file("p", patient("a", ""))))
-	s.frozen = true
 	return s
 }
 

@@ -233,3 +233,33 @@ func TestExportErrorsAreFetchedAndToldByTheExitCode(t *testing.T) {
 		}
 	}
 }
+
+// The README's script completes an export with curl alone.
+func TestTheReadmesScriptExports(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"sh", "curl", "tr", "grep", "cut", "xargs"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("skipped: %v", err)
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const base = "http://127.0.0.1:8080/fhir"
+	_, script, found := strings.Cut(string(readme), "\nBASE="+base+"\n")
+	script, _, closed := strings.Cut(script, "\n```\n")
+	if !found || !closed {
+		t.Fatal("the README has no script for exports")
+	}
+	s := exportSite(t)
+	cmd := exec.Command("sh", "-eu", "-c", "BASE="+s.base+"\n"+script)
+	cmd.Dir = t.TempDir()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := exported(t, cmd.Dir); len(got) != 2001 {
+		t.Errorf("%d resources", len(got))
+	}
+	s.stop()
+}
