@@ -33,6 +33,7 @@ func TestUsageErrorsExit2(t *testing.T) {
 	f("is none of system", "export", "--level", "everything")
 	f("is none of system", "export", "--level", "group/")
 	f("--format", "export", "--format", "csv")
+	f("--export-expiry -1h0m0s is negative", "serve", "--data-dir", t.TempDir(), "--export-expiry=-1h")
 }
 
 func TestHelpExplainsEveryCommand(t *testing.T) {
