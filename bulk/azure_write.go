@@ -49,7 +49,7 @@ func (b *blockBlob) put(ctx context.Context, file io.ReaderAt, bytes int64, cont
 	var ids []string
 	for from := int64(0); from < bytes; from += block {
 		id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", len(ids)))
-		if err := b.stage(ctx, id, io.NewSectionReader(file, from, min(block, bytes-from))); err != nil {
+		if err := b.stage(ctx, id, file, from, min(block, bytes-from)); err != nil {
 			return err
 		}
 		ids = append(ids, id)
@@ -57,14 +57,13 @@ func (b *blockBlob) put(ctx context.Context, file io.ReaderAt, bytes int64, cont
 	return b.commit(ctx, ids, contentType)
 }
 
-// stage sends one block, and makes the container if that is what is missing.
-func (b *blockBlob) stage(ctx context.Context, id string, body io.ReadSeeker) error {
+// stage sends one block, and makes the container if that is what is missing. Each
+// attempt has a reader of its own: a request that broke may still read from its.
+func (b *blockBlob) stage(ctx context.Context, id string, file io.ReaderAt, from, bytes int64) error {
 	return b.account.attempt(ctx, b.address, b.refused, func(ctx context.Context) error {
 		send := func() error {
-			if _, err := body.Seek(0, io.SeekStart); err != nil {
-				return err
-			}
-			_, err := b.client.StageBlock(ctx, id, streaming.NopCloser(body), nil)
+			body := streaming.NopCloser(io.NewSectionReader(file, from, bytes))
+			_, err := b.client.StageBlock(ctx, id, body, nil)
 			return err
 		}
 		err := send()

@@ -93,5 +93,5 @@ func (s *blobStaging) send(ctx context.Context, to *blockBlob, id string, block 
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return to.stage(ctx, id, bytes.NewReader(block))
+	return to.stage(ctx, id, bytes.NewReader(block), 0, int64(len(block)))
 }

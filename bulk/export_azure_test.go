@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -183,6 +184,61 @@ func testExportToAzureResumes(t *testing.T, a *azurite) {
 	}
 	if len(before) == 0 || lists.Load() == 0 {
 		t.Errorf("%d blobs were there before the restart", len(before))
+	}
+}
+
+// testExportToAzureWaits holds up every block: the export stops with so many bytes in
+// memory, and holds no turn meanwhile.
+func testExportToAzureWaits(t *testing.T, a *azurite) {
+	release := make(chan struct{})
+	var most atomic.Int64
+	var s *testSite
+	account := a.proxy(t, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+		if r.URL.Query().Get("comp") == "block" {
+			<-release
+			s.jobs.staging.mu.Lock()
+			most.Store(max(most.Load(), s.jobs.staging.held+s.jobs.staging.filling.Load()))
+			s.jobs.staging.mu.Unlock()
+		}
+		forward.ServeHTTP(w, r)
+	})
+	s = a.site(t, AzureOptions{AccountURL: account, AccountKey: azuriteKey})
+	const lines = 2500
+	text := string(bigLines(lines))
+	s.imports(InitialLoad, 0, s.file("big.ndjson", text))
+	r, err := s.jobs.ParseExport(&ExportKickOff{URL: "http://host/$export", Base: "http://host", Query: map[string][]string{"_container": {"held-up"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.jobs.StartExport(context.Background(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !s.jobs.staging.full() {
+		runtime.Gosched()
+	}
+	var gives []func()
+	for range s.workers {
+		give, err := s.jobs.Turn(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		gives = append(gives, give)
+	}
+	close(release)
+	for _, give := range gives {
+		give()
+	}
+	status := s.waitExport(id)
+	written := int64(0)
+	for _, f := range status.Files {
+		written += f.Bytes
+	}
+	if status.State != Completed || status.RowsDone != lines || written < int64(len(text)) {
+		t.Errorf("it ends as %+v with %d bytes", status, written)
+	}
+	if bound := int64(blobHeldMax + blobFillingMax + 2*blobBlockBytes); most.Load() > bound {
+		t.Errorf("%d bytes were in memory, more than %d", most.Load(), bound)
 	}
 }
 

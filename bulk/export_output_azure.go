@@ -265,8 +265,8 @@ func (w *azureWriter) close(ctx context.Context) error {
 // graceful is a context that ends a while after another.
 func graceful(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	return late, cancel
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return late, func() { stop(); cancel() }
 }
 
 func (w *azureWriter) abort() {

@@ -52,6 +52,7 @@ func TestAzureBlobStorage(t *testing.T) {
 	t.Run("error files that are not taken", func(t *testing.T) { testErrorBlobsRefused(t, a) })
 	t.Run("export", func(t *testing.T) { testExportToAzure(t, a) })
 	t.Run("export that is stopped goes on", func(t *testing.T) { testExportToAzureResumes(t, a) })
+	t.Run("export that storage holds up", func(t *testing.T) { testExportToAzureWaits(t, a) })
 	t.Run("export that fails", func(t *testing.T) { testExportToAzureFails(t, a) })
 	t.Run("remains of an export", func(t *testing.T) { testExportRemainsAreRemoved(t, a) })
 	t.Run("export is imported back", func(t *testing.T) { testExportToAzureIsImportedBack(t, a) })
