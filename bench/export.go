@@ -234,6 +234,7 @@ func download(ctx context.Context, address string) (lines, size int64, err error
 	if err != nil {
 		return 0, 0, err
 	}
+	request.Header.Set("Accept-Encoding", "identity")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0, 0, err
