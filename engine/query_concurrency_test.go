@@ -26,10 +26,20 @@ func TestPagesWhileWritersChangeTheStore(t *testing.T) {
 	for i := range resources {
 		mustCommit(t, s, patientNamed(fmt.Sprint("p", i), fmt.Sprint("Chalmers ", i%7)))
 	}
-	stop := make(chan struct{})
+	// Some writes for each page: as many as the writers could do would be more than
+	// the pages of an older LSN can look up.
+	writes := make(chan struct{}, 100)
+	moreWrites := func() {
+		for range 20 {
+			select {
+			case writes <- struct{}{}:
+			default:
+			}
+		}
+	}
 	var writers sync.WaitGroup
 	for w := range uint64(4) {
-		writers.Go(func() { renamePatients(t, s, rand.New(rand.NewPCG(1, w)), resources, stop) })
+		writers.Go(func() { renamePatients(t, s, rand.New(rand.NewPCG(1, w)), resources, writes) })
 	}
 	table, err := search.Load()
 	if err != nil {
@@ -45,6 +55,7 @@ func TestPagesWhileWritersChangeTheStore(t *testing.T) {
 		if round%2 == 1 {
 			q.Sort = []SortKey{{Param: family, Desc: round%4 == 1}}
 		}
+		moreWrites()
 		n := mustSnapshot(t, s)
 		var want []string
 		if _, err := n.Search(context.Background(), &q, func(v *Version) error {
@@ -57,24 +68,19 @@ func TestPagesWhileWritersChangeTheStore(t *testing.T) {
 			t.Errorf("count %d (%v) of %d", count, err, len(want))
 		}
 		q.AsOf = n.LSN()
-		got := pages(t, n, q, 9, func() *Snapshot { return mustSnapshot(t, s) })
+		got := pages(t, n, q, 9, func() *Snapshot { moreWrites(); return mustSnapshot(t, s) })
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("pages gave\n%v\nand the first snapshot\n%v", got, want)
 		}
 	}
-	close(stop)
+	close(writes)
 	writers.Wait()
 	mustClose(t, s)
 }
 
-// renamePatients writes and deletes patients until it is stopped.
-func renamePatients(t *testing.T, s *Store, rng *rand.Rand, resources int, stop chan struct{}) {
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
+// renamePatients writes or deletes a patient for each of writes.
+func renamePatients(t *testing.T, s *Store, rng *rand.Rand, resources int, writes <-chan struct{}) {
+	for range writes {
 		id := fmt.Sprint("p", rng.IntN(2*resources))
 		c := patientNamed(id, fmt.Sprint([]string{"Chalmers ", "Windsor "}[rng.IntN(2)], rng.IntN(7)))
 		if rng.IntN(5) == 0 {

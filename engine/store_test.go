@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,11 +18,12 @@ var patient = fhir.TypeByName([]byte("Patient"))
 // testOptions is a store on fsys whose clock moves by a millisecond a call.
 func testOptions(fsys vfs.FS, seed uint64) Options {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var calls atomic.Int64
 	return Options{
 		FS: fsys, Dir: "/data", NewID: rng.Uint64, PrepareInline: true, CatalogInMem: true, FreeBytesMin: -1,
 		SegmentBytes: 1 << 16, HeadBytes: 1 << 20,
-		Now: func() time.Time { now = now.Add(time.Millisecond); return now },
+		Now: func() time.Time { return start.Add(time.Duration(calls.Add(1)) * time.Millisecond) },
 	}
 }
 
