@@ -207,16 +207,16 @@ func TestAnExportThatIsGoneIsBegunAnew(t *testing.T) {
 // Other servers tell what they could not export.
 func TestExportErrorsAreFetchedAndToldByTheExitCode(t *testing.T) {
 	t.Parallel()
-	var web *httptest.Server
-	web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		own := "http://" + r.Host
 		switch r.URL.Path {
 		case "/fhir/$export":
-			w.Header().Set("Content-Location", web.URL+"/job")
+			w.Header().Set("Content-Location", own+"/job")
 			w.WriteHeader(http.StatusAccepted)
 		case "/job":
-			_, _ = io.WriteString(w, `{"output":[{"type":"Patient","url":"`+web.URL+`/a.ndjson","count":1}],"link":[{"relation":"next","url":"`+web.URL+`/job2"}]}`)
+			_, _ = io.WriteString(w, `{"output":[{"type":"Patient","url":"`+own+`/a.ndjson","count":1}],"link":[{"relation":"next","url":"`+own+`/job2"}]}`)
 		case "/job2":
-			_, _ = io.WriteString(w, `{"output":[{"type":"Patient","url":"`+web.URL+`/b.ndjson"}],"error":[{"type":"OperationOutcome","url":"`+web.URL+`/e.ndjson","count":1}]}`)
+			_, _ = io.WriteString(w, `{"output":[{"type":"Patient","url":"`+own+`/b.ndjson"}],"error":[{"type":"OperationOutcome","url":"`+own+`/e.ndjson","count":1}]}`)
 		default:
 			_, _ = io.WriteString(w, `{"resourceType":"Patient","id":"`+r.URL.Path[1:2]+`"}`+"\n")
 		}
