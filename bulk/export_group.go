@@ -131,7 +131,7 @@ func (s *exportScope) readMember(body []byte, at int) (reference []byte, active 
 	fhir.Members(body, at, func(key []byte, at, end int) bool {
 		switch string(key) {
 		case "entity":
-			reference, _ = member(body, at, "reference")
+			reference, _ = fhir.MemberText(body, at, "reference")
 		case "inactive":
 			active = active && string(body[at:end]) == "false"
 		case "period":
@@ -143,12 +143,12 @@ func (s *exportScope) readMember(body []byte, at int) (reference []byte, active 
 }
 
 func (s *exportScope) isIn(body []byte, at int) bool {
-	if start, ok := member(body, at, "start"); ok {
+	if start, ok := fhir.MemberText(body, at, "start"); ok {
 		if first, _, ok := fhir.ParseDate(start); !ok || first > s.at.Milli {
 			return false
 		}
 	}
-	if end, ok := member(body, at, "end"); ok {
+	if end, ok := fhir.MemberText(body, at, "end"); ok {
 		if _, last, ok := fhir.ParseDate(end); !ok || last < s.at.Milli {
 			return false
 		}

@@ -119,7 +119,7 @@ func readProvenance(body []byte) provenance {
 			}
 		case string(key) == "target" && body[at] == '[':
 			fhir.Elements(body, at, func(at, _ int) bool {
-				if text, ok := member(body, at, "reference"); ok {
+				if text, ok := fhir.MemberText(body, at, "reference"); ok {
 					p.targets = append(p.targets, text)
 				}
 				return true
@@ -128,18 +128,4 @@ func readProvenance(body []byte) provenance {
 		return true
 	})
 	return p
-}
-
-// member is the text of an object's member that is a string.
-func member(body []byte, at int, name string) (text []byte, ok bool) {
-	if body[at] != '{' {
-		return nil, false
-	}
-	fhir.Members(body, at, func(key []byte, from, to int) bool {
-		if string(key) == name && body[from] == '"' {
-			text, ok = fhir.AppendText(nil, body[from:to]), true
-		}
-		return !ok
-	})
-	return text, ok
 }

@@ -93,6 +93,21 @@ func Members(text []byte, i int, fn func(key []byte, at, end int) bool) {
 	}
 }
 
+// MemberText is the text of a string member of the value at i; ok is false when that is
+// no object, or has no such member that is a string. text is as for ValueEnd.
+func MemberText(text []byte, i int, name string) (value []byte, ok bool) {
+	if text[i] != '{' {
+		return nil, false
+	}
+	Members(text, i, func(key []byte, at, end int) bool {
+		if string(key) == name && text[at] == '"' {
+			value, ok = AppendText(nil, text[at:end]), true
+		}
+		return !ok
+	})
+	return value, ok
+}
+
 // Elements calls fn for each element of the array at i until fn returns false.
 // text is as for ValueEnd.
 func Elements(text []byte, i int, fn func(at, end int) bool) {

@@ -33,11 +33,11 @@ func (w *View) IsWhole() bool { return w.Summary == "" && w.Elements == nil }
 // without white space.
 func (w *View) Append(dst, resource []byte) []byte {
 	out := viewWriter{view: w, text: resource, dst: dst}
-	typ, ok := text(resource, 0, "resourceType")
+	typ, ok := fhir.MemberText(resource, 0, "resourceType")
 	if !ok {
 		return append(dst, resource...)
 	}
-	out.object(0, typ, true)
+	out.object(0, string(typ), true)
 	return out.dst
 }
 
@@ -73,7 +73,8 @@ func (o *viewWriter) value(at, end int, typ string) {
 
 func (o *viewWriter) object(at int, typ string, top bool) {
 	if typ == "Resource" { // in a Bundle: it tells its own
-		typ, _ = text(o.text, at, "resourceType")
+		own, _ := fhir.MemberText(o.text, at, "resourceType")
+		typ = string(own)
 	}
 	o.dst = append(o.dst, '{')
 	start := len(o.dst)
@@ -148,9 +149,9 @@ func IsSubsetted(tags []byte) bool {
 	found := false
 	fhir.Elements(tags, 0, func(at, _ int) bool {
 		if tags[at] == '{' {
-			code, _ := text(tags, at, "code")
-			system, _ := text(tags, at, "system")
-			found = code == Subsetted && system == subsettedSystem
+			code, _ := fhir.MemberText(tags, at, "code")
+			system, _ := fhir.MemberText(tags, at, "system")
+			found = string(code) == Subsetted && string(system) == subsettedSystem
 		}
 		return !found
 	})
@@ -172,13 +173,4 @@ func member(src []byte, at int, name string) (s span, ok bool) {
 		return !ok
 	})
 	return s, ok
-}
-
-// text is the text of a member that is a string.
-func text(src []byte, at int, name string) (string, bool) {
-	s, ok := member(src, at, name)
-	if !ok || src[s.from] != '"' {
-		return "", false
-	}
-	return string(fhir.AppendText(nil, src[s.from:s.to])), true
 }
