@@ -114,6 +114,11 @@ func TestEveryFlippedByteIsFoundOrHarmless(t *testing.T) {
 	name := runPath(testDir, 5)
 	whole := readAll(t, fs, name)
 	rng := rand.New(rand.NewPCG(1, 1))
+	open, err := OpenRun(fs, testDir, meta, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
 	for at := range whole {
 		damaged := bytes.Clone(whole)
 		damaged[at] ^= byte(1 << rng.IntN(8))
@@ -136,6 +141,30 @@ func TestEveryFlippedByteIsFoundOrHarmless(t *testing.T) {
 		if n := problems(t, fs, 5); n == 0 {
 			t.Fatalf("%s: Verify found nothing", p.what)
 		}
+		n := 0
+		if err := open.Check(context.Background(), nil, func(*vfs.CorruptError) { n++ }); err != nil || n == 0 {
+			t.Fatalf("%s: Check of the open run found nothing, %v", p.what, err)
+		}
+	}
+}
+
+// A run that was opened when it was sound is checked to the last byte.
+func TestCheckReadsEveryByteOnce(t *testing.T) {
+	fs := newTestFS(t)
+	meta := randomModel(rand.New(rand.NewPCG(1, 5)), 20000).build(t, fs, 3)
+	r, err := OpenRun(fs, testDir, meta, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	paced := 0
+	err = r.Check(context.Background(), func(_ context.Context, n int) error { paced += n; return nil }, func(e *vfs.CorruptError) { t.Error(e) })
+	if err != nil || int64(paced) > meta.Bytes || int64(paced) < meta.Bytes-2*mergeStepBytes {
+		t.Errorf("Check of %d bytes: %v, paced over %d", meta.Bytes, err, paced)
+	}
+	stop := errors.New("stop")
+	if err := r.Check(context.Background(), func(context.Context, int) error { return stop }, ignore); err != stop {
+		t.Errorf("Check ends with %v", err)
 	}
 }
 
