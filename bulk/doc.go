@@ -21,6 +21,6 @@
 // error_file, error_blob (what lines are refused) · resolve, resolve_dated,
 // resolve_history (pure: versions of one key) · round, round_merge, round_compare, round_publish · progress,
 // registration, import_job, manager, metrics · export_request, export_scope (what a request takes),
-// export_job (records), export_section (what is recorded piece by piece), export_run (the work),
+// export_job (records), export_section (what is recorded piece by piece), export_listing (what was shown of it), export_run (the work),
 // export_sink, export_format, export_output, export_output_local (files), export_sweep · download.
 package bulk

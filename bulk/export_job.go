@@ -30,11 +30,16 @@ type ExportStatus struct {
 	TransactionTime fhir.Instant
 	Request         string
 	Files           []ExportFile
-	RowsDone        uint64
-	RowsTotal       uint64
-	Ignored         []string // what a lenient request asked for and did not get
-	Error           *RequestError
-	Expires         time.Time // when it is removed; zero: never, or it goes on
+	// Ends is for each page of the manifest that was shown already how many files it
+	// and those before it have. Pages that follow may be cut anywhere.
+	Ends []int
+	// Partial: its client takes a manifest of what is there while it runs.
+	Partial   bool
+	RowsDone  uint64
+	RowsTotal uint64
+	Ignored   []string // what a lenient request asked for and did not get
+	Error     *RequestError
+	Expires   time.Time // when it is removed; zero: never, or it goes on
 	// SeparateStatus: its client wants the state in a header of its own.
 	SeparateStatus bool
 }
@@ -268,8 +273,8 @@ func (m *Manager) exportStatus(r *exportRecord) (s *ExportStatus, err error) {
 		ID: r.ID, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
 		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error, Expires: m.expires(r), SeparateStatus: r.Request.SeparateStatus,
 	}
-	if r.State != Failed {
-		if s.Files, err = m.exportFiles(r); err != nil {
+	if s.Partial = r.Request.Partial; r.State != Failed {
+		if s.Files, s.Ends, err = m.filesToShow(r); err != nil {
 			return nil, err
 		}
 		for i := range s.Files {

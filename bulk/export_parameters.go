@@ -33,7 +33,7 @@ var exportParameters = []exportParameter{
 	{"_elements", (*exportReader).elements},
 	{"patient", (*exportReader).patients},
 	{"organizeOutputBy", (*exportReader).organize},
-	{"allowPartialManifests", (*exportReader).boolean}, // a whole manifest is allowed either way
+	{"allowPartialManifests", (*exportReader).partial},
 	{"_container", (*exportReader).container},
 	{"_maxCount", (*exportReader).maxCount},
 	{"_isParallel", (*exportReader).boolean}, // what is written is the same
@@ -375,6 +375,11 @@ func (r *exportReader) boolean(name string, values []string) error {
 		err = badRequest("The value '%s' of the parameter '%s' is not true or false.", value, name)
 	}
 	return err
+}
+
+func (r *exportReader) partial(name string, values []string) error {
+	r.request.Partial = values[0] == "true"
+	return r.boolean(name, values)
 }
 
 func (r *exportReader) container(name string, values []string) error {

@@ -41,6 +41,8 @@ type ExportRequest struct {
 	Ignored []string `json:",omitempty"`
 	// SeparateStatus: its client wants the state in a header of its own.
 	SeparateStatus bool `json:",omitempty"`
+	// Partial: its client takes a manifest of what is there while it runs.
+	Partial bool `json:",omitempty"`
 }
 
 // ExportFilter is a search that resources of a type must match.

@@ -144,6 +144,12 @@ func (w *exportWork) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.m.mu.Lock()
+	shown, err := w.m.listing(w.record.ID)
+	w.m.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	var kept []ExportFile
 	for i, section := range w.record.Sections {
 		if files, ok := finished[i+1]; ok {
@@ -154,6 +160,9 @@ func (w *exportWork) resume(ctx context.Context) error {
 				kept = append(kept, files...)
 				continue
 			}
+		}
+		if slices.Contains(shown.Sections, i+1) {
+			return errShownGone
 		}
 		if err := w.addTasks(i, section); err != nil {
 			return err

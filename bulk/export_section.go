@@ -134,20 +134,30 @@ func (m *Manager) exportFileOf(r *exportRecord, name string) (f ExportFile, ok b
 	return files[i], true, nil
 }
 
-// forgetSections takes the records of a job's sections away.
+// forgetSections takes the records of a job's sections away, and of what was shown
+// of them.
 func (m *Manager) forgetSections(id int64) error {
-	return m.forgetSectionsWhere(sectionsKey(id), func(int64) bool { return true })
+	return errors.Join(
+		m.forgetSectionsWhere(keyExportSection, sectionsKey(id), func(int64) bool { return true }),
+		m.opts.Store.CatalogDelete(jobKey(keyExportListing, id)),
+	)
 }
 
 // sweepSections takes the records away that belong to no export.
 func (m *Manager) sweepSections(kept map[int64]bool) error {
-	return m.forgetSectionsWhere(keyExportSection, func(id int64) bool { return !kept[id] })
+	gone := func(id int64) bool { return !kept[id] }
+	return errors.Join(
+		m.forgetSectionsWhere(keyExportSection, keyExportSection, gone),
+		m.forgetSectionsWhere(keyExportListing, keyExportListing, gone),
+	)
 }
 
-func (m *Manager) forgetSectionsWhere(prefix string, gone func(id int64) bool) error {
+// forgetSectionsWhere deletes the records whose keys begin with prefix, and with kind
+// and the number of a job that is gone.
+func (m *Manager) forgetSectionsWhere(kind, prefix string, gone func(id int64) bool) error {
 	var keys []string
 	err := m.opts.Store.CatalogList(prefix, func(key string, _ []byte) error {
-		number, _, _ := strings.Cut(strings.TrimPrefix(key, keyExportSection), "/")
+		number, _, _ := strings.Cut(strings.TrimPrefix(key, kind), "/")
 		id, err := strconv.ParseInt(number, 10, 64)
 		if err == nil && gone(id) {
 			keys = append(keys, key)

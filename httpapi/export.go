@@ -112,11 +112,12 @@ func (x *exchange) checkExportHeaders() error {
 	return nil
 }
 
-// appendManifest appends a page of a finished export's manifest, from 1: as many
-// files as a page holds, and where the next one is. What was ignored is told by
-// the first.
+// appendManifest appends a page of an export's manifest, from 1: as many files as
+// a page holds, and where the next one is, if there is one already. What was
+// ignored is told by the first.
 func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus, page int) []byte {
-	files := x.server.manifestPage(status.Files, page)
+	ends := x.server.manifestEnds(status)
+	files := manifestPage(status.Files, ends, page)
 	dst = append(dst, `{"transactionTime":"`...)
 	dst = status.TransactionTime.Append(dst)
 	dst = append(dst, `","request":`...)
@@ -132,7 +133,7 @@ func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus, page in
 		dst = x.appendFile(dst, status, &bulk.ExportFile{Type: "OperationOutcome", Name: bulk.ExportIgnoredName, Count: int64(n)})
 	}
 	dst = append(dst, `],"issues":[]`...)
-	if page < x.server.manifestPages(status.Files) {
+	if page < len(ends) {
 		dst = append(dst, `,"link":[{"relation":"next","url":`...)
 		dst = appendString(dst, x.jobURL("export", status.ID)+"?"+pageParameter+"="+strconv.Itoa(page+1))
 		dst = append(dst, "}]"...)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -19,7 +20,7 @@ func (x *exchange) exportStatus() error {
 	if !x.server.polls.take(x.jobID(), x.now()) {
 		return &problem{fasthttp.StatusTooManyRequests, codeThrottled, "The status of this export is asked for too often. Wait as long as Retry-After says."}
 	}
-	status, err := x.server.opts.Jobs.ExportStatus(x.jobID())
+	status, err := x.server.opts.Jobs.ShowExport(x.jobID(), x.server.manifestFiles)
 	if err != nil {
 		return err
 	}
@@ -47,6 +48,9 @@ func (x *exchange) tellExport(status *bulk.ExportStatus, page int) error {
 	switch status.State {
 	case bulk.Running:
 		x.running(exportProgress(status))
+		if status.Partial && len(status.Files) > 0 {
+			x.body(fasthttp.StatusAccepted, contentTypeResults, x.appendManifest(x.buffer(), status, page))
+		}
 		return nil
 	case bulk.Completed:
 		x.body(fasthttp.StatusOK, contentTypeResults, x.appendManifest(x.buffer(), status, page))
@@ -77,20 +81,37 @@ func (x *exchange) manifestPageAsked(status *bulk.ExportStatus) (int, error) {
 	if err != nil || page < 1 {
 		return 0, badRequest("The value '%s' of the parameter '%s' is not the number of a page.", text, pageParameter)
 	}
-	if last := x.server.manifestPages(status.Files); page > last && status.State == bulk.Completed {
+	if last := len(x.server.manifestEnds(status)); page > last && (status.State == bulk.Completed || status.Partial && status.State == bulk.Running) {
 		return 0, &problem{fasthttp.StatusNotFound, codeNotFound, fmt.Sprintf("The manifest ends with page %d.", last)}
 	}
 	return page, nil
 }
 
-// manifestPages is how many pages a manifest has, at least one.
-func (s *Server) manifestPages(files []bulk.ExportFile) int {
-	return max(1, (len(files)+s.manifestFiles-1)/s.manifestFiles)
+// manifestEnds is for each page of a manifest how many files it and those before
+// it have. What was shown of a running export stays as it was; behind it a page
+// has as many files as fit. There is one page at least.
+func (s *Server) manifestEnds(status *bulk.ExportStatus) []int {
+	ends, at := slices.Clone(status.Ends), 0
+	if len(ends) > 0 {
+		at = ends[len(ends)-1]
+	}
+	for len(ends) == 0 || at < len(status.Files) {
+		at = min(at+s.manifestFiles, len(status.Files))
+		ends = append(ends, at)
+	}
+	return ends
 }
 
-func (s *Server) manifestPage(files []bulk.ExportFile, page int) []bulk.ExportFile {
-	from := min((page-1)*s.manifestFiles, len(files))
-	return files[from:min(from+s.manifestFiles, len(files))]
+// manifestPage is the files of a page, from 1, of those that end so.
+func manifestPage(files []bulk.ExportFile, ends []int, page int) []bulk.ExportFile {
+	if page > len(ends) {
+		return nil
+	}
+	from := 0
+	if page > 1 {
+		from = ends[page-2]
+	}
+	return files[from:ends[page-1]]
 }
 
 // bulkPublish answers GET $bulk-publish with the manifest of the published export.
