@@ -3,6 +3,7 @@ package fhir
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -25,6 +26,25 @@ func TestParseInstantKeepsMillisecondsAndOffset(t *testing.T) {
 	f("2000-02-29T23:59:59Z", "2000-02-29T23:59:59.000Z")
 	f("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z")
 	f("2016-12-31T23:59:60.5Z", "2017-01-01T00:00:00.500Z")
+}
+
+// The standard library's layout says the same, also outside of FHIR's years.
+func TestInstantIsWrittenAsTheStandardLibraryDoes(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	const year = 365 * 24 * 3600 * 1000
+	for range 20_000 {
+		at := Instant{Milli: random.Int64N(14_000*year) - 3000*year, OffsetMinutes: OffsetZ}
+		if want := time.UnixMilli(at.Milli).UTC().Format("2006-01-02T15:04:05.000Z"); at.String() != want {
+			t.Fatalf("%d is %s instead of %s", at.Milli, at, want)
+		}
+	}
+}
+
+func BenchmarkInstantAppend(b *testing.B) {
+	at, dst := Instant{Milli: 1_700_000_000_123, OffsetMinutes: -300}, []byte(nil)
+	for b.Loop() {
+		dst = at.Append(dst[:0])
+	}
 }
 
 func TestParseInstantRefuses(t *testing.T) {
