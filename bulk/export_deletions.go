@@ -7,6 +7,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/index"
 	"kiln/query"
 )
 
@@ -57,9 +58,9 @@ func (s *exportScope) scanKeys(q engine.ScanQuery) (keys []engine.Key, err error
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]bool{}
+	seen, space := map[string]bool{}, new(index.ScanSpace)
 	for i := range parts {
-		err := parts[i].Run(s.ctx, func(v *engine.Version) error {
+		err := parts[i].RunWith(s.ctx, space, func(v *engine.Version) error {
 			if text := keyText(v.Type, v.ID); !seen[text] {
 				seen[text] = true
 				keys = append(keys, engine.Key{Type: v.Type, ID: slices.Clone(v.ID)})
@@ -85,8 +86,8 @@ type deletedFormat struct{}
 
 func (deletedFormat) extension() string { return deletedExtension }
 
-func (deletedFormat) begin(_ fhir.TypeCode, w io.Writer) exportEncoder {
-	return &lineEncoder{w: w, line: appendDeletion}
+func (deletedFormat) begin(_ fhir.TypeCode, w io.Writer, space *exportSpace) exportEncoder {
+	return &lineEncoder{w: w, line: appendDeletion, space: space, buf: space.buffer()}
 }
 
 func appendDeletion(dst []byte, v *engine.Version) ([]byte, error) {

@@ -64,8 +64,8 @@ type lineFormat struct {
 
 func (lineFormat) extension() string { return ".ndjson" }
 
-func (f lineFormat) begin(t fhir.TypeCode, w io.Writer) exportEncoder {
-	return &lineEncoder{w: w, line: f.appender(t)}
+func (f lineFormat) begin(t fhir.TypeCode, w io.Writer, space *exportSpace) exportEncoder {
+	return &lineEncoder{w: w, line: f.appender(t), space: space, buf: space.buffer()}
 }
 
 // appender gives what appends the text of a version of a type.
@@ -96,6 +96,7 @@ type lineEncoder struct {
 	w       io.Writer
 	line    func(dst []byte, v *engine.Version) ([]byte, error)
 	written int64
+	space   *exportSpace
 	buf     []byte // not yet written
 }
 
@@ -111,15 +112,20 @@ func (e *lineEncoder) add(v *engine.Version) error {
 func (e *lineEncoder) flush() error {
 	n, err := e.w.Write(e.buf)
 	e.written += int64(n)
-	e.buf = e.buf[:0]
+	if e.buf = e.buf[:0]; cap(e.buf) > exportBufferKeptMax {
+		e.buf = e.space.buffer()
+	}
 	return err
 }
 
 func (e *lineEncoder) end() error {
-	if len(e.buf) == 0 {
-		return nil
+	var err error
+	if len(e.buf) > 0 {
+		err = e.flush()
 	}
-	return e.flush()
+	e.space.keep(e.buf)
+	e.buf = nil
+	return err
 }
 
 func (e *lineEncoder) size() int64 { return e.written + int64(len(e.buf)) }
@@ -134,7 +140,7 @@ const parquetExtension = ".parquet"
 
 func (parquetFormat) extension() string { return parquetExtension }
 
-func (f parquetFormat) begin(t fhir.TypeCode, w io.Writer) exportEncoder {
+func (f parquetFormat) begin(t fhir.TypeCode, w io.Writer, _ *exportSpace) exportEncoder {
 	return &parquetEncoder{writer: parquet.NewWriter(w, t, f.schemas), text: f.lines.appender(t)}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/index"
 )
 
 // exportOutput is where an export's files go. Safe for concurrent use.
@@ -47,7 +48,34 @@ type exportWriter interface {
 // concurrent use.
 type exportFormat interface {
 	extension() string // of file names, with its dot
-	begin(t fhir.TypeCode, w io.Writer) exportEncoder
+	// begin begins a file; space is of the goroutine that writes it.
+	begin(t fhir.TypeCode, w io.Writer, space *exportSpace) exportEncoder
+}
+
+// exportSpace is the memory of a goroutine that writes files, from one to the next:
+// as garbage it would be in memory several times before it is collected. The zero
+// value is ready.
+type exportSpace struct {
+	scan  index.ScanSpace
+	lines [][]byte // buffers that no file has
+}
+
+// buffer gives an empty one.
+func (p *exportSpace) buffer() []byte {
+	last := len(p.lines) - 1
+	if last < 0 {
+		return make([]byte, 0, exportBufferBytes+exportBufferBytes/4) // most lines that are one too many fit
+	}
+	b := p.lines[last]
+	p.lines = p.lines[:last]
+	return b[:0]
+}
+
+// keep takes a buffer back, unless a line made it large.
+func (p *exportSpace) keep(b []byte) {
+	if cap(b) <= exportBufferKeptMax {
+		p.lines = append(p.lines, b)
+	}
 }
 
 // exportEncoder writes one file.

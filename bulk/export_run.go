@@ -209,6 +209,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 			sink.abort()
 		}
 	}()
+	space := new(exportSpace)
 	for of, done := (*sectionWork)(nil), 0; ; done++ {
 		i := int(w.next.Add(1) - 1)
 		if sink != nil && (i >= len(w.tasks) || w.tasks[i].section != of) {
@@ -222,7 +223,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 		}
 		if sink == nil {
 			of, done = w.tasks[i].section, 0
-			sink = w.newSink(of)
+			sink = w.newSink(of, space)
 		}
 		if err := w.stream(ctx, sink, &w.tasks[i].part); err != nil {
 			return err
@@ -230,10 +231,10 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 	}
 }
 
-func (w *exportWork) newSink(of *sectionWork) *exportSink {
+func (w *exportWork) newSink(of *sectionWork, space *exportSpace) *exportSink {
 	format := of.pass.format
 	sink := &exportSink{
-		out: w.out, rest: withoutTurn, format: format, maximum: w.record.Request.fileMax(),
+		out: w.out, space: space, rest: withoutTurn, format: format, maximum: w.record.Request.fileMax(),
 		name: func(t fhir.TypeCode) string {
 			of.mu.Lock()
 			defer of.mu.Unlock()
@@ -268,7 +269,7 @@ func (w *exportWork) stream(ctx context.Context, sink *exportSink, part *engine.
 		taken = err == nil
 		return err
 	}
-	err := part.Run(ctx, func(v *engine.Version) error {
+	err := part.RunWith(ctx, &sink.space.scan, func(v *engine.Version) error {
 		if rows++; rows%exportTurnRows == 0 {
 			w.count(exportTurnRows)
 			if err := sink.rest(func() error { return nil }); err != nil {

@@ -15,6 +15,7 @@ import (
 // has met.
 type exportSink struct {
 	out     exportOutput
+	space   *exportSpace // of the worker
 	format  exportFormat
 	name    func(t fhir.TypeCode) string // of the next file of a type
 	maximum exportFileMax
@@ -74,7 +75,7 @@ func (s *exportSink) next(ctx context.Context, t fhir.TypeCode) (*exportFile, er
 	if f.writer, err = s.out.create(ctx, f.Name); err != nil {
 		return nil, err
 	}
-	f.encoder = s.format.begin(t, f.writer)
+	f.encoder = s.format.begin(t, f.writer, s.space)
 	s.open[t] = f
 	return f, nil
 }

@@ -69,6 +69,8 @@ const (
 	// exportBufferBytes is written to a file at a time; one buffer for each
 	// type and worker (146 types at most).
 	exportBufferBytes = 128 << 10
+	// exportBufferKeptMax is what a buffer that had long lines may keep.
+	exportBufferKeptMax = 512 << 10
 	// exportClosingMax files of a worker become durable at a time.
 	exportClosingMax = 8
 	// exportSectionRows versions are about a section of an export: what a restart

@@ -146,8 +146,14 @@ func (p *ScanPart) Rows() uint64 {
 	return rows
 }
 
-// Run streams them; each block is read and decoded once.
+// Run streams them; each block is read and decoded once, past the cache. A Version
+// holds until fn returns.
 func (p *ScanPart) Run(ctx context.Context, fn func(*Version) error) error {
+	return p.RunWith(ctx, new(index.ScanSpace), fn)
+}
+
+// RunWith is Run with the memory of an earlier one, of any part.
+func (p *ScanPart) RunWith(ctx context.Context, space *index.ScanSpace, fn func(*Version) error) error {
 	rows := roaring.New()
 	rows.AddRange(uint64(p.from), uint64(p.to))
 	rows.And(p.of.rows)
@@ -156,7 +162,7 @@ func (p *ScanPart) Run(ctx context.Context, fn func(*Version) error) error {
 	}
 	var v Version
 	run, asks := p.of.src.run, !p.of.doubtful.IsEmpty()
-	return run.run.Scan(ctx, rows, func(o index.Ordinal, row index.Row, stored index.Stored) error {
+	return run.run.ScanWith(ctx, space, rows, func(o index.Ordinal, row index.Row, stored index.Stored) error {
 		row = run.dated(row)
 		if asks && p.of.doubtful.Contains(uint32(o)) {
 			if current, err := p.c.search.wasCurrent(row, stored.ID); !current || err != nil {

@@ -10,10 +10,15 @@ import (
 // once, bypassing the cache. The Row comes with each. A dropped ordinal is
 // ErrNoRow, before anything is delivered. An error of fn ends it.
 func (r *Run) Scan(ctx context.Context, want *roaring.Bitmap, fn func(Ordinal, Row, Stored) error) error {
+	return r.ScanWith(ctx, new(ScanSpace), want, fn)
+}
+
+// ScanWith is Scan with the memory of an earlier one, of any run.
+func (r *Run) ScanWith(ctx context.Context, space *ScanSpace, want *roaring.Bitmap, fn func(Ordinal, Row, Stored) error) error {
 	if missing := roaring.AndNot(want, r.live); !missing.IsEmpty() {
 		return r.noRow(Ordinal(missing.Minimum()))
 	}
-	s := scan{r: r, ordinals: want.Iterator(), fn: fn, columnBlock: -1}
+	s := scan{ScanSpace: space, r: r, ordinals: want.Iterator(), fn: fn, columnBlock: -1}
 	blocks := r.wantedBlocks(want)
 	for len(blocks) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -53,18 +58,40 @@ func (r *Run) neighbours(blocks []int) int {
 	return n
 }
 
-// scan is the state of one Scan; its buffers are used again and again.
+// ScanSpace is the memory of a scan, for the next one: who makes garbage of a
+// megabyte for every stretch of a run has as much again in memory. It holds what
+// is read at once, the largest block decoded, and a block of columns. The zero
+// value is ready; it serves one scan at a time.
+type ScanSpace struct {
+	disk       []byte
+	raw        []byte
+	entries    []bodyEntry
+	columnDisk []byte
+}
+
+// scanRawKept bounds what a ScanSpace keeps of a decoded block. Blocks are a
+// little over 64 KiB, unless one body is larger: that memory is given back.
+const scanRawKept = 1 << 20
+
+// trim gives back what was needed for an unusually large block.
+func (p *ScanSpace) trim() {
+	if cap(p.raw) > scanRawKept {
+		p.raw = nil
+	}
+	if cap(p.disk) > 2*scanReadBytes {
+		p.disk = nil
+	}
+}
+
+// scan is the state of one Scan.
 type scan struct {
+	*ScanSpace
 	r        *Run
 	ordinals roaring.IntPeekable
 	fn       func(Ordinal, Row, Stored) error
-	disk     []byte
-	raw      []byte
-	entries  []bodyEntry
 
 	columns     columnBlock
 	columnBlock int
-	columnDisk  []byte
 }
 
 // read reads neighbouring blocks in one call and delivers what is wanted of them.
@@ -73,12 +100,13 @@ func (s *scan) read(blocks []int) error {
 	base, last := index.offsets[blocks[0]], blocks[len(blocks)-1]
 	length := int(index.offsets[last] + int64(index.lengths[last]) - base)
 	if cap(s.disk) < length {
-		s.disk = make([]byte, length)
+		s.disk = make([]byte, length+length/8)
 	}
 	s.disk = s.disk[:length]
 	if err := s.r.readAt(s.disk, base); err != nil {
 		return err
 	}
+	defer s.trim()
 	for _, i := range blocks {
 		at := index.offsets[i] - base
 		if err := s.deliver(i, s.disk[at:at+int64(index.lengths[i])]); err != nil {
@@ -119,11 +147,14 @@ func (s *scan) deliver(i int, disk []byte) error {
 
 func (s *scan) row(o Ordinal) (Row, error) {
 	if i := int(o) / columnBlockRows; i != s.columnBlock {
-		checked, err := s.r.readBlock(s.columnDisk, blockColumns, s.r.columns.offsets[i], int(s.r.columns.lengths[i]))
+		length := int(s.r.columns.lengths[i])
+		if cap(s.columnDisk) < length {
+			s.columnDisk = make([]byte, length+length/8) // the next block is a little larger
+		}
+		checked, err := s.r.readBlock(s.columnDisk, blockColumns, s.r.columns.offsets[i], length)
 		if err != nil {
 			return Row{}, err
 		}
-		s.columnDisk = checked.payload
 		var ok bool
 		if s.columns, ok = parseColumnBlock(checked.payload); !ok || int(o)%columnBlockRows >= s.columns.rows {
 			return Row{}, s.r.impossible(blockColumns, s.r.columns, i)
