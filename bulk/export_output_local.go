@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"sync/atomic"
 
 	"kiln/internal/vfs"
 )
@@ -15,6 +16,20 @@ type localOutput struct {
 	fs   vfs.FS
 	dir  string
 	room func() error // refuses when the disk is too full for more
+	// left bytes may be written, by all files, before room is asked again.
+	left atomic.Int64
+}
+
+// checkRoom is called before bytes are written.
+func (o *localOutput) checkRoom(bytes int) error {
+	if o.left.Add(-int64(bytes)) >= 0 {
+		return nil
+	}
+	if err := o.room(); err != nil {
+		return err
+	}
+	o.left.Store(exportRoomBytes)
+	return nil
 }
 
 // exportTempSuffix marks a file that is being written.
@@ -95,16 +110,21 @@ type localWriter struct {
 	name string
 	file vfs.File
 	at   int64
+	sent int64 // so many bytes were handed to the disk
 }
 
 func (w *localWriter) Write(p []byte) (int, error) {
-	if err := w.o.room(); err != nil {
+	if err := w.o.checkRoom(len(p)); err != nil {
 		return 0, fmt.Errorf("cannot write export file %q: %w", w.name, err)
 	}
 	n, err := w.file.WriteAt(p, w.at)
 	w.at += int64(n)
 	if err != nil {
 		return n, fmt.Errorf("cannot write export file %q: %w", w.name, err)
+	}
+	if w.at-w.sent >= exportWriteBackBytes {
+		w.file.WriteBack(w.sent, w.at-w.sent)
+		w.sent = w.at
 	}
 	return n, nil
 }

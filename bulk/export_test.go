@@ -107,7 +107,7 @@ func TestExportFilesHaveAtMostSoManyLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := 0
-	sink := &exportSink{
+	sink := &exportSink{space: new(exportSpace),
 		out: &localOutput{fs: fsys, dir: "out", room: func() error { return nil }}, format: lineFormat{},
 		maximum: exportFileMax{lines: 1000, bytes: 1 << 20},
 		name:    func(t fhir.TypeCode) string { names++; return exportFileName(t.String(), 1, names, ".ndjson") },

@@ -71,6 +71,11 @@ const (
 	exportBufferBytes = 128 << 10
 	// exportBufferKeptMax is what a buffer that had long lines may keep.
 	exportBufferKeptMax = 512 << 10
+	// exportWriteBackBytes of a file are handed to the disk while the next are
+	// written: at the end of an export, when all files are synced, little is left.
+	exportWriteBackBytes = 4 << 20
+	// exportRoomBytes are written between looks at the free space.
+	exportRoomBytes = 4 << 20
 	// exportClosingMax files of a worker become durable at a time.
 	exportClosingMax = 8
 	// exportSectionRows versions are about a section of an export: what a restart

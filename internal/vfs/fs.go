@@ -51,6 +51,10 @@ type File interface {
 	// SyncData makes the bytes durable and the length where it matters
 	// (fdatasync). A failed SyncData must not be retried either.
 	SyncData() error
+	// WriteBack asks the system to begin writing from <= offset < from+bytes to the
+	// disk, so that a later Sync has less to wait for. It promises nothing, and
+	// tells of no error: that is what Sync is for.
+	WriteBack(from, bytes int64)
 	// Preallocate reserves space and extends the file with zeros up to bytes.
 	// It never shortens. On an error the file may be extended in part.
 	Preallocate(bytes int64) error

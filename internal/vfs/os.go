@@ -133,6 +133,8 @@ func (f *osFile) Bytes() (int64, error) {
 
 func (f *osFile) SyncData() error { return syncData(f.File) }
 
+func (f *osFile) WriteBack(from, bytes int64) { writeBack(f.File, from, bytes) }
+
 func (f *osFile) Preallocate(bytes int64) error {
 	size, err := f.Bytes()
 	if err != nil || size >= bytes {

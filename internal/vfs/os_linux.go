@@ -28,6 +28,12 @@ func syncData(f *os.File) error {
 	return nil
 }
 
+// writeBack starts the kernel's writing without waiting for it. What fails then
+// is told to the fsync that follows.
+func writeBack(f *os.File, from, bytes int64) {
+	_ = onFD(f, func(fd int) error { return unix.SyncFileRange(fd, from, bytes, unix.SYNC_FILE_RANGE_WRITE) })
+}
+
 // onFD runs a system call on the file's descriptor, again when a signal
 // interrupted it; the descriptor cannot be closed meanwhile.
 func onFD(f *os.File, call func(fd int) error) error {
