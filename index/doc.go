@@ -21,5 +21,6 @@
 // builder_memory.go, term_set.go, radix.go, file_writer.go, extractor.go); merging runs into one (merge.go,
 // merge_table.go, merge_columns.go); reading (run.go,
 // run_keys.go, run_rows.go, run_scan.go, run_terms.go, cache.go, codec.go);
-// checking and showing whole files (verify.go, dump.go).
+// checking and showing whole files (verify.go, check.go, dump.go); what is left of a
+// damaged one (salvage.go and salvage_*.go).
 package index

@@ -19,6 +19,9 @@ const (
 	FlagDeleted Flags = 1 << iota // a delete left the version
 	FlagCreated                   // there was no live version before; runs of older builds and of imports never say so
 	FlagPosted                    // a POST to the type made it, with an id of the server's choice; likewise
+	// FlagLost stands with FlagDeleted, so that nothing takes the row for content:
+	// the version was lost with what damaged the store, and is a gap in the history.
+	FlagLost
 )
 
 // Row is what the columns hold of one version.

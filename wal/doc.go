@@ -29,4 +29,5 @@
 //	recovery.go   the decision table and the repair of a torn tail
 //	tail.go       reading back what is durable; trimming
 //	dump.go       reading and checking a log without opening it for writing
+//	salvage.go    every whole record of a damaged log
 package wal
