@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"kiln/fhir"
 	"kiln/fhir/search"
 	"kiln/index"
 	"kiln/wal"
@@ -24,6 +25,7 @@ var ErrTooManyFields = fmt.Errorf("the store has %d fields of added search param
 type fieldState struct {
 	custom       []*search.Field
 	byDefinition map[string]*search.Field
+	types        map[index.Param]fhir.TypeCode // of the fields that one type has
 	extraction   *index.Extraction
 	extractors   sync.Pool // of *index.Extractor
 }
@@ -34,7 +36,14 @@ func newFieldState(custom []*search.Field) (*fieldState, error) {
 		definition, _ := f.AppendDefinition(nil)
 		st.byDefinition[string(definition)] = f
 	}
-	var err error
+	table, err := search.Load()
+	if err != nil {
+		return nil, err
+	}
+	st.types = make(map[index.Param]fhir.TypeCode, len(table.Fields())+len(custom))
+	for _, f := range slices.Concat(table.Fields(), custom) {
+		st.types[index.Param(f.Number)] = f.Type
+	}
 	if len(custom) == 0 {
 		st.extraction, err = index.LoadExtraction()
 	} else {
@@ -42,6 +51,9 @@ func newFieldState(custom []*search.Field) (*fieldState, error) {
 	}
 	return st, err
 }
+
+// typeOf is the only type that has a field; 0: every type may.
+func (st *fieldState) typeOf(p index.Param) fhir.TypeCode { return st.types[p] }
 
 // Extraction is what makes search terms of resources that join the store.
 func (s *Store) Extraction() *index.Extraction { return s.fields.Load().extraction }

@@ -126,6 +126,7 @@ func (n *Snapshot) Search(ctx context.Context, q *Query, fn func(*Version) error
 	if err != nil {
 		return Page{}, fmt.Errorf("cannot search: %w", err)
 	}
+	defer s.end()
 	if len(q.Sort) > 0 {
 		return s.sorted(fn)
 	}
@@ -139,6 +140,7 @@ func (n *Snapshot) Count(ctx context.Context, q *Query) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot count: %w", err)
 	}
+	defer s.end()
 	return s.count()
 }
 
@@ -149,6 +151,7 @@ func (n *Snapshot) SearchKeys(ctx context.Context, q *Query, fn func(t fhir.Type
 	if err != nil {
 		return fmt.Errorf("cannot search: %w", err)
 	}
+	defer s.end()
 	return s.keys(fn)
 }
 
@@ -160,6 +163,7 @@ func (n *Snapshot) SearchValues(ctx context.Context, q *Query, walks []index.Wal
 	if err != nil {
 		return fmt.Errorf("cannot search: %w", err)
 	}
+	defer s.end()
 	return s.values(walks, fn)
 }
 

@@ -54,12 +54,12 @@ type columnPlaces struct {
 	places []index.Places
 }
 
-// lookUp tells whether looking rows up costs less than reading postings.
-func (v *evaluation) lookUp(p *columnPlaces, within *roaring.Bitmap, enough uint64) bool {
+// lookUp tells whether looking so many rows up costs less than reading postings.
+func (v *evaluation) lookUp(p *columnPlaces, rows, enough uint64) bool {
 	if rule := v.s.n.s.columns; rule != columnsByCost {
 		return rule == columnsLookUp
 	}
-	rows, places := within.GetCardinality(), index.CountPlaces(p.places)
+	places := index.CountPlaces(p.places)
 	if enough > 0 && places > 0 {
 		// So many are looked at until enough have one of the values.
 		rows = min(rows, enough*p.column.Values()/places)
@@ -70,7 +70,7 @@ func (v *evaluation) lookUp(p *columnPlaces, within *roaring.Bitmap, enough uint
 // rows gives the rows of within that have one of the values. With enough, which is
 // not 0, it may stop at the lowest so many; source.cut says so.
 func (v *evaluation) rows(p *columnPlaces, within *roaring.Bitmap, enough uint64) (*roaring.Bitmap, error) {
-	if v.lookUp(p, within, enough) {
+	if v.lookUp(p, within.GetCardinality(), enough) {
 		rows, stopped, err := p.column.Filter(p.places, within, enough, v.s.check)
 		v.src.cut = v.src.cut || stopped
 		return rows, err

@@ -36,7 +36,7 @@ func (s *searching) evaluateFrom(src *source, from uint32, enough uint64) error 
 		within.RemoveRange(0, uint64(from))
 	}
 	err := s.withTerms(src, s.needed, func(terms index.TermSource) error {
-		e := evaluation{s: s, src: src, terms: terms, enough: enough}
+		e := evaluation{s: s, src: src, terms: terms, enough: enough, counting: s.counting && s.q.Explain == nil}
 		var err error
 		src.matches, err = e.eval(s.q.Where, within, s.q.Explain)
 		return err
@@ -68,8 +68,10 @@ type evaluation struct {
 	terms index.TermSource
 	small bool // terms are those of a few rows
 	// enough is for what eval evaluates next: so many of its rows are needed, the
-	// lowest; 0: all.
-	enough uint64
+	// lowest; 0: all. With counting only their number is: source.counted may have it
+	// instead.
+	enough   uint64
+	counting bool
 }
 
 // eval gives the rows of within that e chooses. within is not modified; the
@@ -90,13 +92,13 @@ func (v *evaluation) eval(e *Expr, within *roaring.Bitmap, x *Explanation) (*roa
 }
 
 func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
-	enough := v.enough
-	v.enough = 0 // what is inside is needed whole
+	enough, counting := v.enough, v.counting
+	v.enough, v.counting = 0, false // what is inside is needed whole
 	switch e.Op {
 	case All:
 		return within, nil
 	case And:
-		return v.and(e, within, enough, x)
+		return v.and(e, within, enough, counting, x)
 	case Or:
 		return v.or(e, within, x)
 	case Not:
@@ -113,32 +115,67 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 	panic("BUG: an operation that does not exist")
 }
 
+// andArgs are the arguments of an And, and what is known of them before any is
+// evaluated.
+type andArgs struct {
+	args  []*Expr
+	known []andArg
+	order []int // in which to take those that are left
+	// common is what the arguments of which have in common; see together.
+	common columnPlaces
+	which  []int
+	// Room for the slices of most.
+	knownRoom [andArgsTypical]andArg
+	orderRoom [andArgsTypical]int
+}
+
+type andArg struct {
+	size   uint64         // about how many rows it leaves
+	term   index.TermRows // of a run, when isTerm: it asks for no more
+	isTerm bool
+}
+
+const andArgsTypical = 4
+
+// isLast tells whether the first argument of order is the last that takes rows away.
+func (a *andArgs) isLast(order []int) bool {
+	return len(order) == 1 || a.which != nil && !slices.ContainsFunc(order, func(i int) bool { return !slices.Contains(a.which, i) })
+}
+
 // and takes the argument that is thought to leave least first.
-func (v *evaluation) and(e *Expr, within *roaring.Bitmap, enough uint64, x *Explanation) (*roaring.Bitmap, error) {
-	common, which, err := v.together(e.Args)
+func (v *evaluation) and(e *Expr, within *roaring.Bitmap, enough uint64, counting bool, x *Explanation) (*roaring.Bitmap, error) {
+	a, err := v.andArgs(e.Args)
 	if err != nil {
 		return nil, err
 	}
-	order, err := v.andOrder(e.Args)
+	list, err := v.listFirst(a, within, x)
 	if err != nil {
 		return nil, err
 	}
-	for n, i := range order {
-		if within.IsEmpty() {
-			break
+	if list != nil {
+		if err := list.strike(enough, x); err != nil {
+			return nil, err
 		}
-		if v, err = v.cheaper(e.Args, order[n:], within); err != nil {
+		if counting && len(a.order) == 0 {
+			v.src.counted = uint64(len(list.rows))
+			return roaring.New(), nil
+		}
+		within = bitmapOf(list.rows)
+	}
+	for ; len(a.order) > 0 && !within.IsEmpty(); a.order = a.order[1:] {
+		i := a.order[0]
+		if v, err = v.cheaper(e.Args, a.order, within); err != nil {
 			return nil, err
 		}
 		needed := uint64(0)
-		if n == len(order)-1 || which != nil && !slices.ContainsFunc(order[n:], func(i int) bool { return !slices.Contains(which, i) }) {
-			needed = enough // it is the last that takes rows away
+		if a.isLast(a.order) {
+			needed = enough
 		}
-		if v.small || !slices.Contains(which, i) {
+		if v.small || !slices.Contains(a.which, i) {
 			v.enough = needed
 			within, err = v.eval(e.Args[i], within, x.step(i))
 		} else {
-			within, err = v.evalTogether(e.Args[i], &common, within, needed, x.step(i))
+			within, err = v.evalTogether(e.Args[i], &a.common, within, needed, x.step(i))
 		}
 		if err != nil {
 			return nil, err
@@ -147,19 +184,31 @@ func (v *evaluation) and(e *Expr, within *roaring.Bitmap, enough uint64, x *Expl
 	return within, nil
 }
 
-// andOrder gives the order in which to take arguments of And.
-func (v *evaluation) andOrder(args []*Expr) (order []int, err error) {
-	sizes := make([]uint64, len(args))
+// andArgs looks at the arguments of And, and gives the order in which to take them.
+func (v *evaluation) andArgs(args []*Expr) (*andArgs, error) {
+	a := &andArgs{args: args}
+	a.known, a.order = a.knownRoom[:0], a.orderRoom[:0]
+	var err error
+	if a.common, a.which, err = v.together(args); err != nil {
+		return nil, err
+	}
 	for i, arg := range args {
-		order = append(order, i)
-		if len(args) > 1 {
-			if sizes[i], err = v.estimate(arg); err != nil {
+		known := andArg{}
+		if known.term, known.isTerm, err = v.term(arg); err != nil {
+			return nil, err
+		}
+		switch {
+		case known.isTerm:
+			known.size = known.term.Count()
+		case len(args) > 1:
+			if known.size, err = v.estimate(arg); err != nil {
 				return nil, err
 			}
 		}
+		a.known, a.order = append(a.known, known), append(a.order, i)
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sizes[a], sizes[b]) })
-	return order, nil
+	slices.SortStableFunc(a.order, func(i, j int) int { return cmp.Compare(a.known[i].size, a.known[j].size) })
+	return a, nil
 }
 
 func (v *evaluation) or(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {
@@ -239,6 +288,13 @@ func (v *evaluation) estimateWalks(walks []index.Walk) (total uint64, err error)
 // walks gives the rows of within that have a term of one of walks; enough is as
 // for rows.
 func (v *evaluation) walks(walks []index.Walk, within *roaring.Bitmap, enough uint64) (*roaring.Bitmap, error) {
+	if len(walks) == 1 && walks[0].Exact && v.src.run != nil && !v.small {
+		term, err := v.src.run.run.TermRows(walks[0].Param, walks[0].From)
+		if err != nil {
+			return nil, err
+		}
+		return v.rowsOf(term, walks[0].Param, within)
+	}
 	found, rest, err := v.walkColumns(walks)
 	if err != nil {
 		return nil, err

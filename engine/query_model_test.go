@@ -517,7 +517,11 @@ func (m *searchModel) leaf(t *testing.T) (*Expr, func(v *searchVersion) bool) {
 	}
 	of := func(typ fhir.TypeCode, code string) []search.Source { return m.table.Param(typ, code).Sources }
 	compare := index.Compare(m.rng.IntN(int(index.Ap)))
-	switch m.rng.IntN(10) {
+	switch m.rng.IntN(14) {
+	case 10, 11, 12:
+		return m.oneTerm(t)
+	case 13:
+		return m.oneTermAndRange(t)
 	case 0:
 		code := oneOf(m.rng, "01", "02", "11", "12", "x")
 		walks, err := index.TokenWalks(of(observation, "code"), index.Token{Code: []byte(code), AnySystem: true})
@@ -571,6 +575,37 @@ func (m *searchModel) leaf(t *testing.T) (*Expr, func(v *searchVersion) bool) {
 	return e, func(v *searchVersion) bool {
 		return slices.ContainsFunc(e.Keys, func(k Key) bool { return k.Type == v.typ && string(k.ID) == v.id })
 	}
+}
+
+// oneTermAndRange asks for one term and both ends of a range.
+func (m *searchModel) oneTermAndRange(t *testing.T) (*Expr, func(v *searchVersion) bool) {
+	t.Helper()
+	date := m.table.Param(observation, "date").Sources
+	from, _, _ := fhir.ParseDate([]byte("2020-01-15"))
+	_, to, _ := fhir.ParseDate([]byte(oneOf(m.rng, "2020-02-02", "2020-12-31")))
+	begin := &Expr{Op: Terms, Walks: index.DateWalks(date, index.Ge, from, from), Name: "date from"}
+	end := &Expr{Op: Terms, Walks: index.DateWalks(date, index.Le, to, to), Name: "date to"}
+	code, has := m.oneTerm(t)
+	return &Expr{Op: And, Args: []*Expr{begin, code, end}}, func(v *searchVersion) bool {
+		f, l, ok := fhir.ParseDate([]byte(v.date))
+		return ok && l >= from && f <= to && has(v)
+	}
+}
+
+// oneTerm asks for one term.
+func (m *searchModel) oneTerm(t *testing.T) (*Expr, func(v *searchVersion) bool) {
+	t.Helper()
+	param, system, code := "code", "s0", oneOf(m.rng, "01", "02")
+	has := func(v *searchVersion) bool { return v.code == code }
+	if m.rng.IntN(2) == 0 {
+		param, system, code = "category", "", oneOf(m.rng, "vital", "lab", "none")
+		has = func(v *searchVersion) bool { return slices.Contains(v.cats, code) }
+	}
+	walks, err := index.TokenWalks(m.table.Param(observation, param).Sources, index.Token{System: []byte(system), Code: []byte(code)})
+	if err != nil || len(walks) != 1 || !walks[0].Exact {
+		t.Fatalf("%d walks: %v", len(walks), err)
+	}
+	return &Expr{Op: Terms, Walks: walks, Name: param + "=" + code}, has
 }
 
 // compares is R4's table of prefixes over spans.

@@ -165,8 +165,20 @@ func (s *searching) count() (uint64, error) {
 }
 
 func (s *searching) countSource(src *source) (uint64, error) {
+	if n, ok, err := s.countTerm(src); ok || err != nil {
+		s.forget(src)
+		return n, err
+	}
+	if err := s.prepare(src); err != nil {
+		return 0, err
+	}
+	s.counting = src.doubtful.IsEmpty()
 	if err := s.evaluate(src); err != nil {
 		return 0, err
+	}
+	if s.counting {
+		defer s.forget(src)
+		return src.matches.GetCardinality() + src.counted, nil
 	}
 	asked := roaring.And(src.matches, src.doubtful)
 	total := src.matches.GetCardinality() - asked.GetCardinality()
@@ -188,7 +200,7 @@ func (s *searching) countSource(src *source) (uint64, error) {
 
 // forget lets go of a source's bitmaps.
 func (s *searching) forget(src *source) {
-	src.live, src.doubtful, src.matches, s.bytes = nil, nil, nil, 0
+	src.live, src.doubtful, src.gone, src.matches, s.bytes = nil, nil, nil, nil, 0
 }
 
 // settled gives the matches of a source without those that were not current.

@@ -30,8 +30,11 @@ type source struct {
 	// live is what the search may show, doubtful what of it is to be asked
 	// about; nil: not made yet. Both are not modified.
 	live, doubtful *roaring.Bitmap
-	matches        *roaring.Bitmap // of the query; nil: not made yet
-	cut            bool            // there may be more matches, above those
+	// gone is the run's rows that live leaves out whatever their type; nil: not known.
+	gone    *roaring.Bitmap
+	matches *roaring.Bitmap // of the query; nil: not made yet
+	counted uint64          // matches beside those, where only their number is wanted
+	cut     bool            // there may be more matches, above those
 }
 
 // searching is one search under way. Not safe for concurrent use.
@@ -44,6 +47,9 @@ type searching struct {
 	sources []*source
 	bytes   uint64 // of the bitmaps that are kept
 	keysOf  map[*Expr][][]byte
+	// counting: how many rows match is enough.
+	counting bool
+	listed   []uint32 // room for a list of rows, the store's
 }
 
 // queryBytesMax bounds the bitmaps that one search keeps: the matches of 2e9
@@ -52,6 +58,9 @@ const queryBytesMax = 256 << 20
 
 func (n *Snapshot) newSearch(ctx context.Context, q *Query) (*searching, error) {
 	s := &searching{n: n, ctx: ctx, q: q, asOf: n.lsn, needed: q.Where.needs()}
+	if room, ok := n.s.lists.Get().(*[]uint32); ok {
+		s.listed = *room
+	}
 	if q.AsOf != 0 {
 		s.asOf = min(q.AsOf, n.lsn)
 	}
@@ -66,6 +75,14 @@ func (n *Snapshot) newSearch(ctx context.Context, q *Query) (*searching, error) 
 		}
 	}
 	return s, s.check()
+}
+
+// end gives back what the search has borrowed.
+func (s *searching) end() {
+	if room := s.listed[:0]; cap(room) > 0 {
+		s.listed = nil
+		s.n.s.lists.Put(&room)
+	}
 }
 
 // check ends a search whose time is over.
@@ -110,6 +127,9 @@ func (s *searching) prepareRun(src *source) error {
 	live, doubtful, current, err := s.liveRows(src.run)
 	if err != nil {
 		return err
+	}
+	if current != nil {
+		src.gone = src.run.goneOf(current)
 	}
 	switch {
 	case len(s.q.Types) == 0 || live.IsEmpty():

@@ -53,6 +53,7 @@ type currentRows struct {
 	base        *roaring.Bitmap
 	marks, bulk int
 	rows        *roaring.Bitmap // never changed
+	gone        *roaring.Bitmap // the run's other rows; nil: not asked for yet. Guarded by runState.mu
 	// ofType is those of rows that are of one type; guarded by runState.mu.
 	ofType map[fhir.TypeCode]*roaring.Bitmap
 }
@@ -261,6 +262,20 @@ func (r *runState) currentOf(current *currentRows, t fhir.TypeCode) (*roaring.Bi
 	current.ofType[t] = rows
 	r.mu.Unlock()
 	return rows, nil
+}
+
+// goneOf is the run's rows that are not of current. Do not modify it. It is kept too.
+func (r *runState) goneOf(current *currentRows) *roaring.Bitmap {
+	r.mu.Lock()
+	gone := current.gone
+	r.mu.Unlock()
+	if gone == nil {
+		gone = roaring.AndNot(r.run.Live(), current.rows)
+		r.mu.Lock()
+		current.gone = gone
+		r.mu.Unlock()
+	}
+	return gone
 }
 
 // liveWithout is the rows that are live and not deleted, without some.

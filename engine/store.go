@@ -37,6 +37,7 @@ type Store struct {
 	readThrough bool
 	// columns says when columns are made and used, for tests.
 	columns columnRule
+	lists   sync.Pool // of *[]uint32: room for the rows of a search
 	catalog *catalog
 
 	// ctx ends when Close begins; background work runs under it.

@@ -63,6 +63,13 @@ func (r *byteReader) uint32() uint32 {
 	return 0
 }
 
+func (r *byteReader) uint16() uint16 {
+	if v := r.take(2); v != nil {
+		return binary.LittleEndian.Uint16(v)
+	}
+	return 0
+}
+
 func (r *byteReader) fail() {
 	r.b = nil
 	r.bad = true

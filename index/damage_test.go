@@ -84,6 +84,10 @@ func (p *prober) probe(m *model, r *Run) {
 	for key, want := range m.terms() {
 		got, err := r.Postings(Param(key[0])<<8|Param(key[1]), []byte(key[2:]))
 		p.check(err, err != nil || slices.Equal(got.ToArray(), want))
+		found, err := r.TermRows(Param(key[0])<<8|Param(key[1]), []byte(key[2:]))
+		p.check(err, err != nil || found.Count() == uint64(len(want)))
+		kept, err := found.Keep(slices.Clone(want))
+		p.check(err, err != nil || found.Count() == 0 || slices.Equal(kept, want))
 	}
 	c, n := r.Terms(10), 0
 	for ok := c.Last(); ok; ok = c.Prev() {

@@ -201,49 +201,20 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, enough uin
 	}
 	out, few := NewRowSet(uint32(len(f.pages)*columnPageRows)), roaring.New()
 	isFew, found := within.GetCardinality() <= filteredFew || enough > 0, uint64(0)
-	// One stretch is compared with, several are a field of bits.
-	first, length := wanted[0].From, wanted[0].To-wanted[0].From
-	var set []uint64
-	if len(wanted) > 1 {
-		set = f.placeSet(wanted)
-	}
-	takes := func(place uint32) bool {
-		if set != nil {
-			return set[place/64]>>(place%64)&1 != 0
-		}
-		return place-first < length
-	}
+	m := f.matcher(wanted)
 	step := make([]uint32, min(columnStepRows, within.GetCardinality()))
 	it := within.ManyIterator()
 	for n := it.NextMany(step); n > 0; n = it.NextMany(step) {
 		if err := check(); err != nil {
 			return nil, false, err
 		}
-		kept := 0
-		for _, o := range step[:n] {
-			page := f.pages[o/columnPageRows]
-			if page == nil {
-				continue
-			}
-			switch at := page[o%columnPageRows]; {
-			case at == 0:
-				continue
-			case at < columnSeveral:
-				if !takes(at - 1) {
-					continue
-				}
-			case !slices.ContainsFunc(f.list(at), takes):
-				continue
-			}
-			step[kept] = o
-			kept++
-		}
+		kept := m.keep(step[:n])
 		if isFew {
-			few.AddMany(step[:kept])
+			few.AddMany(kept)
 		} else {
-			out.Add(step[:kept]...)
+			out.Add(kept...)
 		}
-		if found += uint64(kept); enough > 0 && found >= enough {
+		if found += uint64(len(kept)); enough > 0 && found >= enough {
 			return few, true, nil
 		}
 	}
@@ -251,6 +222,75 @@ func (f *FieldColumn) Filter(wanted []Places, within *roaring.Bitmap, enough uin
 		return few, false, nil
 	}
 	return out.Bitmap(), false, nil
+}
+
+// Keep is Filter for a list of rows, which ascend, in its memory.
+func (f *FieldColumn) Keep(wanted []Places, rows []uint32, enough uint64, check func() error) (kept []uint32, stopped bool, err error) {
+	kept = rows[:0]
+	if len(wanted) == 0 {
+		return kept, false, nil
+	}
+	m := f.matcher(wanted)
+	for len(rows) > 0 {
+		if err := check(); err != nil {
+			return nil, false, err
+		}
+		step := rows[:min(columnStepRows, len(rows))]
+		rows = rows[len(step):]
+		kept = append(kept, m.keep(step)...)
+		if enough > 0 && uint64(len(kept)) >= enough {
+			return kept, true, nil
+		}
+	}
+	return kept, false, nil
+}
+
+// columnMatcher tells which rows have one of some values: one stretch of them is
+// compared with, several are a field of bits.
+type columnMatcher struct {
+	f             *FieldColumn
+	first, length uint32
+	set           []uint64 // nil: one stretch
+}
+
+// matcher needs at least one of wanted.
+func (f *FieldColumn) matcher(wanted []Places) columnMatcher {
+	m := columnMatcher{f: f, first: wanted[0].From, length: wanted[0].To - wanted[0].From}
+	if len(wanted) > 1 {
+		m.set = f.placeSet(wanted)
+	}
+	return m
+}
+
+func (m *columnMatcher) takes(place uint32) bool {
+	if m.set != nil {
+		return m.set[place/64]>>(place%64)&1 != 0
+	}
+	return place-m.first < m.length
+}
+
+// keep gives those of rows that have one of the values, in the memory of rows.
+func (m *columnMatcher) keep(rows []uint32) []uint32 {
+	kept := 0
+	for _, o := range rows {
+		page := m.f.pages[o/columnPageRows]
+		if page == nil {
+			continue
+		}
+		switch at := page[o%columnPageRows]; {
+		case at == 0:
+			continue
+		case at < columnSeveral:
+			if !m.takes(at - 1) {
+				continue
+			}
+		case !slices.ContainsFunc(m.f.list(at), m.takes):
+			continue
+		}
+		rows[kept] = o
+		kept++
+	}
+	return rows[:kept]
 }
 
 // list gives the places of a row with several.

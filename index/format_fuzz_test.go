@@ -357,6 +357,9 @@ func exercise(tb testing.TB, fs testFS, m *model) {
 	for key := range m.terms() {
 		p := Param(key[0])<<8 | Param(key[1])
 		_, _ = r.Postings(p, []byte(key[2:]))
+		found, _ := r.TermRows(p, []byte(key[2:]))
+		_, _ = found.Keep([]uint32{0, 1, 5, 1 << 17})
+		_, _ = found.AppendTo(nil)
 		_, _ = r.Range(p, nil, []byte(key[2:]))
 		terms := r.Terms(p)
 		for ok := terms.Last(); ok; ok = terms.Prev() {

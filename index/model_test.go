@@ -312,7 +312,7 @@ func (m *model) checkScan(t testing.TB, r *Run, publishLSN uint64) {
 
 func (m *model) checkTerms(t testing.TB, r *Run) {
 	t.Helper()
-	terms := m.terms()
+	terms, rng := m.terms(), rand.New(rand.NewPCG(1, 2))
 	byParam := map[Param][]string{}
 	for key, want := range terms {
 		p := Param(key[0])<<8 | Param(key[1])
@@ -322,6 +322,7 @@ func (m *model) checkTerms(t testing.TB, r *Run) {
 			if err != nil || !slices.Equal(got.ToArray(), want) {
 				t.Fatalf("postings of %q: %v, want %v: %v", key, got, want, err)
 			}
+			checkTermRows(t, r, p, []byte(key[2:]), want, rng)
 		}
 	}
 	for p := Param(0); p < 9; p++ {
@@ -331,6 +332,7 @@ func (m *model) checkTerms(t testing.TB, r *Run) {
 		if got, err := r.Postings(p, []byte("no such value")); err != nil || !got.IsEmpty() {
 			t.Fatalf("an absent term has postings %v: %v", got, err)
 		}
+		checkTermRows(t, r, p, []byte("no such value"), nil, rng)
 	}
 }
 

@@ -116,30 +116,57 @@ func checkRuns(r *byteReader) bool {
 // eachOrdinal calls fn with the ordinals of a bitmap that checkBitmap has passed,
 // ascending, a container's at a time. ordinals is memory for them, and given back.
 func eachOrdinal(ordinals []uint32, b []byte, fn func(ordinals []uint32)) []uint32 {
-	r := byteReader{b: b}
-	n, runs := bitmapHead(&r)
-	heads := r.take(4 * n)
-	if runs == nil || n >= bitmapOffsetsMin {
-		r.take(4 * n)
-	}
-	for i := range n {
-		head := binary.LittleEndian.Uint32(heads[4*i:])
-		base, count := head<<16, int(head>>16)+1
-		ordinals = ordinals[:0]
-		switch {
-		case runs != nil && runs[i/8]>>(i%8)&1 != 0:
-			ordinals = appendRuns(ordinals, &r, base)
-		case count > containerListMax:
-			ordinals = appendWords(ordinals, r.take(8*containerWords), base)
-		default:
-			values := r.take(2 * uint64(count))
-			for j := 0; j < len(values); j += 2 {
-				ordinals = append(ordinals, base|uint32(binary.LittleEndian.Uint16(values[j:])))
-			}
-		}
+	c := openContainers(b)
+	for c.left > 0 {
+		ordinals = c.append(ordinals[:0])
 		fn(ordinals)
 	}
 	return ordinals
+}
+
+// appendOrdinals appends all of them.
+func appendOrdinals(dst []uint32, b []byte) []uint32 {
+	c := openContainers(b)
+	for c.left > 0 {
+		dst = c.append(dst)
+	}
+	return dst
+}
+
+// containers are those of a bitmap that checkBitmap has passed, one after the other.
+type containers struct {
+	r           byteReader
+	heads, runs []byte
+	i, left     uint64
+}
+
+func openContainers(b []byte) containers {
+	c := containers{r: byteReader{b: b}}
+	c.left, c.runs = bitmapHead(&c.r)
+	c.heads = c.r.take(4 * c.left)
+	if c.runs == nil || c.left >= bitmapOffsetsMin {
+		c.r.take(4 * c.left)
+	}
+	return c
+}
+
+// append appends the ordinals of the next container.
+func (c *containers) append(dst []uint32) []uint32 {
+	head := binary.LittleEndian.Uint32(c.heads[4*c.i:])
+	base, count := head<<16, int(head>>16)+1
+	isOfRuns := c.runs != nil && c.runs[c.i/8]>>(c.i%8)&1 != 0
+	c.i, c.left = c.i+1, c.left-1
+	switch {
+	case isOfRuns:
+		return appendRuns(dst, &c.r, base)
+	case count > containerListMax:
+		return appendWords(dst, c.r.take(8*containerWords), base)
+	}
+	values := c.r.take(2 * uint64(count))
+	for j := 0; j < len(values); j += 2 {
+		dst = append(dst, base|uint32(binary.LittleEndian.Uint16(values[j:])))
+	}
+	return dst
 }
 
 func appendRuns(dst []uint32, r *byteReader, base uint32) []uint32 {

@@ -75,6 +75,10 @@ func and(args ...*filter) *filter {
 
 // or joins filters; those of terms become one.
 func or(args ...*filter) *filter {
+	if len(args) == 1 && args[0].op == opTerms {
+		args[0].walks = index.JoinWalks(args[0].walks)
+		return args[0]
+	}
 	terms := &filter{op: opTerms}
 	var kept []*filter
 	for _, f := range args {
