@@ -85,8 +85,8 @@ func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return 0, engine.ErrClosed
+	if err := m.takesJobs(); err != nil {
+		return 0, err
 	}
 	if len(m.exports) >= exportsUnfinishedMax {
 		return 0, &RequestError{Status: 429, Code: "throttled", Text: fmt.Sprintf("%d exports are not finished yet, and more than that are not taken: wait for some of them, or delete them.", exportsUnfinishedMax)}

@@ -124,6 +124,9 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		m.logger = slog.Default()
 	}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if opts.Store.Health().OpenedReadOnly {
+		return m, nil // jobs stay as they are
+	}
 	return m, m.resume()
 }
 
@@ -157,6 +160,17 @@ func (m *Manager) resume() error {
 	return nil
 }
 
+// takesJobs is why no new job can be taken; nil: it can. The caller holds m.mu.
+func (m *Manager) takesJobs() error {
+	switch {
+	case m.closed:
+		return engine.ErrClosed
+	case m.opts.Store.Health().OpenedReadOnly:
+		return engine.ErrOpenedReadOnly
+	}
+	return nil
+}
+
 // MakeWay tells when a client asked for something: for a moment after, the
 // jobs leave it a core, if there are two.
 func (m *Manager) MakeWay(at time.Time) { m.turns.makeWay(at) }
@@ -179,8 +193,8 @@ func (m *Manager) Close() error {
 func (m *Manager) StartImport(_ context.Context, r *ImportRequest) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return 0, engine.ErrClosed
+	if err := m.takesJobs(); err != nil {
+		return 0, err
 	}
 	hash := importHash(r)
 	id, err := m.findImport(hash)

@@ -39,6 +39,9 @@ const (
 
 func openCatalog(opts Options) (*catalog, error) {
 	dir := opts.Dir + "/" + catalogDir
+	if opts.ReadOnly && !opts.CatalogInMem {
+		return openCatalogForReading(opts, dir)
+	}
 	if opts.CatalogInMem {
 		dir = ""
 	} else if err := prepareCatalog(opts.FS, opts.Dir, dir); err != nil {
@@ -51,6 +54,21 @@ func openCatalog(opts Options) (*catalog, error) {
 	db, err := badger.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
+	}
+	return &catalog{db: db}, nil
+}
+
+// openCatalogForReading opens the catalog as it lies there. One that was not closed
+// has logs that only an opening for writing puts in order, and on a file system
+// that is mounted for reading Badger opens none: then no jobs are known.
+func openCatalogForReading(opts Options, dir string) (*catalog, error) {
+	db, err := badger.Open(catalogOptions(dir).WithReadOnly(true))
+	if err == nil {
+		return &catalog{db: db}, nil
+	}
+	opts.Logger.Warn("the job catalog cannot be opened for reading: no import and no export is known", "error", err)
+	if db, err = badger.Open(catalogOptions("").WithInMemory(true)); err != nil {
+		return nil, fmt.Errorf("cannot make a job catalog in memory: %w", err)
 	}
 	return &catalog{db: db}, nil
 }
@@ -135,7 +153,7 @@ func (s *Store) CatalogPut(key string, value []byte) error {
 	if len(value) > CatalogValueBytesMax {
 		return fmt.Errorf("cannot put %d bytes into the catalog, at most %d: %w", len(value), CatalogValueBytesMax, ErrTooLarge)
 	}
-	if err := s.refuseWrites(); err != nil && !errors.Is(err, ErrReadOnly) {
+	if err := s.refuseWrites(); err != nil && (s.opts.ReadOnly || !errors.Is(err, ErrReadOnly)) {
 		return err // a full disk would end the process: Badger writes through a mapping
 	}
 	chunks := max(1, (len(value)+catalogChunkBytes-1)/catalogChunkBytes)
@@ -202,6 +220,9 @@ func catalogValue(txn *badger.Txn, key string) ([]byte, error) {
 
 // CatalogDelete removes a value, durable on return. A missing one is no error.
 func (s *Store) CatalogDelete(key string) error {
+	if s.opts.ReadOnly {
+		return ErrOpenedReadOnly
+	}
 	err := s.catalog.db.Update(func(txn *badger.Txn) error {
 		for i := range CatalogValueBytesMax/catalogChunkBytes + 1 {
 			if _, err := txn.Get(catalogKey(key, i)); errors.Is(err, badger.ErrKeyNotFound) {

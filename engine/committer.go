@@ -151,6 +151,9 @@ func (s *Store) gather(first *request) []*request {
 
 // refuseWrites is the reason why nothing can be written now; nil: it can.
 func (s *Store) refuseWrites() error {
+	if s.opts.ReadOnly {
+		return ErrOpenedReadOnly
+	}
 	if err := s.poison.Load(); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, *err)
 	}

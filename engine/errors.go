@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 
 	"kiln/index"
 )
@@ -13,6 +14,8 @@ var (
 	ErrNoSpace        = errors.New("no space left on the data disk")
 	ErrOutcomeUnknown = errors.New("the outcome of the write is unknown")
 	ErrReadOnly       = errors.New("the store takes no writes")
+	// ErrOpenedReadOnly is an ErrReadOnly that no restart mends by itself.
+	ErrOpenedReadOnly = fmt.Errorf("%w: it was opened for reading", ErrReadOnly)
 	ErrClosed         = errors.New("the store is closed")
 	ErrTooLarge       = errors.New("the resource is too large")
 	// ErrSameKey refuses a Commit with several changes of one resource.

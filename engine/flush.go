@@ -36,6 +36,9 @@ type flushedRange struct {
 
 // Flush moves the head into a run now, checkpoints and trims the log.
 func (s *Store) Flush(ctx context.Context) error {
+	if s.opts.ReadOnly {
+		return ErrOpenedReadOnly
+	}
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
 	if err := s.flushSealed(ctx); err != nil {
@@ -65,7 +68,7 @@ func (s *Store) turnOver() {
 
 func (s *Store) turnOverIfFull() {
 	v := s.view
-	if len(v.gens) > 1 || !v.active().isFull(s.opts.HeadBytes) {
+	if s.opts.ReadOnly || len(v.gens) > 1 || !v.active().isFull(s.opts.HeadBytes) {
 		return
 	}
 	s.turnOver()

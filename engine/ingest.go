@@ -52,6 +52,9 @@ var errIngestOver = errors.New("the ingest is over")
 // snapshot it is resolved against; SnapshotAt waits until the Ingest is
 // published or abandoned.
 func (s *Store) BeginIngest(ctx context.Context) (*Ingest, error) {
+	if s.opts.ReadOnly {
+		return nil, ErrOpenedReadOnly
+	}
 	if err := s.ingests.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("cannot begin an import round: %w", err)
 	}

@@ -24,8 +24,12 @@ type Options struct {
 	// runs are never merged.
 	MergeFanIn    int
 	MergeBytesMax int64 // of a merged run; 0: default 16 GiB
-	PrepareInline bool  // deterministic background work, for simulations
-	CatalogInMem  bool  // the job catalog is not kept, for simulations
+	// ReadOnly opens a directory that exists and changes nothing in it but the
+	// LOCK file: no flush, merge, trim or repair of a torn tail, and every write is
+	// refused with ErrOpenedReadOnly.
+	ReadOnly      bool
+	PrepareInline bool // deterministic background work, for simulations
+	CatalogInMem  bool // the job catalog is not kept, for simulations
 }
 
 const (

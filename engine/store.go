@@ -97,7 +97,8 @@ type Store struct {
 	checkpointRecord       uint64
 	ingestsSinceCheckpoint int
 
-	stats storeStats
+	stats  storeStats
+	health health
 }
 
 // Open recovers the data directory, making it when it is missing or empty.
@@ -110,6 +111,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	_, fresh, err := inspectDir(opts.FS, opts.Dir)
 	if err != nil {
 		return nil, err
+	}
+	if fresh && opts.ReadOnly {
+		return nil, fmt.Errorf("cannot open %q for reading: %w: nothing was ever written to it", opts.Dir, ErrForeign)
 	}
 	if err := makeDir(opts, fresh); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory %q: %w", opts.Dir, err)
@@ -130,6 +134,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 // ago by somebody who did not sync it: a power cut would take it with all that
 // was acknowledged in it, so its parent is synced in any case.
 func makeDir(opts Options, fresh bool) error {
+	if opts.ReadOnly {
+		return nil // it is there
+	}
 	if err := opts.FS.MkdirAll(opts.Dir); err != nil || !fresh {
 		return err
 	}
@@ -199,6 +206,9 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	if err != nil {
 		return err
 	}
+	if !found && s.opts.ReadOnly {
+		return fmt.Errorf("cannot open %q for reading: %w: its making was interrupted; open it for writing once", s.opts.Dir, ErrOpenedReadOnly)
+	}
 	if !found {
 		if err := s.finishInit(ctx, r); err != nil {
 			return err
@@ -219,6 +229,9 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	r.runs = nil // they are the store's now, which closes them
 	if s.catalog, err = openCatalog(s.opts); err != nil {
 		return err
+	}
+	if s.opts.ReadOnly {
+		return nil
 	}
 	return s.removeOrphans()
 }
@@ -284,6 +297,7 @@ func (s *Store) logOptions() wal.Options {
 		NewID:         func() uint32 { return uint32(s.opts.NewID()) },
 		PrepareInline: s.opts.PrepareInline,
 		Now:           s.opts.Now,
+		ReadOnly:      s.opts.ReadOnly,
 	}
 }
 
@@ -332,6 +346,9 @@ func (s *Store) start() {
 	s.turnOverIfFull()
 	go s.commitLoop()
 	if !s.opts.PrepareInline {
+		s.background.Go(s.watchLoop)
+	}
+	if !s.opts.PrepareInline && !s.opts.ReadOnly {
 		s.background.Go(s.backgroundLoop)
 		for pool := range mergePools {
 			s.background.Go(func() { s.mergeLoop(pool) })

@@ -32,7 +32,7 @@ func newAPI(t *testing.T, change func(*engine.Options, *bulk.Options, *Options))
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := store.Close(); err != nil {
+			if err := store.Close(); err != nil && store.Health().Failed == nil {
 				t.Error(err)
 			}
 		})

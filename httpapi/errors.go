@@ -47,6 +47,7 @@ var errorRows = [...]errorRow{
 	{engine.ErrTooLarge, fasthttp.StatusRequestEntityTooLarge, codeTooLong, "The resource is too large."},
 	{engine.ErrNoSpace, fasthttp.StatusInsufficientStorage, codeNoStore, "No space is left on the data disk; nothing was written. Reads go on, and writes will when there is room."},
 	{engine.ErrOutcomeUnknown, fasthttp.StatusServiceUnavailable, codeNoStore, "The data disk failed, so it is unknown whether the write is kept. Read the resource once the server is back."},
+	{engine.ErrOpenedReadOnly, fasthttp.StatusForbidden, codeForbidden, "The server was started read-only: it takes no writes and no jobs. Nothing was written."},
 	{engine.ErrReadOnly, fasthttp.StatusServiceUnavailable, codeNoStore, "The server takes no writes since its data disk failed; nothing was written."},
 	{engine.ErrClosed, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping."},
 	{context.DeadlineExceeded, fasthttp.StatusServiceUnavailable, codeTimeout, "The request took too long: ask for less at once, or try again later. What it was to start or to change may be done nevertheless."},

@@ -1,20 +1,94 @@
 package httpapi
 
-import "github.com/valyala/fasthttp"
+import (
+	"encoding/json"
+	"io"
+	"time"
 
-// health answers GET /healthz: the process is alive.
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/valyala/fasthttp"
+
+	"kiln/engine"
+)
+
+// healthReport is the body of /healthz: what an operator should look at.
+type healthReport struct {
+	// Status is "ok", or "degraded" when one of the parts says why.
+	Status string `json:"status"`
+	// Writes is "on", or why none are taken: "read-only" (asked for), "failed" (a
+	// write to the log failed).
+	Writes string    `json:"writes"`
+	Log    logReport `json:"log"`
+}
+
+type logReport struct {
+	// Waiting is how long the write under way has been at it, in seconds; Stalled
+	// that this is too long.
+	Waiting float64 `json:"waitingSeconds"`
+	Stalled bool    `json:"stalled"`
+	Failure string  `json:"failure,omitempty"`
+}
+
+func (x *exchange) report() healthReport {
+	h := x.server.opts.Store.Health()
+	r := healthReport{Status: "ok", Writes: "on", Log: logReport{Waiting: h.LogWait.Seconds(), Stalled: h.Stalled()}}
+	if h.OpenedReadOnly {
+		r.Writes = "read-only"
+	}
+	if h.Failed != nil {
+		r.Writes, r.Log.Failure = "failed", h.Failed.Error()
+	}
+	if r.Log.Stalled || h.Failed != nil {
+		r.Status = "degraded"
+	}
+	return r
+}
+
+// health answers GET /healthz: the process is alive, and how the store is.
 func (x *exchange) health() error {
-	x.body(fasthttp.StatusOK, contentTypeText, append(x.buffer(), "ok\n"...))
+	text, err := json.Marshal(x.report())
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	x.body(fasthttp.StatusOK, contentTypeJSON, append(append(x.buffer(), text...), '\n'))
 	return nil
 }
 
-// ready answers GET /readyz: FHIR requests are answered here. A store that
-// takes no writes still answers reads; the metrics tell.
+// ready answers GET /readyz: FHIR requests are answered here. A store that takes no
+// writes still answers reads, and /healthz tells; but one whose disk hangs would
+// only keep clients waiting, and one whose log failed is about to end.
 func (x *exchange) ready() error {
-	if x.server.stopping.Load() {
-		x.body(fasthttp.StatusServiceUnavailable, contentTypeText, append(x.buffer(), "stopping\n"...))
-		return nil
+	status, text := fasthttp.StatusOK, "ok"
+	h := x.server.opts.Store.Health()
+	switch {
+	case x.server.stopping.Load():
+		status, text = fasthttp.StatusServiceUnavailable, "stopping"
+	case h.Failed != nil:
+		status, text = fasthttp.StatusServiceUnavailable, "a write to the log failed: "+h.Failed.Error()
+	case h.LogWait >= x.server.opts.Timeouts.Stall:
+		status, text = fasthttp.StatusServiceUnavailable, "the data disk stalls: a write to the log has been waiting for "+h.LogWait.Round(time.Millisecond).String()
 	}
-	x.body(fasthttp.StatusOK, contentTypeText, append(x.buffer(), "ok\n"...))
+	x.body(status, contentTypeText, append(append(x.buffer(), text...), '\n'))
 	return nil
+}
+
+func writeHealthMetrics(w io.Writer, h engine.Health) {
+	metrics.WriteGaugeUint64(w, "kiln_store_read_only", oneIf(h.OpenedReadOnly || h.Failed != nil))
+	metrics.WriteGaugeFloat64(w, "kiln_log_sync_stalled_seconds", stalledSeconds(h))
+	metrics.WriteCounterUint64(w, "kiln_log_stalls_total", h.Stalls)
+}
+
+// stalledSeconds leaves out syncs that take as long as syncs do.
+func stalledSeconds(h engine.Health) float64 {
+	if !h.Stalled() {
+		return 0
+	}
+	return h.LogWait.Seconds()
+}
+
+func oneIf(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -85,6 +85,7 @@ func (x *exchange) metrics() error {
 	s := x.server
 	metrics.WriteGaugeUint64(out, `kiln_info{version=`+strconv.Quote(s.opts.Version)+`}`, 1)
 	writeStoreMetrics(out, s.opts.Store.Stats())
+	writeHealthMetrics(out, s.opts.Store.Health())
 	writeJobMetrics(out, s.opts.Jobs.Metrics())
 	s.metrics.writeDurations(out)
 	s.metrics.set.WritePrometheus(out)
@@ -105,11 +106,6 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	gauge(w, "kiln_store_head_bytes", uint64(st.HeadBytes))
 	gauge(w, "kiln_store_head_terms_bytes", uint64(st.HeadTermsBytes))
 	gauge(w, "kiln_store_visible_lsn", st.VisibleLSN)
-	readOnly := uint64(0)
-	if st.ReadOnly {
-		readOnly = 1
-	}
-	gauge(w, "kiln_store_read_only", readOnly)
 	counter(w, "kiln_store_commits_total", st.Commits)
 	counter(w, "kiln_store_commit_groups_total", st.CommitGroups)
 	metrics.WriteCounterFloat64(w, "kiln_store_fsync_seconds_total", float64(st.FsyncNanosTotal)/1e9)

@@ -25,6 +25,9 @@ type Timeouts struct {
 	Queue  time.Duration // a write, until its turn
 	Bundle time.Duration // a batch or transaction
 	Job    time.Duration // the start of an import or export
+	// Stall is how long the data disk may take for a write to the log before the
+	// server says that it is not ready.
+	Stall time.Duration
 }
 
 const (
@@ -61,6 +64,10 @@ const (
 	// longer and belong into a transaction.
 	bundleTimeout = 2 * time.Minute
 
+	// stallTimeout: who sends requests should send them elsewhere while a disk hangs,
+	// and not for one long sync. Health and metrics tell from the first moment on.
+	stallTimeout = 5 * time.Second
+
 	// jobTimeout: an export waits for the rounds of imports that are being
 	// published.
 	jobTimeout = time.Minute
@@ -80,6 +87,7 @@ func (t Timeouts) withDefaults() (Timeouts, error) {
 		{&t.Queue, queueTimeout},
 		{&t.Bundle, bundleTimeout},
 		{&t.Job, jobTimeout},
+		{&t.Stall, stallTimeout},
 	} {
 		if *f.field < 0 {
 			return t, fmt.Errorf("cannot use a timeout of %v", *f.field)

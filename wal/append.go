@@ -25,9 +25,16 @@ func (l *Log) Append(entries []Entry) ([]Placed, error) {
 	if err := l.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrPoisoned, err)
 	}
+	if l.opts.ReadOnly {
+		return nil, ErrReadOnly
+	}
 	rolls, err := l.plan(entries)
 	if err != nil {
 		return nil, err
+	}
+	if l.opts.Now != nil {
+		l.waiting.Store(l.opts.Now().UnixNano())
+		defer l.waiting.Store(0)
 	}
 	if rolls > 0 {
 		if err := l.prepared.ensure(rolls); err != nil {

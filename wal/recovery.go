@@ -39,7 +39,7 @@ func listDir(fsys vfs.FS, dir string) (dirList, error) {
 // last: whatever is refused is refused before anything is written.
 func (l *Log) recover(ctx context.Context, dir dirList, from LSN, replay func(Record) error) error {
 	var err error
-	l.segments, err = openSegments(l.opts.FS, l.opts.Dir, dir.segments, true)
+	l.segments, err = openSegments(l.opts.FS, l.opts.Dir, dir.segments, !l.opts.ReadOnly)
 	if err != nil {
 		return err
 	}
@@ -73,8 +73,10 @@ func (l *Log) recoverNewest(ctx context.Context, from LSN, replay func(Record) e
 	if err := l.opts.replayed(); err != nil {
 		return err
 	}
-	if err := r.repair(w, tail); err != nil {
-		return err
+	if !l.opts.ReadOnly {
+		if err := r.repair(w, tail); err != nil {
+			return err
+		}
 	}
 	l.active, l.end = s, w.at
 	l.last.Store(uint64(w.at.lsn) - 1)

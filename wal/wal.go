@@ -91,6 +91,9 @@ type Options struct {
 	Replayed func() error
 	// Now times the syncs for Stats; nil leaves them untimed.
 	Now func() time.Time
+	// ReadOnly opens a log that exists and changes nothing: a torn tail is passed
+	// over and not cut. Append fails with ErrReadOnly.
+	ReadOnly bool
 }
 
 var (
@@ -102,6 +105,8 @@ var (
 	ErrPoisoned = errors.New("the log takes no more writes until it is opened again")
 	// ErrNoSpace: the disk is full; nothing was written and a later Append may succeed.
 	ErrNoSpace = errors.New("no space left for the log")
+	// ErrReadOnly: the log was opened with Options.ReadOnly.
+	ErrReadOnly = errors.New("the log was opened for reading")
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("the log is closed")
 	// ErrTooLarge: a payload is over PayloadBytesMax.
@@ -145,6 +150,9 @@ type Log struct {
 	last     atomic.Uint64 // LSN of the newest durable record
 	failure  atomic.Pointer[error]
 	counters counters
+	// waiting is since when the Append at work has been at it, in Unix
+	// nanoseconds; 0: none is.
+	waiting atomic.Int64
 }
 
 type counters struct {
@@ -183,7 +191,9 @@ func Open(ctx context.Context, opts Options, from LSN, replay func(Record) error
 		l.closeFiles()
 		return nil, fmt.Errorf("cannot open the log in %q: %w", opts.Dir, err)
 	}
-	l.prepareWhenDue()
+	if !opts.ReadOnly {
+		l.prepareWhenDue()
+	}
 	return l, nil
 }
 
@@ -226,12 +236,15 @@ func (l *Log) open(ctx context.Context, from LSN, replay func(Record) error) err
 	if err := l.recover(ctx, dir, from, replay); err != nil {
 		return err
 	}
+	if l.opts.ReadOnly {
+		return nil
+	}
 	return l.removeStale(dir)
 }
 
 // create makes the first segment.
 func (l *Log) create(from LSN, dir dirList) error {
-	if l.opts.MustExist {
+	if l.opts.MustExist || l.opts.ReadOnly {
 		return ErrNoLog
 	}
 	if err := l.opts.replayed(); err != nil {
@@ -293,6 +306,16 @@ func (l *Log) Stats() Stats {
 		Appends: c.appends.Load(), Records: c.records.Load(), Bytes: c.bytes.Load(), Syncs: c.syncs.Load(),
 		SyncNanos: c.syncNanos.Load(), Rolls: c.rolls.Load(), NoSpace: c.noSpace.Load(), Segments: int64(len(l.segments)),
 	}
+}
+
+// Waiting is how long the Append at work has been at it: writing, syncing, making
+// a segment. 0 when none is, and without Options.Now. It waits for nothing.
+func (l *Log) Waiting() time.Duration {
+	since := l.waiting.Load()
+	if since == 0 || l.opts.Now == nil {
+		return 0
+	}
+	return max(0, time.Duration(l.opts.Now().UnixNano()-since))
 }
 
 // Err is the failure that poisoned the log, or nil.

@@ -24,8 +24,8 @@ type instance struct {
 
 // openInstance opens (or makes) the data directory and resumes its jobs.
 // jobs.Store is set here.
-func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bulk.Options) (*instance, error) {
-	store, err := openStore(ctx, dir, logger)
+func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bulk.Options, with storeOptions) (*instance, error) {
+	store, err := openStore(ctx, dir, logger, with)
 	if err != nil {
 		return nil, err
 	}
@@ -40,13 +40,19 @@ func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bul
 	return &instance{store: store, parameters: jobs.Parameters, jobs: manager}, nil
 }
 
-func openStore(ctx context.Context, dir string, logger *slog.Logger) (*engine.Store, error) {
+// storeOptions are those of the store that a command decides on.
+type storeOptions struct {
+	readOnly bool
+}
+
+func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
 	store, err := engine.Open(ctx, engine.Options{
-		FS:     vfs.OS(),
-		Dir:    dir,
-		Now:    time.Now,
-		NewID:  rand.Uint64,
-		Logger: logger,
+		FS:       vfs.OS(),
+		Dir:      dir,
+		Now:      time.Now,
+		NewID:    rand.Uint64,
+		Logger:   logger,
+		ReadOnly: with.readOnly,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open data directory %q: %w", dir, err)

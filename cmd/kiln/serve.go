@@ -39,6 +39,7 @@ type serveCmd struct {
 	AzureSAS              string        `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
 	ExportDir             string        `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
 	ExportExpiry          time.Duration `default:"72h" placeholder:"TIME" help:"How long an export is kept after its end, unless it is deleted before; 0 keeps it until then (${default})."`
+	ReadOnly              bool          `help:"Serve a data directory without changing anything in it but its LOCK: no writes, no jobs, no background work. It may lie on a file system that is mounted for reading."`
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	Validate              string        `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
 	ValidateWrites        string        `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
@@ -74,7 +75,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
 		Units:             units,
-	})
+	}, storeOptions{readOnly: c.ReadOnly})
 	if err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ func (in *instance) failure(ctx context.Context) <-chan error {
 				return
 			case <-ticker.C:
 			}
-			if in.store.Stats().ReadOnly {
+			if in.store.Health().Failed != nil {
 				failed <- errors.New("a write to the log failed, the store takes no more writes; start the server again to recover")
 				return
 			}
