@@ -70,19 +70,27 @@ func (s *Store) addCheckpoint(mark checkpointMark) {
 	s.checkpoints = append(s.checkpoints, mark)
 }
 
-// capture takes the state for a checkpoint. Slot only: nothing moves.
+// capture describes the state for a checkpoint that will be written. Slot only.
 func (s *Store) capture() *checkpointFile {
+	c := s.describe()
+	s.flushed = c.flushed
+	s.ingestsSinceCheckpoint = 0
+	return c
+}
+
+// describe takes the state for a checkpoint. Slot only: nothing moves.
+func (s *Store) describe() *checkpointFile {
 	v := s.view
 	empty := true
 	for _, g := range v.gens {
 		empty = empty && g.count.Load() == 0
 	}
-	if empty {
-		s.flushed = s.visible // nothing below needs a replay
-	}
 	c := &checkpointFile{
 		storeID: s.format.storeID, lsn: s.visible, flushed: s.flushed, clock: s.clock.mark(),
 		nextRun: s.nextRun.Load(), progress: maps.Clone(s.progress), fields: s.Fields(),
+	}
+	if empty {
+		c.flushed = s.visible // nothing below needs a replay
 	}
 	for _, r := range v.runs {
 		c.runs = append(c.runs, checkpointRun{
@@ -90,7 +98,6 @@ func (s *Store) capture() *checkpointFile {
 			superseded: r.superseded(s.visible), void: r.voidAt(s.visible),
 		})
 	}
-	s.ingestsSinceCheckpoint = 0
 	return c
 }
 

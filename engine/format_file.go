@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,9 +80,12 @@ func inspectDir(fsys vfs.FS, dir string) (f formatFile, fresh bool, err error) {
 			f, err = parseFormatFile(file, data)
 			return f, false, err
 		}
-		if name != lockName && name != formatName+vfs.TempSuffix {
+		if name != lockName && name != formatName+vfs.TempSuffix && name != restoringName+vfs.TempSuffix {
 			fresh = false
 		}
+	}
+	if slices.Contains(names, restoringName) {
+		return f, false, fmt.Errorf("cannot use %q: %w", dir, ErrUnfinished)
 	}
 	if !fresh {
 		return f, false, fmt.Errorf("cannot use %q: %w", dir, ErrForeign)

@@ -78,6 +78,7 @@ type Store struct {
 	view      *view  // nil after Close
 	views     []*view
 	snapshots map[uint64]int // live snapshots by LSN
+	logHolds  map[uint64]int // LSNs from which backups need the log
 	progress  map[uint64][]byte
 	// checkpoints that exist, oldest first; only flushMu's holder writes.
 	checkpoints []checkpointMark
@@ -172,7 +173,7 @@ func newStore(opts Options, lock io.Closer) *Store {
 		flushKick: make(chan struct{}, 1), trimKick: make(chan struct{}, 1), checkpointKick: make(chan struct{}, 1),
 		reindexKick: make(chan struct{}, 1),
 		ingests:     semaphore.NewWeighted(ingestsMax),
-		snapshots:   map[uint64]int{}, moves: map[index.RunID]movedRun{},
+		snapshots:   map[uint64]int{}, logHolds: map[uint64]int{}, moves: map[index.RunID]movedRun{},
 	}
 	for pool := range s.mergeKicks {
 		s.mergeKicks[pool] = make(chan struct{}, 1)

@@ -172,8 +172,8 @@ func (s *Store) retireRun(r *runState) {
 	}
 }
 
-// oldestNeeded is the oldest LSN whose record some live view's head still reads.
-// none: false.
+// oldestNeeded is the oldest LSN whose record some live view's head still reads,
+// or a backup holds. none: false.
 func (s *Store) oldestNeeded() (uint64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,6 +183,11 @@ func (s *Store) oldestNeeded() (uint64, bool) {
 			if first := g.firstLSN(); first != 0 && (!any || first < oldest) {
 				oldest, any = first, true
 			}
+		}
+	}
+	for from := range s.logHolds {
+		if !any || from < oldest {
+			oldest, any = from, true
 		}
 	}
 	return oldest, any
