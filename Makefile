@@ -44,7 +44,8 @@ fuzz:
 
 # The seeded simulation on the crashing file system, and the kill -9 loop.
 crash:
-	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Simulation|Crash' ./internal/vfs ./wal ./index ./engine ./bulk
+	SEEDS=$(SEEDS) GOGC=800 $(GO) test -count=1 -v -timeout 240m -run 'Simulation$$' ./engine
+	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Crash|SeedsThatFailed' ./internal/vfs ./wal ./index ./engine ./bulk
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
 
 # Random searches over random resources, against a plain reading of R4, and

@@ -30,7 +30,7 @@ type fieldState struct {
 	extractors   sync.Pool // of *index.Extractor
 }
 
-func newFieldState(custom []*search.Field) (*fieldState, error) {
+func (o *Options) newFieldState(custom []*search.Field) (*fieldState, error) {
 	st := &fieldState{custom: custom, byDefinition: make(map[string]*search.Field, len(custom))}
 	for _, f := range custom {
 		definition, _ := f.AppendDefinition(nil)
@@ -44,9 +44,12 @@ func newFieldState(custom []*search.Field) (*fieldState, error) {
 	for _, f := range slices.Concat(table.Fields(), custom) {
 		st.types[index.Param(f.Number)] = f.Type
 	}
-	if len(custom) == 0 {
+	switch {
+	case len(custom) == 0:
 		st.extraction, err = index.LoadExtraction()
-	} else {
+	case o.newExtraction != nil:
+		st.extraction, err = o.newExtraction(custom)
+	default:
 		st.extraction, err = index.NewExtraction(custom)
 	}
 	return st, err
@@ -126,7 +129,7 @@ func (s *Store) withFields(old *fieldState, fields []*search.Field) (st *fieldSt
 	if len(added) == 0 {
 		return old, nil, nil
 	}
-	st, err = newFieldState(slices.Concat(old.custom, added))
+	st, err = s.opts.newFieldState(slices.Concat(old.custom, added))
 	return st, added, err
 }
 

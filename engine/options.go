@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"kiln/fhir/search"
+	"kiln/index"
 	"kiln/internal/vfs"
 )
 
@@ -19,6 +21,7 @@ type Options struct {
 	SegmentBytes int64 // of the log; 0: default 64 MiB
 	HeadBytes    int64 // of log before the head is flushed; 0: default 64 MiB
 	CacheBytes   int64 // decoded blocks; 0: default 128 MiB
+	BlockBytes   int   // of bodies that a run compresses together; 0: default 64 KiB
 	FreeBytesMin int64 // writes are refused below; 0: default 256 MiB, negative: never
 	// MergeFanIn is how many runs are merged at once; 0: default 16, negative:
 	// runs are never merged.
@@ -30,6 +33,12 @@ type Options struct {
 	ReadOnly      bool
 	PrepareInline bool // deterministic background work, for simulations
 	CatalogInMem  bool // the job catalog is not kept, for simulations
+	// newExtraction takes the place of index.NewExtraction, for simulations, which
+	// open stores with the same fields by the thousand; nil: it does not.
+	newExtraction func([]*search.Field) (*index.Extraction, error)
+	// builders lends run builders their memory, of several stores in simulations;
+	// nil: the store has its own.
+	builders *index.BuilderPool
 }
 
 const (
@@ -61,6 +70,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MergeBytesMax == 0 {
 		o.MergeBytesMax = mergeBytesMaxDefault
+	}
+	if o.builders == nil {
+		o.builders = new(index.BuilderPool)
 	}
 	if o.FreeBytesMin == 0 {
 		o.FreeBytesMin = freeBytesMinDefault

@@ -171,7 +171,7 @@ func (s *Store) buildReindex(ctx context.Context, m *merge) (index.RunMeta, erro
 	r := m.inputs[0]
 	newID := func() index.RunID { return index.RunID(s.nextRun.Add(1) - 1) }
 	opts := index.ReindexOptions{
-		FS: s.opts.FS, Dir: s.path(runsDir), ID: newID(), NewID: newID, Fields: s.Fields(), Pool: &s.builders,
+		FS: s.opts.FS, Dir: s.path(runsDir), ID: newID(), NewID: newID, Fields: s.Fields(), Pool: s.opts.builders,
 		Input: index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.voidAt(math.MaxUint64)},
 	}
 	if !s.opts.PrepareInline {

@@ -23,7 +23,9 @@ func (s *Store) NewRunBy(extraction *index.Extraction) (*index.Builder, error) {
 // newBuilder is NewRun below the space watermark too: a flush gives space back.
 func (s *Store) newBuilder(extraction *index.Extraction) (*index.Builder, error) {
 	id := index.RunID(s.nextRun.Add(1) - 1)
-	return index.NewBuilder(index.BuilderOptions{FS: s.opts.FS, Dir: s.path(runsDir), ID: id, Pool: &s.builders, Extraction: extraction})
+	return index.NewBuilder(index.BuilderOptions{
+		FS: s.opts.FS, Dir: s.path(runsDir), ID: id, Pool: s.opts.builders, Extraction: extraction, BlockBytes: s.opts.BlockBytes,
+	})
 }
 
 // removeRun deletes the file of a sealed run that no record names, or that a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 
 	"kiln/fhir/search"
 	"kiln/index"
@@ -38,6 +39,37 @@ type simFields struct {
 
 func newSimFields(seed uint64) simFields {
 	return simFields{rng: rand.New(rand.NewPCG(seed, 11))}
+}
+
+// simExtractions keeps what makes terms for the few lists of fields that there are:
+// to make it takes longer than all else that an open does.
+type simExtractions struct {
+	mu    sync.Mutex
+	known map[string]*index.Extraction
+	table *search.Table
+}
+
+func newSimExtractions() (*simExtractions, error) {
+	table, err := search.Load()
+	return &simExtractions{known: map[string]*index.Extraction{}, table: table}, err
+}
+
+func (x *simExtractions) of(custom []*search.Field) (*index.Extraction, error) {
+	name := ""
+	for _, f := range custom {
+		definition, _ := f.AppendDefinition(nil)
+		name += fmt.Sprintf("%d %s;", f.Number, definition)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.known[name] == nil {
+		made, err := index.NewExtraction(custom)
+		if err != nil {
+			return nil, err
+		}
+		x.known[name] = made
+	}
+	return x.known[name], nil
 }
 
 // newFields compiles a definition of a custom parameter.
@@ -74,14 +106,18 @@ func (m *sim) changeFields() error {
 			return err
 		}
 		err = m.s.DefineFields(context.Background(), fields)
-		m.log("field %s: %v", fields[0].Name, err)
+		m.note("field %s: %v", fields[0].Name, err)
 		if err == nil {
+			m.saw("field added")
 			f.added = append(f.added, m.s.Field(fields[0]))
 		}
 		return m.outcome(err, m.model)
 	case 1, 2:
 		more, err := m.s.reindexOnce(context.Background())
-		m.log("indexed again %v %v", more, err)
+		m.note("indexed again %v %v", more, err)
+		if more {
+			m.saw("indexed again")
+		}
 		return m.outcome(err, m.model)
 	case 3:
 		return m.beginReindex()
@@ -103,7 +139,8 @@ func (m *sim) beginReindex() error {
 		m.s.endMerge(g)
 		return m.outcome(err, m.model)
 	}
-	m.log("indexing again begun")
+	m.note("indexing again begun")
+	m.saw("indexing begun")
 	m.fields.begun, m.fields.metas = append(m.fields.begun, g), append(m.fields.metas, meta)
 	return nil
 }
@@ -116,7 +153,10 @@ func (m *sim) endReindex() error {
 	g, meta := f.begun[0], f.metas[0]
 	f.begun, f.metas = f.begun[1:], f.metas[1:]
 	err := m.s.finishReindex(context.Background(), g, meta)
-	m.log("indexing again finished %v", err)
+	m.note("indexing again finished %v", err)
+	if err == nil {
+		m.saw("indexing finished later")
+	}
 	m.s.endMerge(g)
 	return m.outcome(err, m.model)
 }

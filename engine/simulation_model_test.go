@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 
 	"kiln/fhir"
@@ -145,11 +146,24 @@ func (m *simModel) adopt(got *simModel) {
 	}
 }
 
-// checkDoors compares every other way of reading with the model.
-func (m *simModel) checkDoors(n *Snapshot, st *simState, pageSize int) error {
+// doors says what checkDoors looks at: everything costs more than all the rest of a
+// seed, and other seeds look at the rest.
+type doors struct {
+	pageSize int
+	rng      *rand.Rand // nil: all of it
+	share    int        // 1 of so many
+}
+
+func (d *doors) open() bool { return d.rng == nil || d.rng.IntN(d.share) == 0 }
+
+// checkDoors compares the other ways of reading with the model.
+func (m *simModel) checkDoors(n *Snapshot, st *simState, d doors) error {
 	keys := m.sortedKeys()
 	lookup := n.KeyLookup()
 	for _, k := range keys {
+		if !d.open() {
+			continue
+		}
 		if err := errors.Join(m.checkKey(n, k), m.checkLookup(n, lookup, k)); err != nil {
 			return err
 		}
@@ -164,12 +178,26 @@ func (m *simModel) checkDoors(n *Snapshot, st *simState, pageSize int) error {
 		queries = append(queries, HistoryQuery{Type: k.typ, ID: []byte(k.id)})
 	}
 	for i, q := range queries {
+		if !d.open() {
+			continue
+		}
 		q.OldestFirst = (uint64(i)+n.LSN())%2 == 0 // not both: it takes as long as the rest
-		if _, err := m.checkHistory(n, st, q, pageSize); err != nil {
+		if _, err := m.checkHistory(n, st, q, d.pageSize); err != nil {
 			return err
 		}
 	}
-	return errors.Join(m.checkHistories(n, st, pageSize), m.checkAbsent(n), m.checkScan(n), m.checkSearch(n), m.checkFields(n))
+	for _, check := range []func() error{
+		func() error { return m.checkHistories(n, st, d.pageSize) }, func() error { return m.checkAbsent(n) },
+		func() error { return m.checkScan(n) }, func() error { return m.checkSearch(n) }, func() error { return m.checkFields(n) },
+	} {
+		if !d.open() {
+			continue
+		}
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *simModel) sortedKeys() []simKey {
@@ -199,7 +227,7 @@ func (m *simModel) checkAbsent(n *Snapshot) error {
 			_, err := n.Get(k.typ, []byte(k.id))
 			_, _, historyErr := n.History(context.Background(), HistoryQuery{Type: k.typ, ID: []byte(k.id)}, func(*Version) error { return nil })
 			if !errors.Is(err, ErrNotFound) || !errors.Is(historyErr, ErrNotFound) {
-				return fmt.Errorf("%v is not there; Get says %v, History %v", k, err, historyErr)
+				return fmt.Errorf("%v is not there; Get says %w, History %w", k, err, historyErr)
 			}
 		}
 	}
@@ -216,7 +244,7 @@ func (m *simModel) checkSearch(n *Snapshot) error {
 		}
 	}
 	if got, err := n.Count(context.Background(), &Query{}); err != nil || got != want {
-		return fmt.Errorf("Count gives %d, %v; want %d", got, err, want)
+		return fmt.Errorf("Count gives %d, %w; want %d", got, err, want)
 	}
 	_, err := n.Search(context.Background(), &Query{AsOf: n.LSN()/2 + 1}, func(v *Version) error {
 		if _, ok := m.keys[simKey{v.Type, string(v.ID)}][v.VersionID]; !ok {
@@ -248,18 +276,18 @@ func (m *simModel) checkKey(n *Snapshot, k simKey) error {
 	got, err := n.Get(k.typ, []byte(k.id))
 	switch {
 	case !ok && !errors.Is(err, ErrNotFound):
-		return fmt.Errorf("Get %v: %+v, %v; want not found", k, got, err)
+		return fmt.Errorf("Get %v: %+v, %w; want not found", k, got, err)
 	case ok && (err != nil || simVersionOf(&got) != want):
-		return fmt.Errorf("Get %v: %+v, %v; want %+v", k, got, err, want)
+		return fmt.Errorf("Get %v: %+v, %w; want %+v", k, got, err, want)
 	}
 	for id, want := range m.keys[k] {
 		got, err := n.Vread(k.typ, []byte(k.id), id)
 		if err != nil || simVersionOf(&got) != want {
-			return fmt.Errorf("Vread %v/%d: %+v, %v; want %+v", k, id, got, err, want)
+			return fmt.Errorf("Vread %v/%d: %+v, %w; want %+v", k, id, got, err, want)
 		}
 	}
 	if _, err := n.Vread(k.typ, []byte(k.id), 1<<40); !errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("Vread of %v without such a version: %v", k, err)
+		return fmt.Errorf("Vread of %v without such a version: %w", k, err)
 	}
 	return nil
 }
@@ -267,7 +295,7 @@ func (m *simModel) checkKey(n *Snapshot, k simKey) error {
 func (m *simModel) checkLookup(n *Snapshot, lookup *KeyLookup, k simKey) error {
 	versions, err := lookup.Versions(k.key())
 	if err != nil || len(versions) != len(m.keys[k]) {
-		return fmt.Errorf("KeyLookup %v: %+v, %v; want %+v", k, versions, err, m.keys[k])
+		return fmt.Errorf("KeyLookup %v: %+v, %w; want %+v", k, versions, err, m.keys[k])
 	}
 	cur, _ := m.current(k)
 	for _, v := range versions {
@@ -277,7 +305,7 @@ func (m *simModel) checkLookup(n *Snapshot, lookup *KeyLookup, k simKey) error {
 		}
 		body, err := n.BodyAt(k.key(), v)
 		if err != nil || string(body.Body) != want.body {
-			return fmt.Errorf("BodyAt %v %+v: %q, %v", k, v, body.Body, err)
+			return fmt.Errorf("BodyAt %v %+v: %q, %w", k, v, body.Body, err)
 		}
 	}
 	return nil
@@ -346,21 +374,26 @@ func (m *simModel) checkHistory(n *Snapshot, st *simState, q HistoryQuery, pageS
 	q.After, q.Count = HistoryCursor{}, 0
 	total, err := n.HistoryTotal(context.Background(), q)
 	if err != nil || total != int64(want) || len(seen) != want {
-		return nil, fmt.Errorf("History %+v has %d, total %d, %v; want %d", q, len(seen), total, err, want)
+		return nil, fmt.Errorf("History %+v has %d, total %d, %w; want %d", q, len(seen), total, err, want)
 	}
 	return names, nil
 }
 
 func (m *simModel) checkScan(n *Snapshot) error {
+	parts, err := n.ScanParts(context.Background(), ScanQuery{})
+	if err != nil {
+		return err
+	}
+	return m.checkParts(parts)
+}
+
+// checkParts: all current versions, each once.
+func (m *simModel) checkParts(parts []ScanPart) error {
 	want := 0
 	for k := range m.keys {
 		if v, ok := m.current(k); ok && !v.deleted {
 			want++
 		}
-	}
-	parts, err := n.ScanParts(context.Background(), ScanQuery{})
-	if err != nil {
-		return err
 	}
 	rows, seen := uint64(0), map[simKey]bool{}
 	for i := range parts {

@@ -28,8 +28,6 @@ type Store struct {
 	format formatFile
 	log    *wal.Log
 	cache  *index.Cache
-	// builders lends run builders their memory.
-	builders index.BuilderPool
 	// fields is what makes search terms. Stored under defineMu, in the slot.
 	fields   atomic.Pointer[fieldState]
 	defineMu sync.Mutex // held while fields are added; taken before the slot
@@ -221,7 +219,7 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	if err := s.openLog(ctx, r); err != nil {
 		return err
 	}
-	st, err := newFieldState(r.fields)
+	st, err := s.opts.newFieldState(r.fields)
 	if err != nil {
 		return fmt.Errorf("cannot use the fields of added search parameters: %w", err)
 	}

@@ -199,15 +199,15 @@ func (s *Store) closeViews() error {
 	views := s.views
 	s.views, s.view = nil, nil
 	s.mu.Unlock()
-	runs := map[*runState]bool{}
+	closed := map[*runState]bool{}
+	var err error
 	for _, v := range views {
 		for _, r := range v.runs {
-			runs[r] = true
+			if !closed[r] {
+				closed[r] = true
+				err = errors.Join(err, r.run.Close())
+			}
 		}
-	}
-	var err error
-	for r := range runs {
-		err = errors.Join(err, r.run.Close())
 	}
 	return err
 }

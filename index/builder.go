@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -18,6 +19,8 @@ type BuilderOptions struct {
 	// Extraction makes the terms that the builder is given; nil: that of R4's
 	// fields. The run tells by which fields its terms were made.
 	Extraction *Extraction
+	// BlockBytes is the raw size at which a body block is closed; 0: 64 KiB.
+	BlockBytes int
 }
 
 // Builder writes one run, front to back. Not safe for concurrent use. Steps:
@@ -34,6 +37,7 @@ type Builder struct {
 	*builderMemory
 
 	extraction *Extraction
+	blockBytes int
 	out        *fileWriter
 	bodies     blockIndex
 	bodyBytes  int64
@@ -56,7 +60,7 @@ func NewBuilder(opts BuilderOptions) (*Builder, error) {
 	}
 	b := &Builder{
 		fs: opts.FS, dir: opts.Dir, id: opts.ID, name: name, file: file, pool: opts.Pool,
-		builderMemory: opts.Pool.get(), extraction: opts.Extraction,
+		builderMemory: opts.Pool.get(), extraction: opts.Extraction, blockBytes: cmp.Or(opts.BlockBytes, bodyBlockBytes),
 	}
 	b.out = newFileWriter(file, name, opts.ID, b.writeBuffer)
 	b.out.buf = appendHeader(b.out.buf, opts.ID)
@@ -92,7 +96,7 @@ func (b *Builder) Append(t fhir.TypeCode, id []byte, idAt uint32, body []byte, s
 		b.terms.discard()
 		return 0, err
 	}
-	if len(b.open) > 0 && len(b.open)+len(body) > bodyBlockBytes {
+	if len(b.open) > 0 && len(b.open)+len(body) > b.blockBytes {
 		if err := b.closeBlock(); err != nil {
 			return 0, err
 		}

@@ -31,6 +31,7 @@ type Mem struct {
 	cut      bool
 	capacity int64 // 0: unlimited
 	used     int64 // bytes of the files callers see, in whole pages
+	crashed  CrashCounts
 }
 
 // memEntryOp is one change of directory entries: node leaves oldName, if that

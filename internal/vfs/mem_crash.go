@@ -19,16 +19,27 @@ func (m *Mem) CrashClone(seed uint64) *Mem {
 	keep := crashChance(rng)
 	clone := NewMem(seed)
 	clone.capacity = m.capacity
-	entries := m.crashEntries(rng, keep)
+	entries := m.crashEntries(rng, keep, &clone.crashed)
 	// In name order, so that the same seed gives the same disk.
 	for _, name := range sortedNames(entries) {
-		node := entries[name].crash(rng, keep)
+		node := entries[name].crash(rng, keep, &clone.crashed)
 		clone.nodes[name], clone.durable[name] = node, node
 		clone.used += node.pageBytes()
 	}
 	clone.nodes["."], clone.durable["."] = clone.nodes["/"], clone.nodes["/"]
 	return clone
 }
+
+// CrashCounts is what became of the unsynced things in a power cut.
+type CrashCounts struct {
+	EntriesKept, EntriesLost        int
+	PagesKept, PagesLost, PagesTorn int
+	LengthsCut                      int // files with another length than callers saw
+}
+
+// Crashed tells what the power cut took that made this file system; zero for one
+// of NewMem.
+func (m *Mem) Crashed() CrashCounts { return m.crashed }
 
 // crashChance is how likely this crash keeps each unsynced thing.
 func crashChance(rng *rand.Rand) float64 {
@@ -43,7 +54,7 @@ func crashChance(rng *rand.Rand) float64 {
 }
 
 // crashEntries is the durable tree with a random part of the pending changes.
-func (m *Mem) crashEntries(rng *rand.Rand, keep float64) map[string]*memNode {
+func (m *Mem) crashEntries(rng *rand.Rand, keep float64, left *CrashCounts) map[string]*memNode {
 	entries := make(map[string]*memNode, len(m.durable))
 	for name, node := range m.durable {
 		entries[name] = node
@@ -51,6 +62,9 @@ func (m *Mem) crashEntries(rng *rand.Rand, keep float64) map[string]*memNode {
 	for _, op := range m.pending {
 		if rng.Float64() < keep {
 			applyEntry(entries, op)
+			left.EntriesKept++
+		} else {
+			left.EntriesLost++
 		}
 	}
 	delete(entries, ".")
@@ -76,9 +90,9 @@ func sortedNames(entries map[string]*memNode) []string {
 }
 
 // crash is the node as the disk holds it.
-func (n *memNode) crash(rng *rand.Rand, keep float64) *memNode {
+func (n *memNode) crash(rng *rand.Rand, keep float64, left *CrashCounts) *memNode {
 	after := &memNode{isDir: n.isDir, linked: true, durableSize: n.durableSize, durable: slices.Clone(n.durable)}
-	n.persistSome(after, rng, keep)
+	n.persistSome(after, rng, keep, left)
 	after.size = after.durableSize
 	after.pages = slices.Clone(after.durable)
 	return after
@@ -88,20 +102,23 @@ func (n *memNode) crash(rng *rand.Rand, keep float64) *memNode {
 // every page counts as clean from now on, so a later sync skips them.
 func (n *memNode) failSync(rng *rand.Rand) {
 	n.durable = slices.Clone(n.durable)
-	n.persistSome(n, rng, crashChance(rng))
+	n.persistSome(n, rng, crashChance(rng), new(CrashCounts))
 	clear(n.dirty)
 }
 
 // persistSome carries a random part of what is unsynced in n into the durable
 // half of to: the length, then sectors of dirty pages below it.
-func (n *memNode) persistSome(to *memNode, rng *rand.Rand, keep float64) {
+func (n *memNode) persistSome(to *memNode, rng *rand.Rand, keep float64, left *CrashCounts) {
 	if n.size != n.durableSize && rng.Float64() < keep {
 		to.durableSize = n.size
 	} else if n.size > n.durableSize {
 		to.durableSize = n.durableSize + rng.Int64N(n.size-n.durableSize+1)*int64(rng.IntN(2))
 	}
 	for _, i := range sortedPages(n.dirty) {
-		to.durable = setPage(to.durable, i, mixPage(rng, keep, pageAt(n.durable, i), n.pages[i]))
+		to.durable = setPage(to.durable, i, left.mixPage(rng, keep, pageAt(n.durable, i), n.pages[i]))
+	}
+	if to.durableSize != n.size {
+		left.LengthsCut++
 	}
 	to.cutDurable()
 }
@@ -129,15 +146,24 @@ func sortedPages(dirty map[int]struct{}) []int {
 }
 
 // mixPage takes each sector from the new page with chance keep, else from the old.
-func mixPage(rng *rand.Rand, keep float64, before, now *memPage) *memPage {
-	mixed := new(memPage)
+func (c *CrashCounts) mixPage(rng *rand.Rand, keep float64, before, now *memPage) *memPage {
+	mixed, kept := new(memPage), 0
 	if before != nil {
 		*mixed = *before
 	}
 	for at := 0; at < memPageBytes; at += memSectorBytes {
 		if rng.Float64() < keep {
 			copy(mixed[at:at+memSectorBytes], now[at:])
+			kept++
 		}
+	}
+	switch kept {
+	case 0:
+		c.PagesLost++
+	case memPageBytes / memSectorBytes:
+		c.PagesKept++
+	default:
+		c.PagesTorn++
 	}
 	return mixed
 }
