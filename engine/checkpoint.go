@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 
@@ -132,17 +133,25 @@ func (s *Store) foldMarks() {
 	s.retire(gone)
 }
 
-// dropOldCheckpoints removes all files but the newest ones.
+// dropOldCheckpoints removes all files but the newest ones, durably: one that came
+// back after a power cut would count as a spare, and its log is trimmed.
 func (s *Store) dropOldCheckpoints() error {
-	for len(s.checkpoints) > checkpointsKept {
-		name := path.Join(s.path(checkpointsDir), checkpointFileName(s.checkpoints[0].lsn))
-		if err := s.opts.FS.Remove(name); err != nil {
+	old := max(0, len(s.checkpoints)-checkpointsKept)
+	if old == 0 {
+		return nil
+	}
+	for _, c := range s.checkpoints[:old] {
+		name := path.Join(s.path(checkpointsDir), checkpointFileName(c.lsn))
+		if err := s.opts.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot remove an old checkpoint: %w", err)
 		}
-		s.mu.Lock()
-		s.checkpoints = s.checkpoints[1:]
-		s.mu.Unlock()
 	}
+	if err := s.opts.FS.SyncDir(s.path(checkpointsDir)); err != nil {
+		return fmt.Errorf("cannot sync the directory of the checkpoints: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checkpoints = s.checkpoints[old:]
 	return nil
 }
 
