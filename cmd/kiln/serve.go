@@ -40,6 +40,7 @@ type serveCmd struct {
 	ExportDir             string        `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
 	ExportExpiry          time.Duration `default:"72h" placeholder:"TIME" help:"How long an export is kept after its end, unless it is deleted before; 0 keeps it until then (${default})."`
 	ReadOnly              bool          `help:"Serve a data directory without changing anything in it but its LOCK: no writes, no jobs, no background work. It may lie on a file system that is mounted for reading."`
+	ExportSectionRows     uint64        `hidden:"" help:"How many versions a section of an export has, about; 0: the default. Tests make it small."`
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	Validate              string        `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
 	ValidateWrites        string        `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
@@ -72,6 +73,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		},
 		ExportDir:         c.ExportDir,
 		ExportExpiry:      c.ExportExpiry,
+		SectionRows:       c.ExportSectionRows,
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
 		Units:             units,
