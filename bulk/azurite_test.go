@@ -1,14 +1,8 @@
 package bulk
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
 	"net/url"
-	"os"
-	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +15,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 )
 
-// The account that every Azurite has; its key is public.
 const (
-	azuriteAccount = "devstoreaccount1"
-	azuriteKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-	azuriteDir     = "testdata/azurite"
+	azuriteKey = npmtest.AzuriteKey
+	azuriteDir = "testdata/azurite"
 )
 
 // azurite is a running blob service.
@@ -39,29 +31,8 @@ type azurite struct {
 // runs it in memory until the test ends.
 func startAzurite(t *testing.T) *azurite {
 	t.Helper()
-	npmtest.Install(t, azuriteDir)
-	cmd := exec.Command("node", "start.js", "--blobHost", "127.0.0.1", "--blobPort", "0",
-		"--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
-	cmd.Dir, cmd.Stderr = azuriteDir, os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
-	a := &azurite{t: t, url: azuriteAddress(t, stdout) + "/" + azuriteAccount}
-	credential, err := service.NewSharedKeyCredential(azuriteAccount, azuriteKey)
+	a := &azurite{t: t, url: npmtest.StartAzurite(t, azuriteDir)}
+	credential, err := service.NewSharedKeyCredential(npmtest.AzuriteAccount, azuriteKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,21 +40,6 @@ func startAzurite(t *testing.T) *azurite {
 		t.Fatal(err)
 	}
 	return a
-}
-
-// azuriteAddress reads the free port from what Azurite says when it listens.
-func azuriteAddress(t *testing.T, stdout io.Reader) string {
-	t.Helper()
-	listens := regexp.MustCompile(`listens on (http://127\.0\.0\.1:[0-9]+)`)
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if found := listens.FindStringSubmatch(lines.Text()); found != nil {
-			go func() { _, _ = io.Copy(io.Discard, stdout) }()
-			return found[1]
-		}
-	}
-	t.Fatalf("Azurite ended without listening: %v", lines.Err())
-	return ""
 }
 
 // container makes a container with a name of its own.
@@ -124,6 +80,4 @@ func (a *azurite) sas() string {
 	return query
 }
 
-func (a *azurite) connectionString() string {
-	return fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;BlobEndpoint=%s;", azuriteAccount, azuriteKey, a.url)
-}
+func (a *azurite) connectionString() string { return npmtest.AzuriteConnection(a.url) }

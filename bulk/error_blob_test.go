@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"kiln/internal/npmtest"
 )
 
 // blobText reads a blob by its address.
@@ -195,7 +197,7 @@ func testErrorBlobsAfterARestart(t *testing.T, a *azurite) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		address := strings.TrimSuffix(a.url, "/"+azuriteAccount) + stored.Path
+		address := strings.TrimSuffix(a.url, "/"+npmtest.AzuriteAccount) + stored.Path
 		if text := a.blobText(t, address); text != s.localText(status, 0) || want == Completed && strings.Count(text, "\n") != lines {
 			t.Errorf("the blob has %d lines of %d", strings.Count(text, "\n"), lines)
 		}

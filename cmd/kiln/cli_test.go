@@ -33,6 +33,8 @@ func TestUsageErrorsExit2(t *testing.T) {
 	f("is none of system", "export", "--level", "everything")
 	f("is none of system", "export", "--level", "group/")
 	f("--format", "export", "--format", "csv")
+	f("--out and --container", "export", "--out", t.TempDir(), "--container", "c")
+	f("--container and --delete", "export", "--delete", "--container", "c")
 	f("--export-expiry -1h0m0s is negative", "serve", "--data-dir", t.TempDir(), "--export-expiry=-1h")
 }
 
@@ -50,7 +52,7 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 		"export-dir", "export-expiry", "initial-import-mode", "base-url", "cors-origin", "validate", "validate-writes", "ucum-essence")
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "validate", "json")
-	f("export", "server", "out", "level", "type", "since", "until", "type-filter", "format", "json")
+	f("export", "server", "out", "level", "type", "since", "until", "type-filter", "format", "container", "json")
 	f("fsck", "data-dir")
 	f("version")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,14 +16,15 @@ import (
 
 type exportCmd struct {
 	Server     string   `default:"${server}" placeholder:"URL" help:"FHIR base of the server (${default})."`
-	Out        string   `type:"path" default:"." placeholder:"DIR" help:"Directory for the files; it may not hold others (the current one). Deletions come into deleted/ below it, what the server could not export is told in error/. A command that was stopped goes on there when it is run again."`
+	Out        string   `type:"path" xor:"place" placeholder:"DIR" help:"Directory for the files; it may not hold others (the current one). Deletions come into deleted/ below it, what the server could not export is told in error/. A command that was stopped goes on there when it is run again."`
+	Container  string   `xor:"place,kept" placeholder:"NAME" help:"Instead of downloading: let the server write the files into this container of its storage account, which is made when it is missing, and tell where they are. This command cannot read them."`
 	Level      string   `default:"system" placeholder:"LEVEL" help:"system, patient (all patients' resources) or group/ID (those of a Group's members)."`
 	Type       []string `placeholder:"TYPE,..." help:"Only these resource types."`
 	TypeFilter []string `sep:"none" placeholder:"QUERY" help:"Only the resources of a type that a search finds, such as Observation?code=1-8; repeatable, of one type any counts."`
 	Since      string   `placeholder:"TIME" help:"Only what changed at this instant or later."`
 	Until      string   `placeholder:"TIME" help:"Only what changed before this instant."`
 	Format     string   `enum:"ndjson,parquet" default:"ndjson" placeholder:"ndjson|parquet" help:"Format of the files (${default})."`
-	Delete     bool     `help:"Delete the export on the server once its files are here."`
+	Delete     bool     `xor:"kept" help:"Delete the export on the server once its files are here."`
 	JSON       bool     `name:"json" help:"Print the manifest, a page of it a line."`
 }
 
@@ -58,6 +60,9 @@ func (c *exportCmd) Run(ctx context.Context, std streams) error {
 	server, address, err := c.check()
 	if err != nil {
 		return err
+	}
+	if c.Container != "" {
+		return c.runInto(ctx, server, address, std)
 	}
 	started := time.Now()
 	job, err := c.job(ctx, server, address)
@@ -211,8 +216,11 @@ func (c *exportCmd) check() (*client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if err := c.checkOut(); err != nil {
-		return nil, "", err
+	if c.Container == "" {
+		c.Out = cmp.Or(c.Out, ".")
+		if err := c.checkOut(); err != nil {
+			return nil, "", err
+		}
 	}
 	query := url.Values{}
 	if len(c.Type) > 0 {
@@ -221,7 +229,7 @@ func (c *exportCmd) check() (*client, string, error) {
 	for _, filter := range c.TypeFilter {
 		query.Add("_typeFilter", filter)
 	}
-	for name, value := range map[string]string{"_since": c.Since, "_until": c.Until} {
+	for name, value := range map[string]string{"_since": c.Since, "_until": c.Until, "_container": c.Container} {
 		if value != "" {
 			query.Set(name, value)
 		}
