@@ -13,7 +13,7 @@ KILLS   ?= 60
 SOAK    ?= 10m
 INCREMENTS ?= 10000
 
-.PHONY: build test check race fuzz crash searches soak bench bench-postgres demo clean
+.PHONY: build test check race fuzz crash flips searches soak bench bench-postgres demo clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kiln ./cmd/kiln
@@ -47,6 +47,11 @@ crash:
 	SEEDS=$(SEEDS) GOGC=800 $(GO) test -count=1 -v -timeout 240m -run 'Simulation$$' ./engine
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Crash|SeedsThatFailed' ./internal/vfs ./wal ./index ./engine ./bulk
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
+
+# Every byte of every file of a small store is changed, and it is asked everything;
+# and more damage of it is repaired.
+flips:
+	KILN_FLIPS=1 $(GO) test -count=1 -v -timeout 180m -run 'Flips' ./engine
 
 # Random searches over random resources, against a plain reading of R4, and
 # pages of 100,000 matches while others write.

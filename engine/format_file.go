@@ -66,6 +66,9 @@ func inspectDir(fsys vfs.FS, dir string) (f formatFile, fresh bool, err error) {
 	if err != nil {
 		return f, false, fmt.Errorf("cannot list %q: %w", dir, err)
 	}
+	if slices.Contains(names, repairName) {
+		return f, false, fmt.Errorf("cannot use %q: %w", dir, ErrRepairUnfinished)
+	}
 	fresh = true
 	for _, name := range names {
 		if name == formatName {

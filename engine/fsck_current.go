@@ -20,11 +20,13 @@ type fsckSource struct {
 	run        *runState // nil: the head
 	keys       *index.RunKeyCursor
 	superseded *roaring.Bitmap
-	entries    []*headEntry // of the head, by key
+	gaps       *roaring.Bitmap // rows of versions that are lost
+	entries    []*headEntry    // of the head, by key
 
 	key     []byte
 	version int64
 	current bool // not marked superseded
+	lost    bool
 }
 
 // next moves to the following version that is not void; false at the end.
@@ -47,6 +49,7 @@ func (s *fsckSource) next() (bool, error) {
 			continue
 		}
 		s.key, s.version, s.current = s.keys.Key(), f.VersionID, !s.superseded.Contains(uint32(f.Ordinal))
+		s.lost = s.gaps.Contains(uint32(f.Ordinal))
 		return true, nil
 	}
 	return false, s.keys.Err()
@@ -54,7 +57,7 @@ func (s *fsckSource) next() (bool, error) {
 
 // checkCurrent walks all keys of the store and checks that no version exists
 // twice, and that of each key exactly the one with the highest positive
-// version is not superseded.
+// version is not superseded, none where that one is lost.
 func (f *fsck) checkCurrent(ctx context.Context, r *recovery) error {
 	sources, err := f.sources(r)
 	if err != nil {
@@ -82,9 +85,13 @@ func (f *fsck) sources(r *recovery) ([]*fsckSource, error) {
 	slices.SortStableFunc(head.entries, func(a, b *headEntry) int { return cmp.Compare(a.key, b.key) })
 	all := []*fsckSource{head}
 	for id, run := range r.runs {
+		gaps, err := lostRows(run.run)
+		if err != nil {
+			return nil, err
+		}
 		all = append(all, &fsckSource{
 			file: path.Join(f.dir, runsDir, runFileName(uint64(id))), run: run,
-			keys: run.run.KeyCursor(), superseded: run.superseded(math.MaxUint64),
+			keys: run.run.KeyCursor(), superseded: run.superseded(math.MaxUint64), gaps: gaps,
 		})
 	}
 	var sources []*fsckSource
@@ -104,7 +111,7 @@ func (f *fsck) sources(r *recovery) ([]*fsckSource, error) {
 // have more.
 func (f *fsck) checkKey(sources []*fsckSource, key []byte) ([]*fsckSource, error) {
 	seen := map[int64]bool{}
-	best, current := int64(0), []int64{}
+	best, lost, current := int64(0), false, []int64{}
 	rest := sources[:0]
 	for _, s := range sources {
 		more := true
@@ -113,7 +120,9 @@ func (f *fsck) checkKey(sources []*fsckSource, key []byte) ([]*fsckSource, error
 				f.report(Problem{File: s.file, What: fmt.Sprintf("version %d of %s exists twice", s.version, keyText(key))})
 			}
 			seen[s.version] = true
-			best = max(best, s.version)
+			if s.version > best {
+				best, lost = s.version, s.lost
+			}
 			if s.current {
 				current = append(current, s.version)
 			}
@@ -127,7 +136,7 @@ func (f *fsck) checkKey(sources []*fsckSource, key []byte) ([]*fsckSource, error
 		}
 	}
 	want := []int64{best}
-	if best == 0 {
+	if best == 0 || lost {
 		want = nil
 	}
 	if !slices.Equal(current, want) {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"kiln/fhir"
 	"kiln/internal/vfs"
 )
 
@@ -161,30 +160,6 @@ func TestOpenRemovesWhatACrashLeft(t *testing.T) {
 	}
 }
 
-// TestEveryFlippedByteIsFoundOrHarmless flips each byte of a small store: what
-// opens must answer everything right, and nothing may read as "not found".
-func TestEveryFlippedByteIsFoundOrHarmless(t *testing.T) {
-	pristine := smallStore(t)
-	want := storeText(t, pristine)
-	for name, content := range tree(t, pristine, "/data") {
-		step := 1
-		if len(content) > 1500 {
-			step = 1 + len(content)/400 // the log is mostly zeros, and wal's and index's own tests flip every byte
-		}
-		for at := 0; at < len(content); at += step {
-			fsys := pristine.CrashClone(1)
-			flip(t, fsys, name, int64(at))
-			got, err := readAll(fsys)
-			if err == nil && got != want {
-				t.Fatalf("%s with byte %d flipped reads\n%s\nwant\n%s", name, at, got, want)
-			}
-			if errors.Is(err, ErrNotFound) {
-				t.Fatalf("%s with byte %d flipped reads as not found", name, at)
-			}
-		}
-	}
-}
-
 func flip(t *testing.T, fsys vfs.FS, name string, at int64) {
 	t.Helper()
 	f, err := fsys.OpenWrite(name)
@@ -202,61 +177,6 @@ func flip(t *testing.T, fsys vfs.FS, name string, at int64) {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func storeText(t *testing.T, fsys *vfs.Mem) string {
-	t.Helper()
-	text, err := readAll(fsys.CrashClone(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// readAll opens a store and reads everything by every door.
-func readAll(fsys vfs.FS) (text string, err error) {
-	opts := testOptions(fsys, 3)
-	opts.Logger = discardLogger()
-	s, err := Open(context.Background(), opts)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	n, err := s.Snapshot()
-	if err != nil {
-		return "", err
-	}
-	defer n.Release()
-	var b strings.Builder
-	for _, q := range []HistoryQuery{{}, {Type: patient}, {Type: patient, ID: []byte("a")}} {
-		_, _, err = n.History(context.Background(), q, func(v *Version) error {
-			fmt.Fprintf(&b, "%s\n", v.AppendJSON(nil))
-			return nil
-		})
-		if err != nil {
-			return "", err
-		}
-	}
-	parts, err := n.ScanParts(context.Background(), ScanQuery{Of: []ScanOf{{Types: []fhir.TypeCode{patient}}}})
-	if err != nil {
-		return "", err
-	}
-	for i := range parts {
-		if err := parts[i].Run(context.Background(), func(v *Version) error {
-			fmt.Fprintf(&b, "current %s\n", v.AppendJSON(nil))
-			return nil
-		}); err != nil {
-			return "", err
-		}
-	}
-	for _, id := range []string{"a", "id-0", "id-1", "id-5"} {
-		v, err := n.Get(patient, []byte(id))
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "get %s %v\n", v.AppendJSON(nil), v.Deleted)
-	}
-	return b.String(), nil
 }
 
 // Whoever made an empty data directory may not have synced it: a power cut

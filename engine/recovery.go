@@ -45,6 +45,9 @@ type recovery struct {
 	nextRun     uint64
 	progress    map[uint64][]byte
 	fields      []*search.Field // of added search parameters, by number
+	// lenient, when not nil, takes note of what records name and is not there; an
+	// opening refuses it.
+	lenient *leniency
 }
 
 // loadCheckpoint finds the newest valid checkpoint. found is false when there

@@ -10,7 +10,8 @@ import (
 	"kiln/index"
 )
 
-// ScanQuery selects versions to be streamed in file order: exports read so.
+// ScanQuery selects versions to be streamed in file order: exports read so. Versions
+// that are lost are never delivered.
 type ScanQuery struct {
 	// Of is what is taken: a version that any of them takes is delivered once.
 	// None: everything.
@@ -169,7 +170,9 @@ func (p *ScanPart) RunWith(ctx context.Context, space *index.ScanSpace, fn func(
 				return err
 			}
 		}
-		v = makeVersion(row, stored)
+		if v = makeVersion(row, stored); v.Lost {
+			return nil // neither content nor a deletion
+		}
 		return fn(&v)
 	})
 }

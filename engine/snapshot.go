@@ -23,8 +23,11 @@ type Version struct {
 	Deleted     bool
 	Created     bool // there was no live version before; not known of imported ones
 	Posted      bool // by a POST to the type; likewise
-	Body        []byte
-	Splice      fhir.Splice
+	// Lost says that the content was lost, with what damaged the store, and is not
+	// known any more; Deleted is set too, so that nobody takes what is here for it.
+	Lost   bool
+	Body   []byte
+	Splice fhir.Splice
 }
 
 // AppendJSON appends the resource as it is served: meta.versionId and
@@ -234,6 +237,7 @@ func makeVersion(row index.Row, stored index.Stored) Version {
 		Type: row.Type, ID: stored.ID, VersionID: row.VersionID, LastUpdated: row.LastUpdated,
 		LSN: row.LSN, Body: stored.Body, Splice: stored.Splice,
 		Deleted: row.Flags&index.FlagDeleted != 0, Created: row.Flags&index.FlagCreated != 0, Posted: row.Flags&index.FlagPosted != 0,
+		Lost: row.Flags&index.FlagLost != 0,
 	}
 }
 

@@ -47,6 +47,8 @@ func (w *entryWriter) resource(v *engine.Version) {
 // those the first version counts as created.
 func historyMethod(v *engine.Version) (method, status string) {
 	switch {
+	case v.Lost:
+		return "PUT", "500 Internal Server Error"
 	case v.Deleted:
 		return "DELETE", "204 NoContent"
 	case v.Posted:
@@ -66,8 +68,10 @@ func (w *entryWriter) append(v *engine.Version) {
 	method, status := historyMethod(v)
 	w.text = append(w.text, `{"fullUrl":`...)
 	w.text = appendString(w.text, w.base+"/"+name+"/"+string(v.ID))
-	w.text = append(w.text, `,"resource":`...)
-	w.resource(v)
+	if !v.Lost {
+		w.text = append(w.text, `,"resource":`...)
+		w.resource(v)
+	}
 	dst := append(w.text, `,"request":{"method":"`...)
 	dst = append(dst, method...)
 	dst = append(dst, `","url":"`...)
@@ -82,5 +86,10 @@ func (w *entryWriter) append(v *engine.Version) {
 	dst = strconv.AppendInt(dst, v.VersionID, 10)
 	dst = append(dst, `\"","lastModified":"`...)
 	dst = time.UnixMilli(v.LastUpdated.Milli).UTC().AppendFormat(dst, instantLayout)
-	w.text = append(dst, `"}}`...)
+	dst = append(dst, '"')
+	if v.Lost {
+		dst = append(dst, `,"outcome":{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"no-store","diagnostics":`...)
+		dst = append(appendString(dst, lostText(v)), "}]}"...)
+	}
+	w.text = append(dst, "}}"...)
 }

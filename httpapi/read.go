@@ -99,7 +99,17 @@ func (x *exchange) version(v *engine.Version) error {
 // gone is the answer for a deleted version.
 func (x *exchange) gone(v *engine.Version) error {
 	x.versionHeaders(v.VersionID, v.LastUpdated)
+	if v.Lost {
+		return &problem{fasthttp.StatusInternalServerError, codeNoStore, lostText(v)}
+	}
 	return &problem{fasthttp.StatusGone, codeDeleted, fmt.Sprintf("Resource type '%s' with id '%s' is deleted.", x.addr.typeName, x.addr.id)}
+}
+
+// lostText tells of a version that a repair of the store found lost. It is no
+// deletion, and no older version stands in for it.
+func lostText(v *engine.Version) string {
+	return fmt.Sprintf("The content of version %d of '%s/%s' was lost when this server's data was damaged. Versions before it are in the history; an update makes a new current version.",
+		v.VersionID, v.Type, v.ID)
 }
 
 // isNotModified evaluates If-None-Match or, without one, If-Modified-Since

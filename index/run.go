@@ -43,6 +43,15 @@ func OpenRun(fs vfs.FS, dir string, meta RunMeta, publishLSN uint64, cache *Cach
 	return r, nil
 }
 
+// OpenRunAsItIs is OpenRun for a run of which nobody knows what it should be.
+func OpenRunAsItIs(fs vfs.FS, dir string, id RunID) (*Run, error) {
+	r, err := openRun(fs, dir, id, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open run %016x: %w", uint64(id), err)
+	}
+	return r, nil
+}
+
 // openRun takes the footer's word when want is nil.
 func openRun(fs vfs.FS, dir string, id RunID, want *RunMeta, cache *Cache) (*Run, error) {
 	name := runPath(dir, id)

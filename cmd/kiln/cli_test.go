@@ -28,7 +28,6 @@ func TestUsageErrorsExit2(t *testing.T) {
 	f("--insecure-no-auth", "serve", "--data-dir", t.TempDir(), "--listen", "0.0.0.0:0")
 	f("--insecure-no-auth", "serve", "--data-dir", t.TempDir(), "--listen", "192.0.2.1:8080")
 	f("HOST:PORT", "serve", "--data-dir", t.TempDir(), "--listen", "8080")
-	f("repair is not supported yet", "repair", "--data-dir", t.TempDir())
 	f("backup is not supported yet", "backup", "--data-dir", t.TempDir(), "/backups")
 	f("is none of system", "export", "--level", "everything")
 	f("is none of system", "export", "--level", "group/")
@@ -53,7 +52,8 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "validate", "json")
 	f("export", "server", "out", "level", "type", "since", "until", "type-filter", "format", "container", "json")
-	f("fsck", "data-dir")
+	f("fsck", "data-dir", "json")
+	f("repair", "data-dir", "dry-run", "json")
 	f("version")
 }
 
@@ -75,6 +75,7 @@ func TestCommandsFailOnWhatIsNotThere(t *testing.T) {
 		}
 	}
 	f("fsck", "--data-dir", missing)
+	f("repair", "--data-dir", missing)
 	f("load", "--data-dir", missing, filepath.Join(missing, "x.ndjson"))
 	f("import", missing)
 	f("import", t.TempDir()) // has no NDJSON files
@@ -112,6 +113,7 @@ func TestASecondOpenerFailsAtOnce(t *testing.T) {
 	f("serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
 	f("load", "--data-dir", dir, input)
 	f("fsck", "--data-dir", dir)
+	f("repair", "--data-dir", dir)
 	s.must(http.StatusOK, http.MethodGet, "/metadata", "")
 	s.stop()
 }

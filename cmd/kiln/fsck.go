@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"kiln/engine"
@@ -10,6 +11,7 @@ import (
 
 type fsckCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
+	JSON    bool   `name:"json" help:"Print each damage as one JSON object a line."`
 }
 
 // Run reads everything and prints each damage found.
@@ -20,7 +22,7 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 	found := 0
 	err := engine.Fsck(ctx, vfs.OS(), c.DataDir, func(p engine.Problem) {
 		found++
-		fmt.Fprintf(std.out, "%s: offset %d: %s\n", p.File, p.Offset, p.What)
+		c.print(std, p)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
@@ -28,6 +30,23 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 	if found > 0 {
 		return &exitError{code: exitDamage, err: fmt.Errorf("damage found in %d places of %q", found, c.DataDir)}
 	}
+	if c.JSON {
+		return nil
+	}
 	_, err = fmt.Fprintf(std.out, "%s: sound\n", c.DataDir)
 	return err
+}
+
+// print shows one damage.
+func (c *fsckCmd) print(std streams, p engine.Problem) {
+	if !c.JSON {
+		fmt.Fprintf(std.out, "%s: offset %d: %s\n", p.File, p.Offset, p.What)
+		return
+	}
+	line, _ := json.Marshal(struct { // strings and a number are always JSON
+		File   string `json:"file"`
+		Offset int64  `json:"offset"`
+		What   string `json:"what"`
+	}{p.File, p.Offset, p.What})
+	fmt.Fprintf(std.out, "%s\n", line)
 }

@@ -30,12 +30,12 @@ type commandLine struct {
 	Load   loadCmd   `cmd:"" help:"Load files straight into a data directory, no server running."`
 	Export exportCmd `cmd:"" help:"Export from a running server and download the files."`
 	Fsck   fsckCmd   `cmd:"" help:"Read every byte of a data directory and check it."`
+	Repair repairCmd `cmd:"" help:"Make a data directory sound again, and tell exactly what is lost."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
 	Dump    dumpCmd    `cmd:"" help:"Show what is on disk, human-readable."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`
 
-	Repair  laterCmd `cmd:"" hidden:"" help:"Not there yet."`
 	Backup  laterCmd `cmd:"" hidden:"" help:"Not there yet."`
 	Restore laterCmd `cmd:"" hidden:"" help:"Not there yet."`
 }
