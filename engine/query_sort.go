@@ -15,7 +15,10 @@ import (
 // A sorted page walks the terms of the first key in order, those of all sources
 // merged. The matches that have a value and were not met before are a group;
 // inside a group the next key decides in the same way, at last the store's order.
-// Where the cursor's version lies is told by its own terms.
+// Where the cursor's version lies is told by its own terms, and a walk begins
+// there: what lies before is not read. A version that has several values may then
+// be met at one that is not its first; its own terms tell that when it is about to
+// be added to the page.
 
 // sorter collects the places of one page.
 type sorter struct {
@@ -23,6 +26,7 @@ type sorter struct {
 	terms  []index.TermSource // by source
 	after  *cursorPlace
 	keys   []sortedKey // of the cursor's version
+	checks []sortedCheck
 	places []sortedPlace
 	limit  int // so many places are wanted; 0: all
 	none   *roaring.Bitmap
@@ -40,6 +44,13 @@ type sortedKey struct {
 }
 
 const sortedPlaceBytes = 16
+
+// sortedCheck is what the versions of the group at hand must have as the first value
+// of a key, and may not have, since its walk began at the cursor.
+type sortedCheck struct {
+	depth int
+	value sortedKey
+}
 
 // rowGroup is rows by source.
 type rowGroup []*roaring.Bitmap
@@ -65,11 +76,10 @@ func (s *searching) sorted(fn func(*Version) error) (Page, error) {
 	}
 	all := make(rowGroup, len(s.sources))
 	for i, src := range s.sources {
-		rows, err := s.settled(src)
-		if err != nil {
+		if err := s.evaluate(src); err != nil {
 			return page, err
 		}
-		all[i] = rows
+		all[i] = src.matches // what was not current is told when it is added
 	}
 	if err := o.findCursor(); err != nil {
 		return page, err
@@ -118,32 +128,58 @@ func (o *sorter) findCursor() (err error) {
 	if o.after, err = o.s.findCursor(); o.after == nil || err != nil {
 		return err
 	}
-	v, err := o.s.n.read(o.after.found)
+	v, terms, err := o.own(o.after.found)
 	if err != nil {
 		return err
 	}
-	table := index.NewMemoryTerms()
-	if err := o.s.n.s.VersionTerms(&v, table.AddTerm); err != nil {
-		return err
-	}
-	row, err := o.after.found.row()
-	if err != nil {
-		return err
-	}
-	table.AddRow(row)
-	table.Commit(0)
-	for _, k := range o.s.q.Sort {
-		if k.Param.Virtual == search.ByKey {
-			o.keys = append(o.keys, sortedKey{has: true, key: v.ID})
-			continue
-		}
-		walks, err := k.open(index.MemorySource{Terms: table, Below: 1})
+	for i := range o.s.q.Sort {
+		key, err := firstKey(&o.s.q.Sort[i], v, terms)
 		if err != nil {
 			return err
 		}
-		o.keys = append(o.keys, firstKey(walks, k.Desc))
+		o.keys = append(o.keys, key)
 	}
 	return nil
+}
+
+// own reads a version and its terms.
+func (o *sorter) own(at found) (*Version, index.TermSource, error) {
+	o.s.work.own++
+	v, err := o.s.n.read(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	table := index.NewMemoryTerms()
+	if err := o.s.n.s.VersionTerms(&v, table.AddTerm); err != nil {
+		return nil, nil, err
+	}
+	row, err := at.row()
+	if err != nil {
+		return nil, nil, err
+	}
+	table.AddRow(row)
+	table.Commit(0)
+	return &v, index.MemorySource{Terms: table, Below: 1}, nil
+}
+
+// firstKey is a version's value of a key.
+func firstKey(k *SortKey, v *Version, terms index.TermSource) (first sortedKey, err error) {
+	if k.Param.Virtual == search.ByKey {
+		return sortedKey{has: true, key: v.ID}, nil
+	}
+	walks, err := k.open(terms)
+	if err != nil {
+		return first, err
+	}
+	for _, w := range walks {
+		if !w.Next() {
+			continue
+		}
+		if key := w.Key(); !first.has || compareSorted(key, first.key, k.Desc) < 0 {
+			first = sortedKey{has: true, key: bytes.Clone(key)}
+		}
+	}
+	return first, nil
 }
 
 // open opens the walks of a key over one source.
@@ -152,18 +188,6 @@ func (k *SortKey) open(terms index.TermSource) ([]*index.SortWalk, error) {
 		return []*index.SortWalk{index.SortWalkLastUpdated(terms, k.Desc)}, nil
 	}
 	return index.SortWalks(k.Param.Sources, terms, k.Desc)
-}
-
-func firstKey(walks []*index.SortWalk, desc bool) (first sortedKey) {
-	for _, w := range walks {
-		if !w.Next() {
-			continue
-		}
-		if key := w.Key(); !first.has || compareSorted(key, first.key, desc) < 0 {
-			first = sortedKey{has: true, key: bytes.Clone(key)}
-		}
-	}
-	return first
 }
 
 func compareSorted(a, b []byte, desc bool) int {
@@ -230,11 +254,50 @@ func (o *sorter) inStoreOrder(rows rowGroup, seek bool) (full bool, err error) {
 }
 
 func (o *sorter) add(src *source, row uint32) (full bool, err error) {
+	if ok, err := o.s.isMatch(src, row); !ok || err != nil {
+		return false, err
+	}
+	if ok, err := o.isFirst(src, row); !ok || err != nil {
+		return false, err
+	}
 	o.places = append(o.places, sortedPlace{src, row})
 	if o.s.bytes += sortedPlaceBytes; o.s.bytes > queryBytesMax {
 		return false, ErrQueryTooLarge
 	}
 	return o.limit > 0 && len(o.places) == o.limit, nil
+}
+
+// isFirst tells whether a version was met at the first of its values.
+func (o *sorter) isFirst(src *source, row uint32) (bool, error) {
+	if !slices.ContainsFunc(o.checks, func(c sortedCheck) bool { return !o.isSingle(src, &o.s.q.Sort[c.depth]) }) {
+		return true, nil
+	}
+	v, terms, err := o.own(src.place(row))
+	if err != nil {
+		return false, err
+	}
+	for _, c := range o.checks {
+		first, err := firstKey(&o.s.q.Sort[c.depth], v, terms)
+		if err != nil {
+			return false, err
+		}
+		if !bytes.Equal(first.key, c.value.key) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// isSingle tells whether no version of a source has several values of a key.
+func (o *sorter) isSingle(src *source, k *SortKey) bool {
+	if k.Param.Virtual == search.ByClock {
+		return true
+	}
+	if src.run == nil || len(k.Param.Sources) != 1 {
+		return false
+	}
+	column := src.run.run.Column(index.Param(k.Param.Sources[0].Field.Number))
+	return column != nil && !column.Several()
 }
 
 // keyedWalk is a walk over one source.
@@ -245,8 +308,11 @@ type keyedWalk struct {
 
 // byTerms divides a group by the terms of a key.
 func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err error) {
+	if seek && !o.keys[depth].has {
+		return o.without(rows, depth, seek)
+	}
 	key := &o.s.q.Sort[depth]
-	walks, err := o.openWalks(rows, key)
+	walks, err := o.openWalks(rows, depth, seek)
 	if err != nil {
 		return false, err
 	}
@@ -269,19 +335,66 @@ func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err er
 		if remaining -= count; count == 0 {
 			continue
 		}
-		if full, err = o.subgroup(group, depth, seek, sortedKey{has: true, key: value}); full || err != nil {
+		if full, err = o.valueGroup(group, depth, seek, value); full || err != nil {
 			return full, cmp.Or(err, o.walked(key, steps))
 		}
 	}
-	if err := o.walked(key, steps); err != nil {
+	if err := o.walked(key, steps); err != nil || remaining == 0 {
 		return false, err
 	}
-	return o.subgroup(left, depth, seek, sortedKey{})
+	if seek {
+		return o.without(left, depth, false)
+	}
+	return o.group(left, depth+1, false)
+}
+
+// valueGroup adds a group that has a value.
+func (o *sorter) valueGroup(group rowGroup, depth int, seek bool, value []byte) (full bool, err error) {
+	if seek {
+		o.checks = append(o.checks, sortedCheck{depth, sortedKey{has: true, key: value}})
+		defer func() { o.checks = o.checks[:len(o.checks)-1] }()
+	}
+	return o.subgroup(group, depth, seek, sortedKey{has: true, key: value})
+}
+
+// without adds those of a group that have no value of a key, where its walk did not
+// go through all: those that have one are found first.
+func (o *sorter) without(rows rowGroup, depth int, seek bool) (full bool, err error) {
+	key := &o.s.q.Sort[depth]
+	if key.Param.Virtual == search.ByClock {
+		return false, nil
+	}
+	left := make(rowGroup, len(rows))
+	for i, src := range o.s.sources {
+		if left[i] = rows[i]; rows[i].IsEmpty() {
+			continue
+		}
+		walks, err := key.open(o.terms[i])
+		if err != nil {
+			return false, err
+		}
+		var stretches []index.Walk
+		for _, w := range walks {
+			stretches = append(stretches, w.Stretch())
+		}
+		v := evaluation{s: o.s, src: src, terms: o.terms[i]}
+		with, err := v.walks(stretches, rows[i], 0)
+		if err != nil {
+			return false, err
+		}
+		left[i] = roaring.AndNot(rows[i], with)
+	}
+	return o.group(left, depth+1, seek)
 }
 
 // openWalks opens the walks of a key over the sources of rows, in the order of
-// their first keys.
-func (o *sorter) openWalks(rows rowGroup, key *SortKey) (walks []keyedWalk, err error) {
+// their first keys; with seek they begin where the cursor's version stands.
+func (o *sorter) openWalks(rows rowGroup, depth int, seek bool) (walks []keyedWalk, err error) {
+	key := &o.s.q.Sort[depth]
+	begin := (*index.SortWalk).Next
+	if seek {
+		begin = func(w *index.SortWalk) bool { return w.SeekKey(o.keys[depth].key) }
+	}
 	for i := range rows {
 		if rows[i].IsEmpty() {
 			continue
@@ -295,7 +408,7 @@ func (o *sorter) openWalks(rows rowGroup, key *SortKey) (walks []keyedWalk, err 
 			return nil, err
 		}
 		for _, w := range opened {
-			if w.Next() {
+			if begin(w) {
 				walks = append(walks, keyedWalk{w, i})
 			} else if w.Err() != nil {
 				return nil, w.Err()
@@ -363,6 +476,7 @@ func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool,
 			return nil, nil, err
 		}
 		steps[w.source]++
+		o.s.work.terms++
 		walks = walks[1:]
 		if w.Next() {
 			walks = insertWalk(walks, w, desc)

@@ -50,6 +50,14 @@ type searching struct {
 	// counting: how many rows match is enough.
 	counting bool
 	listed   []uint32 // room for a list of rows, the store's
+	work     searchWork
+}
+
+// searchWork is what a search did, for tests that its cost follows its page.
+type searchWork struct {
+	terms uint64 // that a sort walked over
+	asked uint64 // versions of which the key table was asked whether they were current
+	own   uint64 // versions whose own terms were made
 }
 
 // queryBytesMax bounds the bitmaps that one search keeps: the matches of 2e9
@@ -186,6 +194,7 @@ func (s *searching) isMatch(src *source, o uint32) (bool, error) {
 	if src.run == nil || !src.doubtful.Contains(o) {
 		return true, nil
 	}
+	s.work.asked++
 	row, err := src.run.row(index.Ordinal(o))
 	if err != nil {
 		return false, err
