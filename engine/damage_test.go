@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/cespare/xxhash/v2"
 
 	"kiln/index"
 	"kiln/internal/vfs"
@@ -37,14 +38,18 @@ type damageStore struct {
 // record and every kind of run is there.
 func newDamageStore(t testing.TB, seed uint64) *damageStore {
 	t.Helper()
+	shared, err := newSimShared()
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := &sim{
-		rng: rand.New(rand.NewPCG(seed, 7)), log: func(string, ...any) {}, fs: vfs.NewMem(seed), model: newSimModel(),
-		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), fields: newSimFields(seed),
+		rng: rand.New(rand.NewPCG(seed, 7)), log: func(string, ...any) {}, fs: vfs.NewMem(seed), model: newSimModel(), digest: xxhash.New(),
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), fields: newSimFields(seed), simShared: shared,
 	}
 	m.opts = m.options()
-	m.opts.SegmentBytes, m.opts.HeadBytes, m.opts.MergeFanIn, m.opts.MergeBytesMax = 12<<10, 1<<20, 2, 1<<30
+	m.opts.SegmentBytes, m.opts.HeadBytes, m.opts.MergeFanIn, m.opts.MergeBytesMax, m.opts.BlockBytes = 12<<10, 1<<20, 2, 1<<30, 300
 	m.s = mustOpen(t, m.opts)
-	err := errors.Join(m.addField(0), m.commit(), m.ingest(0), m.commit(), m.ingest(0), m.flush())
+	err = errors.Join(m.addField(0), m.commit(), m.ingest(0), m.commit(), m.ingest(0), m.flush())
 	for range 6 {
 		err = errors.Join(err, m.commit(), m.ingest(0), m.commit(), m.purge())
 	}

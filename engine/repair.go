@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"kiln/fhir/search"
 	"kiln/index"
 	"kiln/internal/vfs"
 )
@@ -42,6 +43,9 @@ type RepairOptions struct {
 	// SegmentBytes of the new log; 0: the default.
 	SegmentBytes int64
 	memoryBytes  int64 // in tests: of a run that is built
+	// newExtraction and builders are as in Options.
+	newExtraction func([]*search.Field) (*index.Extraction, error)
+	builders      *index.BuilderPool
 }
 
 // FindingKind says what a Finding is.
@@ -90,6 +94,12 @@ func Repair(ctx context.Context, opts RepairOptions) (RepairSummary, error) {
 	}
 	if opts.Report == nil {
 		opts.Report = func(Finding) error { return nil }
+	}
+	if opts.newExtraction == nil {
+		opts.newExtraction = index.NewExtraction
+	}
+	if opts.builders == nil {
+		opts.builders = new(index.BuilderPool)
 	}
 	p := &repair{ctx: ctx, opts: opts}
 	if err := p.recognise(); err != nil {

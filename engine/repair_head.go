@@ -35,12 +35,12 @@ func (w *repairWriter) append(row index.Row, id []byte, idAt uint32, body []byte
 		}
 	}
 	if w.b == nil {
-		extraction, err := index.NewExtraction(w.p.r.fields)
+		extraction, err := w.p.opts.newExtraction(w.p.r.fields)
 		if err != nil {
 			return err
 		}
 		w.b, err = index.NewBuilder(index.BuilderOptions{
-			FS: w.p.opts.FS, Dir: path.Join(w.p.path(repairTemp), runsDir), ID: w.p.newID(), Extraction: extraction,
+			FS: w.p.opts.FS, Dir: path.Join(w.p.path(repairTemp), runsDir), ID: w.p.newID(), Extraction: extraction, Pool: w.p.opts.builders,
 		})
 		if err != nil {
 			return err

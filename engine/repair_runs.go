@@ -251,7 +251,7 @@ func (p *repair) writeAnew(x *repairedRun, floor uint64) error {
 	if _, err := p.opts.FS.Stat(p.path(name)); errors.Is(err, fs.ErrNotExist) {
 		return p.lostRecords(0, 0, p.path(name), 0, fmt.Sprintf("the file is gone, with %d versions", x.meta.Live))
 	}
-	extraction, err := index.NewExtraction(p.r.fields)
+	extraction, err := p.opts.newExtraction(p.r.fields)
 	if err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (p *repair) writeAnew(x *repairedRun, floor uint64) error {
 	var failed error
 	pieces, err := index.Salvage(p.ctx, index.SalvageOptions{
 		FS: p.opts.FS, Dir: x.dir, ID: x.meta.ID, Meta: &x.meta, Out: out, NewID: p.newID, MemoryBytes: p.opts.memoryBytes,
-		Extraction: extraction, Void: x.void, Superseded: x.known, OwnLSN: x.kind != ingestImport, FloorLSN: floor,
+		Extraction: extraction, Pool: p.opts.builders, Void: x.void, Superseded: x.known, OwnLSN: x.kind != ingestImport, FloorLSN: floor,
 		Lost: func(v index.LostVersion) { failed = errors.Join(failed, p.lostRow(name, v)) },
 		Doubt: func(d index.Doubtful) {
 			failed = errors.Join(failed, p.report(Finding{Kind: FoundDoubt, File: p.path(name), Type: d.Type.String(), ID: string(d.ID), Version: d.VersionID, What: d.What}))

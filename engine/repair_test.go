@@ -19,7 +19,7 @@ func (d *damageStore) repair(fsys *vfs.Mem) (repaired, error) {
 	var r repaired
 	var err error
 	r.summary, err = Repair(context.Background(), RepairOptions{
-		FS: fsys, Dir: "/data", NewID: func() uint64 { return 815 }, SegmentBytes: 12 << 10,
+		FS: fsys, Dir: "/data", NewID: func() uint64 { return 815 }, SegmentBytes: 12 << 10, newExtraction: d.opts.newExtraction, builders: d.opts.builders,
 		Report: func(f Finding) error { r.findings = append(r.findings, f); return nil },
 		Encode: func(f Finding) ([]byte, error) { return fmt.Appendf(nil, "%+v", f), nil },
 	})
