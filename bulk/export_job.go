@@ -194,6 +194,7 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 		m.endExport(record)
 		return
 	}
+	m.opts.Store.NoteDamage(err)
 	m.logger.Error("an export failed", "export", record.ID, "error", err)
 	m.counters.exportsFailed.Add(1)
 	record.State, record.Sections, record.Error = Failed, nil, exportFailure(err)

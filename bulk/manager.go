@@ -316,6 +316,7 @@ func (m *Manager) recordImportEnd(j *importJob, err error, blobs map[int]string)
 		record.State = Completed
 	default:
 		record.State, record.Error = Failed, failure(err)
+		m.opts.Store.NoteDamage(err)
 		m.logger.Error("an import failed", "import", j.id, "error", err)
 	}
 	if err := m.putImport(record); err != nil {

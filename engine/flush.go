@@ -306,6 +306,7 @@ func (s *Store) flushInBackground() {
 		err = s.checkpoint(s.ctx)
 	}
 	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, context.Canceled) {
+		s.noteDamage(err, "a flush")
 		s.opts.Logger.Error("cannot flush the head", "error", err)
 	}
 }

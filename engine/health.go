@@ -16,6 +16,11 @@ type Health struct {
 	// 0: none is. Stalls counts those that took longer than stallShown.
 	LogWait time.Duration
 	Stalls  uint64
+	// Damages are the damaged places that are known, at most damagesMax; DamagedReads
+	// counts how often one kept a client or a job from its data.
+	Damages      []Damage
+	DamagedReads uint64
+	Scrub        Scrub
 }
 
 // health is what the watcher found.
@@ -35,7 +40,8 @@ const (
 
 // Health tells how the store is.
 func (s *Store) Health() Health {
-	h := Health{OpenedReadOnly: s.opts.ReadOnly, Stalls: s.health.stalls.Load()}
+	h := Health{OpenedReadOnly: s.opts.ReadOnly, Stalls: s.health.stalls.Load(), Scrub: s.scrub.status()}
+	h.Damages, h.DamagedReads = s.damages.list()
 	if s.log != nil { // nil: it was never opened
 		h.LogWait = s.log.Waiting()
 	}

@@ -95,6 +95,7 @@ func (s *Store) mergeFailed(err error) {
 		return
 	}
 	s.stats.mergeFailures.Add(1)
+	s.noteDamage(err, "a merge")
 	s.opts.Logger.Error("cannot merge runs", "error", err)
 }
 

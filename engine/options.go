@@ -27,6 +27,11 @@ type Options struct {
 	// runs are never merged.
 	MergeFanIn    int
 	MergeBytesMax int64 // of a merged run; 0: default 16 GiB
+	// ScrubRate bounds how many bytes a second the check in the background reads;
+	// 0: default 16 MiB. ScrubInterval is from the end of one pass to the next; 0:
+	// default a week, negative: never.
+	ScrubRate     int64
+	ScrubInterval time.Duration
 	// ReadOnly opens a directory that exists and changes nothing in it but the
 	// LOCK file: no flush, merge, trim or repair of a torn tail, and every write is
 	// refused with ErrOpenedReadOnly.
@@ -47,6 +52,10 @@ const (
 	headBytesDefault = 64 << 20
 	// cacheBytesDefault holds about 2,000 decoded body blocks.
 	cacheBytesDefault = 128 << 20
+	// scrubRateDefault is a tenth of what a slow disk gives: a terabyte takes 17 hours.
+	scrubRateDefault = 16 << 20
+	// scrubIntervalDefault: most of what a disk loses is found by a look every two weeks.
+	scrubIntervalDefault = 7 * 24 * time.Hour
 	// freeBytesMinDefault leaves room for one flush, a checkpoint and two log
 	// segments, so that the store can get out of the state by itself.
 	freeBytesMinDefault = 256 << 20
@@ -73,6 +82,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.builders == nil {
 		o.builders = new(index.BuilderPool)
+	}
+	if o.ScrubRate <= 0 {
+		o.ScrubRate = scrubRateDefault
+	}
+	if o.ScrubInterval == 0 {
+		o.ScrubInterval = scrubIntervalDefault
 	}
 	if o.FreeBytesMin == 0 {
 		o.FreeBytesMin = freeBytesMinDefault

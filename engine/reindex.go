@@ -107,6 +107,7 @@ func (s *Store) reindexFailed(err error) {
 		return
 	}
 	s.stats.reindexFailures.Add(1)
+	s.noteDamage(err, "indexing again")
 	s.opts.Logger.Error("cannot index a run again; it is tried when runs change, and at the next start", "error", err)
 }
 

@@ -96,8 +96,10 @@ type Store struct {
 	checkpointRecord       uint64
 	ingestsSinceCheckpoint int
 
-	stats  storeStats
-	health health
+	stats   storeStats
+	health  health
+	damages damages
+	scrub   scrub
 }
 
 // Open recovers the data directory, making it when it is missing or empty.
@@ -346,6 +348,7 @@ func (s *Store) start() {
 	go s.commitLoop()
 	if !s.opts.PrepareInline {
 		s.background.Go(s.watchLoop)
+		s.background.Go(s.scrubLoop)
 	}
 	if !s.opts.PrepareInline && !s.opts.ReadOnly {
 		s.background.Go(s.backgroundLoop)

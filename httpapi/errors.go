@@ -84,7 +84,7 @@ func asProblem(err error) (p problem, known bool) {
 	}
 	var damage *vfs.CorruptError
 	if errors.As(err, &damage) {
-		return problem{fasthttp.StatusInternalServerError, codeException, "The stored data needed for this answer is damaged; the server's log says where. Run kiln fsck."}, false
+		return problem{fasthttp.StatusInternalServerError, codeException, "The stored data needed for this answer is damaged; the server's log and /healthz say where. Stop the server, run kiln fsck, then kiln repair."}, false
 	}
 	if row := rowOf(err); row != nil {
 		text := row.text

@@ -286,6 +286,9 @@ func (x *exchange) now() time.Time { return x.server.opts.Now() }
 // has set, such as an ETag, stay.
 func (x *exchange) fail(err error) {
 	p, known := asProblem(err)
+	if !known {
+		x.server.opts.Store.NoteDamage(err)
+	}
 	if !known || p.status >= fasthttp.StatusInternalServerError && p.status != fasthttp.StatusNotImplemented {
 		if ok, skipped := x.server.logLimit.take(p.status, x.now()); ok {
 			x.server.opts.Logger.Error("request failed", "interaction", x.server.table.name(x.row), "status", p.status, "request", x.requestID(), "error", err, "left_out", skipped)

@@ -17,8 +17,26 @@ type healthReport struct {
 	Status string `json:"status"`
 	// Writes is "on", or why none are taken: "read-only" (asked for), "failed" (a
 	// write to the log failed).
-	Writes string    `json:"writes"`
-	Log    logReport `json:"log"`
+	Writes string      `json:"writes"`
+	Log    logReport   `json:"log"`
+	Scrub  scrubReport `json:"scrub"`
+	// Damages are places that are damaged on disk, the first hundred.
+	Damages []damageReport `json:"damages"`
+}
+
+// scrubReport is how far the check of everything on disk is.
+type scrubReport struct {
+	Running bool       `json:"running"`
+	Passes  uint64     `json:"passes"` // since the start
+	LastEnd *time.Time `json:"lastEnd"`
+}
+
+type damageReport struct {
+	File   string    `json:"file"`
+	Offset int64     `json:"offset"`
+	What   string    `json:"what"`
+	By     string    `json:"foundBy"`
+	At     time.Time `json:"found"`
 }
 
 type logReport struct {
@@ -38,7 +56,15 @@ func (x *exchange) report() healthReport {
 	if h.Failed != nil {
 		r.Writes, r.Log.Failure = "failed", h.Failed.Error()
 	}
-	if r.Log.Stalled || h.Failed != nil {
+	r.Scrub = scrubReport{Running: h.Scrub.Running, Passes: h.Scrub.Passes}
+	if end := h.Scrub.LastEnd.UTC(); !h.Scrub.LastEnd.IsZero() {
+		r.Scrub.LastEnd = &end
+	}
+	r.Damages = []damageReport{}
+	for _, d := range h.Damages {
+		r.Damages = append(r.Damages, damageReport{d.File, d.Offset, d.What, d.By, d.At.UTC()})
+	}
+	if r.Log.Stalled || h.Failed != nil || len(r.Damages) > 0 {
 		r.Status = "degraded"
 	}
 	return r
@@ -76,6 +102,15 @@ func writeHealthMetrics(w io.Writer, h engine.Health) {
 	metrics.WriteGaugeUint64(w, "kiln_store_read_only", oneIf(h.OpenedReadOnly || h.Failed != nil))
 	metrics.WriteGaugeFloat64(w, "kiln_log_sync_stalled_seconds", stalledSeconds(h))
 	metrics.WriteCounterUint64(w, "kiln_log_stalls_total", h.Stalls)
+	metrics.WriteCounterUint64(w, "kiln_scrub_read_bytes_total", h.Scrub.Bytes)
+	metrics.WriteCounterUint64(w, "kiln_scrub_passes_total", h.Scrub.Passes)
+	lastEnd := 0.0
+	if !h.Scrub.LastEnd.IsZero() {
+		lastEnd = float64(h.Scrub.LastEnd.UnixMilli()) / 1000
+	}
+	metrics.WriteGaugeFloat64(w, "kiln_scrub_last_pass_end_seconds", lastEnd)
+	metrics.WriteGaugeUint64(w, "kiln_damages", uint64(len(h.Damages)))
+	metrics.WriteCounterUint64(w, "kiln_damaged_reads_total", h.DamagedReads)
 }
 
 // stalledSeconds leaves out syncs that take as long as syncs do.

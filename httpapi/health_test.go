@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -96,4 +97,44 @@ func TestAFailedSyncIsTold(t *testing.T) {
 	if err := s.opts.Store.Close(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Close: %v", err)
 	}
+}
+
+// TestDamageThatAClientMeetsIsTold: the answer says what to do, others go on, and
+// health and metrics know the place.
+func TestDamageThatAClientMeetsIsTold(t *testing.T) {
+	disk := vfs.NewMem(1)
+	s := newAPI(t, func(store *engine.Options, _ *bulk.Options, _ *Options) {
+		store.FS, store.Dir, store.CatalogInMem, store.FreeBytesMin, store.Logger = disk, "data", true, -1, slog.New(slog.DiscardHandler)
+	})
+	s.put(t, "a", "").expect(t, "write", 201, "-")
+	if err := s.opts.Store.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s.put(t, "b", "").expect(t, "write", 201, "-")
+	names, err := disk.List("data/runs")
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	run, err := disk.OpenWrite("data/runs/" + names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Close()
+	if _, err := run.WriteAt([]byte("damage"), 60); err != nil { // in the first block of bodies
+		t.Fatal(err)
+	}
+	for range 2 {
+		if code, text := s.do(t, "GET", "/fhir/Patient/a", "").expect(t, "the damaged one", 500, "").outcome(t); code != "exception" || !strings.Contains(text, "kiln repair") {
+			t.Errorf("got %s %q", code, text)
+		}
+	}
+	s.do(t, "GET", "/fhir/Patient/b", "").expect(t, "the other one", 200, "-")
+	s.put(t, "c", "").expect(t, "a write", 201, "-")
+	if body := s.health(t); !strings.Contains(body, `"status":"degraded","writes":"on"`) || !strings.Contains(body, `"damages":[{"file":"data/runs/`+names[0]+`","offset":32,`) {
+		t.Errorf("/healthz: %s", body)
+	}
+	if text := s.do(t, "GET", "/metrics", "").body; !strings.Contains(text, "kiln_damages 1\n") || !strings.Contains(text, "kiln_damaged_reads_total 2\n") {
+		t.Error("/metrics does not tell")
+	}
+	s.do(t, "GET", "/readyz", "").expect(t, "readiness", 200, "-")
 }

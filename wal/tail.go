@@ -87,9 +87,13 @@ func (l *Log) tailSegment(ctx context.Context, s segment, from, upto LSN, fn fun
 		return fmt.Errorf("cannot read segment %q: %w", s.name, err)
 	}
 	defer s.file.Close()
-	// The walk ends at the last wanted record: what follows may be being written.
+	return s.walkUpto(ctx, from, upto, fn)
+}
+
+// walkUpto ends at the last wanted record: what follows may be being written.
+func (s *segment) walkUpto(ctx context.Context, from, upto LSN, fn func(Record) error) error {
 	seen := from - 1
-	w, err := newSegmentReader(&s).walk(ctx, s.start(), from, func(r Record) error {
+	w, err := newSegmentReader(s).walk(ctx, s.start(), from, func(r Record) error {
 		if err := fn(r); err != nil {
 			return err
 		}

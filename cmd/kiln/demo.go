@@ -93,7 +93,7 @@ func (d *demo) start(listen string) (stop func() error, err error) {
 	logger := slog.New(slog.NewTextHandler(d.std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	// Its own context: the server goes on answering while the demo ends.
 	ctx, cancel := context.WithCancel(context.Background())
-	in, err := openInstance(ctx, filepath.Join(d.dir, "data"), logger, bulk.Options{ImportRoots: []string{filepath.Join(d.dir, "in")}}, storeOptions{})
+	in, err := openInstance(ctx, filepath.Join(d.dir, "data"), logger, bulk.Options{ImportRoots: []string{filepath.Join(d.dir, "in")}}, storeOptions{scrubInterval: -1})
 	if err != nil {
 		cancel()
 		return nil, err

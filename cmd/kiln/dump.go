@@ -126,7 +126,7 @@ func (c *dumpCmd) dumpKey(ctx context.Context, out *bufio.Writer, std streams) (
 		return usageError("--key %q is not TYPE/ID", c.Key)
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := openStore(ctx, c.DataDir, logger, storeOptions{readOnly: true})
+	store, err := openStore(ctx, c.DataDir, logger, storeOptions{readOnly: true, scrubInterval: -1})
 	if err != nil {
 		return err
 	}

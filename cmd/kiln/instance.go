@@ -42,7 +42,9 @@ func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bul
 
 // storeOptions are those of the store that a command decides on.
 type storeOptions struct {
-	readOnly bool
+	readOnly      bool
+	scrubRate     int64
+	scrubInterval time.Duration // negative: never
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
@@ -53,6 +55,8 @@ func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeO
 		NewID:    rand.Uint64,
 		Logger:   logger,
 		ReadOnly: with.readOnly,
+
+		ScrubRate: with.scrubRate, ScrubInterval: with.scrubInterval,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open data directory %q: %w", dir, err)

@@ -29,7 +29,7 @@ func (c *loadCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{ImportRoots: roots, ValidateStructure: c.Validate == validateStructure}, storeOptions{})
+	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{ImportRoots: roots, ValidateStructure: c.Validate == validateStructure}, storeOptions{scrubInterval: -1})
 	if err != nil {
 		return err
 	}

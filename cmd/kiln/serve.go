@@ -41,6 +41,8 @@ type serveCmd struct {
 	ExportExpiry          time.Duration `default:"72h" placeholder:"TIME" help:"How long an export is kept after its end, unless it is deleted before; 0 keeps it until then (${default})."`
 	ReadOnly              bool          `help:"Serve a data directory without changing anything in it but its LOCK: no writes, no jobs, no background work. It may lie on a file system that is mounted for reading."`
 	ExportSectionRows     uint64        `hidden:"" help:"How many versions a section of an export has, about; 0: the default. Tests make it small."`
+	ScrubInterval         time.Duration `default:"168h" placeholder:"TIME" help:"How long after one check of everything on disk the next begins; 0: never (${default})."`
+	ScrubRate             byteSize      `default:"16MiB" placeholder:"BYTES" help:"How much that check reads a second at most (${default})."`
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
 	Validate              string        `enum:"off,structure" default:"off" placeholder:"off|structure" help:"Check of lines that $$import reads: structure refuses resources that are not built as R4 says (${default})."`
 	ValidateWrites        string        `enum:"off,structure" default:"structure" placeholder:"off|structure" help:"The same check for writes through the API (${default})."`
@@ -49,6 +51,15 @@ type serveCmd struct {
 	CORSOrigin            []string      `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
 	DrainTime             time.Duration `default:"${drain}" placeholder:"TIME" help:"How long requests in flight may take after a signal; longer ones are cut off (${default})."`
 	InsecureNoAuth        bool          `help:"Allow an address that other machines can reach although nobody is asked who they are."`
+}
+
+// storeOptions are what the flags say about the store.
+func (c *serveCmd) storeOptions() storeOptions {
+	with := storeOptions{readOnly: c.ReadOnly, scrubRate: int64(c.ScrubRate), scrubInterval: c.ScrubInterval}
+	if c.ScrubInterval <= 0 {
+		with.scrubInterval = -1
+	}
+	return with
 }
 
 // Run serves until the context ends.
@@ -77,7 +88,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
 		Units:             units,
-	}, storeOptions{readOnly: c.ReadOnly})
+	}, c.storeOptions())
 	if err != nil {
 		return err
 	}
