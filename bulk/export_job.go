@@ -2,7 +2,6 @@ package bulk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -125,7 +124,7 @@ func (m *Manager) getExport(id int64) (*exportRecord, error) {
 		return nil, fmt.Errorf("cannot read export %d: %w", id, err)
 	}
 	r := new(exportRecord)
-	if err := json.Unmarshal(raw, r); err != nil {
+	if err := parseRecord(raw, r); err != nil {
 		return nil, fmt.Errorf("cannot read export %d: %w", id, err)
 	}
 	return r, nil
@@ -137,7 +136,7 @@ func (m *Manager) loadExports() (running []*exportRecord, err error) {
 	kept := make(map[int64]bool)
 	err = m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
 		r := new(exportRecord)
-		if err := json.Unmarshal(value, r); err != nil {
+		if err := parseRecord(value, r); err != nil {
 			return fmt.Errorf("cannot read an export's record: %w", err)
 		}
 		kept[r.ID] = r.State == Running || r.State == Completed

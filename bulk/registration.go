@@ -101,6 +101,22 @@ func (m *Manager) putRecord(key string, record any) error {
 	return nil
 }
 
+// recordFormat is the format of all values of the catalog, and of the progress in
+// the log. Values of format 1 do not name it; a later one has a member "format",
+// and is written where a Kiln that does not know what is new would do harm.
+const recordFormat = 1
+
+// parseRecord reads a value. One of a newer format is engine.ErrNewerFormat.
+func parseRecord(raw []byte, record any) error {
+	var head struct {
+		Format int `json:"format"`
+	}
+	if json.Unmarshal(raw, &head) == nil && head.Format > recordFormat {
+		return fmt.Errorf("%w: a record of a job has format %d, this Kiln knows %d", engine.ErrNewerFormat, head.Format, recordFormat)
+	}
+	return json.Unmarshal(raw, record)
+}
+
 // keepRecord remembers how a job ended that the catalog could not take (the
 // disk is full), so that its status does not stay "running". The next start
 // runs the job again. The caller holds m.mu.
@@ -136,7 +152,7 @@ func (m *Manager) getImport(id int64) (*importRecord, error) {
 
 func parseImport(raw []byte) (*importRecord, error) {
 	r := new(importRecord)
-	if err := json.Unmarshal(raw, r); err != nil {
+	if err := parseRecord(raw, r); err != nil {
 		return nil, fmt.Errorf("cannot read an import's record: %w", err)
 	}
 	return r, nil

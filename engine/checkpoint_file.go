@@ -33,7 +33,8 @@ import (
 // id), the LSN that published it, its kind, zero, the
 // lengths of two portable roaring bitmaps (superseded and void), and those.
 // flds counts the fields of added search parameters, which are as in a FIELDS record.
-// The hash covers everything before it.
+// The hash covers everything before it. Magic, format and hash stay where they are in
+// every later format, so that a newer one and damage are told apart.
 const (
 	checkpointMagic = "KILNCKPT"
 	// checkpointVersion is written when there are added fields, the one before when

@@ -248,7 +248,7 @@ func decodeIngest(payload []byte) (*ingestRecord, *payloadReader, error) {
 	versions, progressBytes := p.u32(), p.u32()
 	r := &ingestRecord{kind: ingestKind(kind), job: p.u64(), clock: int64(p.u64()), flushedUpTo: p.u64()}
 	if r.kind != ingestImport && r.kind != ingestFlush {
-		p.err = errors.Join(p.err, fmt.Errorf("unknown kind %d of INGEST", kind))
+		p.err = errors.Join(p.err, fmt.Errorf("%w: INGEST has the kind %d", ErrNewerFormat, kind))
 	}
 	for i := uint32(0); i < runs && p.err == nil; i++ {
 		r.runs = append(r.runs, p.ingestRun())

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"math"
 
@@ -152,10 +153,13 @@ func (v *versionRecord) unmarshal(src []byte) (int, error) {
 	return versionHeaderBytes + int(bodyBytes), v.validate()
 }
 
+// validate knows that the record's checksum was right: what it does not know was
+// written by a newer Kiln.
 func (v *versionRecord) validate() error {
 	switch {
-	case v.typ == 0, v.idBytes == 0, v.supersedes.kind > placeHead, v.splice.Kind > fhir.SpliceIntoMeta,
-		v.flags&^versionFlags != 0,
+	case v.flags&^versionFlags != 0, v.supersedes.kind > placeHead, v.splice.Kind > fhir.SpliceIntoMeta:
+		return fmt.Errorf("%w: a version has the flags %#x, the place %d and the splice %d", ErrNewerFormat, v.flags, v.supersedes.kind, v.splice.Kind)
+	case v.typ == 0, v.idBytes == 0,
 		uint64(v.idAt)+uint64(v.idBytes) > uint64(len(v.body)), uint64(v.splice.At) > uint64(len(v.body)),
 		len(v.body) > math.MaxInt32:
 		return errBadVersion

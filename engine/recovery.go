@@ -158,6 +158,9 @@ func (r *recovery) missing(meta index.RunMeta, err error) error {
 			What: "the run is part of the store but its file is missing; run kiln repair",
 		}
 	}
+	if errors.Is(err, index.ErrNewerFormat) {
+		err = fmt.Errorf("%w: %w", ErrNewerFormat, err)
+	}
 	return fmt.Errorf("cannot open run %016x: %w", uint64(meta.ID), err)
 }
 

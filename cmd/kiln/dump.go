@@ -84,7 +84,7 @@ func (c *dumpCmd) dumpFiles(out *bufio.Writer) error {
 // dumpLog shows one record a line.
 func (c *dumpCmd) dumpLog(ctx context.Context, out *bufio.Writer) error {
 	sum, err := wal.Dump(ctx, vfs.OS(), filepath.Join(c.DataDir, "log"), func(r wal.Record) error {
-		_, err := fmt.Fprintf(out, "lsn %d segment %d offset %d %s of %d bytes\n", r.LSN, r.Position.Segment, r.Position.Offset, recordName(r.Type), len(r.Payload))
+		_, err := fmt.Fprintf(out, "lsn %d segment %d offset %d %s of %d bytes: %s\n", r.LSN, r.Position.Segment, r.Position.Offset, recordName(r.Type), len(r.Payload), engine.DescribeRecord(r))
 		return err
 	})
 	fmt.Fprintf(out, "%d segments, %d records, lsn %d to %d, %d torn bytes at the end\n", sum.Segments, sum.Records, sum.FirstLSN, sum.LastLSN, sum.TornBytes)
