@@ -12,9 +12,11 @@ import (
 
 // Options are explicit. FS, Dir, Now and NewID are required.
 type Options struct {
-	FS    vfs.FS
-	Dir   string
-	Now   func() time.Time
+	FS  vfs.FS
+	Dir string
+	Now func() time.Time
+	// After is the clock that background work waits by, as time.After; nil: that.
+	After func(time.Duration) <-chan time.Time
 	NewID func() uint64 // random numbers for ids; seeded in tests
 	// Logger gets the background loops' failures; nil is slog.Default().
 	Logger       *slog.Logger
@@ -67,6 +69,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.After == nil {
+		o.After = time.After
 	}
 	if o.HeadBytes == 0 {
 		o.HeadBytes = headBytesDefault

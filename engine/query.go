@@ -68,12 +68,15 @@ type Key struct {
 	ID   []byte
 }
 
-// Cursor is a place in a result: behind one version of it. The zero Cursor is
-// the place before the first.
+// Cursor is a place in a result: behind one version of it, or behind one of the
+// resources that it contains. The zero Cursor is the place before the first.
 type Cursor struct {
 	typ     fhir.TypeCode
 	version int64
 	id      string
+	// part is 0 behind the version as a whole; inside it, behind itself 1, and behind
+	// the resource that it contains in place n, from 1 on, n + 1.
+	part uint32
 }
 
 // Page tells how to go on.
@@ -102,20 +105,39 @@ var (
 //
 //	+------------------+-----------------+
 //	| index.AppendKey  | version uvarint |     type 0, no id and version 0: the zero one
-//	+------------------+-----------------+
+//	+------------------+---+-------------+---+--------------+
+//	| index.AppendKey  | 0 | version uvarint | part uvarint |     inside a version
+//	+------------------+---+-----------------+--------------+
 func (c Cursor) AppendBinary(dst []byte) ([]byte, error) {
 	dst = index.AppendKey(dst, c.typ, []byte(c.id))
-	return binary.AppendUvarint(dst, uint64(c.version)), nil
+	if c.part == 0 {
+		return binary.AppendUvarint(dst, uint64(c.version)), nil
+	}
+	dst = binary.AppendUvarint(append(dst, 0), uint64(c.version))
+	return binary.AppendUvarint(dst, uint64(c.part)), nil
 }
 
 // ParseCursor undoes AppendBinary, and gives what follows. ErrCursor.
 func ParseCursor(b []byte) (c Cursor, rest []byte, err error) {
 	t, id, rest, ok := index.ParseKey(nil, b)
+	inside := ok && t != 0 && len(rest) > 0 && rest[0] == 0
+	if inside {
+		rest = rest[1:]
+	}
 	version, n := binary.Uvarint(rest)
 	if !ok || n <= 0 || version > math.MaxInt64 {
 		return Cursor{}, b, ErrCursor
 	}
-	return Cursor{typ: t, version: int64(version), id: string(id)}, rest[n:], nil
+	c, rest = Cursor{typ: t, version: int64(version), id: string(id)}, rest[n:]
+	if !inside {
+		return c, rest, nil
+	}
+	part, n := binary.Uvarint(rest)
+	if n <= 0 || part == 0 || part > math.MaxUint32 {
+		return Cursor{}, b, ErrCursor
+	}
+	c.part = uint32(part)
+	return c, rest[n:], nil
 }
 
 // Search calls fn for each version of the query's page, in order; what fn gets

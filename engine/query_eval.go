@@ -66,7 +66,8 @@ type evaluation struct {
 	s     *searching
 	src   *source
 	terms index.TermSource
-	small bool // terms are those of a few rows
+	small bool       // terms are those of a few rows
+	parts []heldPart // rows are these contained resources; nil: versions
 	// enough is for what eval evaluates next: so many of its rows are needed, the
 	// lowest; 0: all. With counting only their number is: source.counted may have it
 	// instead.
@@ -364,12 +365,8 @@ func (v *evaluation) lookInto(all, unsure *roaring.Bitmap, walks []index.Walk, w
 		if err := v.s.check(); err != nil {
 			return err
 		}
-		version, err := v.s.n.read(v.src.place(o))
-		if err != nil {
-			return err
-		}
 		found = false
-		if err := v.s.n.s.VersionTerms(&version, sink); err != nil {
+		if err := v.rowTerms(o, sink); err != nil {
 			return err
 		}
 		if found {
@@ -384,6 +381,9 @@ const walksPerCheck = 256
 
 // keys gives the rows of within that are versions of the keys.
 func (v *evaluation) keys(e *Expr, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+	if v.parts != nil {
+		return v.partKeys(e, within), nil
+	}
 	all := index.NewRowSet(v.src.rows)
 	sorted, lookup := v.s.sortedKeys(e), (*index.LookupCursor)(nil)
 	if v.src.run != nil {

@@ -5,57 +5,59 @@ import (
 	"kiln/index"
 )
 
-// needs says which terms a search reads: none that an extraction makes, those of
-// R4's fields (1), or those of n added fields too (1 + n).
-type needs int
-
-const (
-	needsNone   needs = 0
-	needsFields needs = 1
-)
-
-func fieldNeeds(p index.Param) needs {
-	switch {
-	case !p.IsField():
-		return needsNone
-	case p < search.FieldCustomMin:
-		return needsFields
-	}
-	return needsFields + needs(p-search.FieldCustomMin) + 1
+// needs says which terms a search reads, of those that an extraction makes.
+type needs struct {
+	fields    bool // those of R4's fields
+	custom    int  // those of so many added fields, the first ones
+	contained bool // the types of contained resources
 }
 
-func walksNeed(walks []index.Walk) (most needs) {
-	for i := range walks {
-		most = max(most, fieldNeeds(walks[i].Param))
+// and is the needs of both.
+func (n needs) and(o needs) needs {
+	return needs{n.fields || o.fields, max(n.custom, o.custom), n.contained || o.contained}
+}
+
+func termNeeds(p index.Param) needs {
+	switch {
+	case p == index.ParamContained:
+		return needs{contained: true}
+	case !p.IsField():
+		return needs{}
+	case p < search.FieldCustomMin:
+		return needs{fields: true}
 	}
-	return most
+	return needs{fields: true, custom: int(p-search.FieldCustomMin) + 1}
+}
+
+func walksNeed(walks []index.Walk) (all needs) {
+	for i := range walks {
+		all = all.and(termNeeds(walks[i].Param))
+	}
+	return all
 }
 
 // needs of nil are none: everything is taken.
-func (e *Expr) needs() needs {
+func (e *Expr) needs() (all needs) {
 	if e == nil {
-		return needsNone
+		return all
 	}
-	most := walksNeed(e.Walks)
+	all = walksNeed(e.Walks)
 	for _, arg := range e.Args {
-		most = max(most, arg.needs())
+		all = all.and(arg.needs())
 	}
-	return most
+	return all
 }
 
-func (q *Query) sortNeeds() (most needs) {
+func (q *Query) sortNeeds() (all needs) {
 	for _, k := range q.Sort {
 		for _, s := range k.Param.Sources {
-			most = max(most, fieldNeeds(index.Param(s.Field.Number)))
+			all = all.and(termNeeds(index.Param(s.Field.Number)))
 		}
 	}
-	return most
+	return all
 }
 
 // has tells whether the run has the terms. Void and dropped rows need none.
 func (r *runState) has(n needs) bool {
-	if n == needsNone {
-		return true
-	}
-	return r.run.Extraction() == index.ExtractionVersion && needs(r.run.Custom()) >= n-needsFields
+	return (!n.fields || r.run.HasFieldTerms()) && n.custom <= r.run.Custom() && (!n.contained || r.run.HasContainedTerms())
 }

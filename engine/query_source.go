@@ -270,6 +270,7 @@ type cursorPlace struct {
 	lsn   uint64
 	order int
 	row   uint32
+	part  uint32 // of the cursor
 	found found
 }
 
@@ -302,7 +303,7 @@ func (s *searching) findCursor() (*cursorPlace, error) {
 	}
 	for _, src := range s.sources {
 		if o, ok := src.rowOf(at.found); ok {
-			at.order, at.row = src.order, o
+			at.order, at.row, at.part = src.order, o, c.part
 			return at, nil
 		}
 	}
@@ -319,11 +320,13 @@ func (src *source) rowOf(f found) (uint32, bool) {
 }
 
 // startAfter is the first row of a source that lies behind a cursor in the
-// store's order.
+// store's order, or that the cursor is inside of.
 func (src *source) startAfter(at *cursorPlace) (uint32, error) {
 	switch {
 	case at == nil:
 		return 0, nil
+	case src.order == at.order && at.part > 0:
+		return at.row, nil
 	case src.order == at.order:
 		return at.row + 1, nil
 	case src.order < at.order:

@@ -154,7 +154,7 @@ func TestSearchesRefuseWhatTheyCannotAnswer(t *testing.T) {
 		t.Errorf("a page behind what was purged: %v", err)
 	}
 	n.Release()
-	for _, bad := range []string{"", "x", "0123456789", "\x00\x01\x02a", "\x00\x01\x02a\x00", "\x00\x01\x02a\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
+	for _, bad := range []string{"", "x", "0123456789", "\x00\x01\x02a", "\x00\x01\x02a\x00", "\x00\x01\x02a\x00\x00\x05", "\x00\x01\x02a\x00\x00\x05\x00", "\x00\x01\x02a\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
 		if _, _, err := ParseCursor([]byte(bad)); !errors.Is(err, ErrCursor) {
 			t.Errorf("%q is taken for a cursor: %v", bad, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"kiln/index"
 	"kiln/internal/vfs"
@@ -17,6 +18,18 @@ import (
 // by other rules. One worker does one run at a time; a run that it has is left
 // alone by merges, and one that a merge has is taken up when that ends. Nothing is
 // remembered: what is due follows from the runs, after a restart too.
+//
+// After an error all runs wait for a while, longer after each: what fails is the disk,
+// or that it is full, and the next run would fail of it as well.
+
+const (
+	// reindexRetryMin and reindexRetryMax bound the wait after an error: soon enough
+	// for what passes at once, and seldom enough for a log that somebody reads.
+	reindexRetryMin = 5 * time.Second
+	reindexRetryMax = 5 * time.Minute
+	// reindexRetryDoublings reach the longest wait.
+	reindexRetryDoublings = 6
+)
 
 // Reindexing is how far the runs are.
 type Reindexing struct {
@@ -24,27 +37,33 @@ type Reindexing struct {
 	// Fields counts the added fields, the first ones, of which every run has the
 	// terms; -1: some run has not even those of R4's.
 	Fields int
+	// Contained: every run has the types of contained resources.
+	Contained bool
+	// Failures are attempts that failed since one succeeded; the next one is at Retry
+	// (zero: none is waited for), and Err is the last one's error.
+	Failures int
+	Retry    time.Time
+	Err      error
 }
 
 // Reindexing tells what is due to be indexed again.
 func (s *Store) Reindexing() Reindexing {
 	s.mu.Lock()
-	v := s.view
+	v, r := s.view, s.reindexing
 	s.mu.Unlock()
 	if v == nil {
 		return Reindexing{}
 	}
-	r := Reindexing{Fields: len(s.Fields())}
+	r.Fields, r.Contained = len(s.Fields()), true
 	for _, run := range v.runs {
 		if !s.reindexDue(run) {
 			continue
 		}
 		r.Runs++
 		r.Versions += uint64(run.run.Meta().Live)
-		if run.run.Extraction() != index.ExtractionVersion {
+		r.Contained = r.Contained && run.run.HasContainedTerms()
+		if r.Fields = min(r.Fields, run.run.Custom()); !run.run.HasFieldTerms() {
 			r.Fields = -1
-		} else {
-			r.Fields = min(r.Fields, run.run.Custom())
 		}
 	}
 	return r
@@ -52,7 +71,7 @@ func (s *Store) Reindexing() Reindexing {
 
 // reindexDue tells whether a run lacks terms.
 func (s *Store) reindexDue(r *runState) bool {
-	return r.run.Meta().Live > 0 && !r.has(needsFields+needs(len(s.Fields())))
+	return r.run.Meta().Live > 0 && !r.has(needs{fields: true, custom: len(s.Fields()), contained: true})
 }
 
 func (s *Store) kickReindex() { kick(s.reindexKick) }
@@ -60,22 +79,30 @@ func (s *Store) kickReindex() { kick(s.reindexKick) }
 // reindexLoop is the worker. In simulations there is none.
 func (s *Store) reindexLoop() {
 	s.kickReindex()
+	var retry <-chan time.Time // nil: nothing failed
 	for {
+		kicked := s.reindexKick
+		if retry != nil {
+			kicked = nil // what changes the runs does not mend what failed
+		}
 		select {
 		case <-s.stopping:
 			return
-		case <-s.reindexKick:
+		case <-kicked:
+		case <-retry:
 		}
-		s.reindexAll()
+		if retry = nil; !s.reindexAll() {
+			retry = s.opts.After(s.reindexFailed())
+		}
 	}
 }
 
-// reindexAll indexes runs again as long as there are some to be had. After an error
-// it ends, so that it does not fail again and again; what changes the runs kicks it.
-// A damaged run is not taken up again.
-func (s *Store) reindexAll() {
+// reindexAll indexes runs again as long as there are some to be had; false after an
+// error. A damaged run is not taken up again.
+func (s *Store) reindexAll() bool {
 	runs, begun := 0, false
-	for {
+	var failure error
+	for failure == nil {
 		m, err := s.beginReindex()
 		if m != nil && !begun {
 			begun = true
@@ -85,30 +112,55 @@ func (s *Store) reindexAll() {
 		if m != nil {
 			err = s.reindex(s.ctx, m)
 		}
-		if err != nil {
-			s.reindexFailed(err)
-		}
 		var damage *vfs.CorruptError
-		if m == nil || err != nil && !errors.As(err, &damage) {
-			break
-		}
-		if err == nil {
+		switch {
+		case err == nil && m != nil:
 			runs++
+			s.reindexed(nil)
+		case errors.As(err, &damage) && m != nil:
+			s.stats.reindexFailures.Add(1)
+			s.noteDamage(err, "indexing again")
+			s.opts.Logger.Error("cannot index a damaged run again", "error", err)
+		default:
+			failure = err
+		}
+		if m == nil {
+			break
 		}
 	}
 	if begun {
 		due := s.Reindexing() // what a merge has, or damage keeps
 		s.opts.Logger.Info("indexed runs again", "runs", runs, "left", due.Runs)
 	}
+	if errors.Is(failure, ErrClosed) || errors.Is(failure, context.Canceled) {
+		return true
+	}
+	s.reindexed(failure)
+	return failure == nil
 }
 
-func (s *Store) reindexFailed(err error) {
-	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+// reindexed notes how an attempt ended.
+func (s *Store) reindexed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.reindexing = Reindexing{}
 		return
 	}
+	s.reindexing.Failures, s.reindexing.Err = s.reindexing.Failures+1, err
+}
+
+// reindexFailed tells the log, and how long to wait.
+func (s *Store) reindexFailed() time.Duration {
+	s.mu.Lock()
+	failed := &s.reindexing
+	wait := min(reindexRetryMin<<min(failed.Failures-1, reindexRetryDoublings), reindexRetryMax)
+	failed.Retry = s.opts.Now().Add(wait)
+	failures, err := failed.Failures, failed.Err
+	s.mu.Unlock()
 	s.stats.reindexFailures.Add(1)
-	s.noteDamage(err, "indexing again")
-	s.opts.Logger.Error("cannot index a run again; it is tried when runs change, and at the next start", "error", err)
+	s.opts.Logger.Error("cannot index a run again; it is tried again", "error", err, "failures", failures, "in", wait)
+	return wait
 }
 
 // reindexOnce does one run; false when there was none to do. After an error

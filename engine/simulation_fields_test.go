@@ -203,7 +203,7 @@ func (m *simModel) checkField(n *Snapshot, f *search.Field, value int) error {
 	})
 	if errors.Is(err, ErrReindex) {
 		for _, r := range n.view.runs {
-			if r.run.Meta().Live > 0 && !r.has(fieldNeeds(p)) {
+			if r.run.Meta().Live > 0 && !r.has(termNeeds(p)) {
 				return nil
 			}
 		}

@@ -78,6 +78,8 @@ type Store struct {
 	snapshots map[uint64]int // live snapshots by LSN
 	logHolds  map[uint64]int // LSNs from which backups need the log
 	progress  map[uint64][]byte
+	// reindexing has how the last attempts to index a run again failed.
+	reindexing Reindexing
 	// checkpoints that exist, oldest first; only flushMu's holder writes.
 	checkpoints []checkpointMark
 

@@ -119,6 +119,7 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	counter(w, "kiln_store_merge_stalls_total", st.MergeStalls)
 	gauge(w, "kiln_store_reindex_runs", st.Reindexing.Runs)
 	gauge(w, "kiln_store_reindex_versions", st.Reindexing.Versions)
+	gauge(w, "kiln_store_reindex_failures_in_a_row", uint64(st.Reindexing.Failures))
 	counter(w, "kiln_store_reindexed_runs_total", st.Reindexes)
 	counter(w, "kiln_store_reindexed_versions_total", st.ReindexedVersions)
 	counter(w, "kiln_store_reindex_failures_total", st.ReindexFailures)

@@ -26,6 +26,7 @@ type statusPart struct {
 	Name         string       `json:"name"`
 	ValueString  string       `json:"valueString,omitempty"`
 	ValueDecimal *uint64      `json:"valueDecimal,omitempty"`
+	ValueInstant string       `json:"valueInstant,omitempty"`
 	Part         []statusPart `json:"part,omitempty"`
 }
 
@@ -42,9 +43,7 @@ func (x *exchange) parameterStatus() error {
 		return err
 	}
 	done, parameters := x.server.opts.Store.Reindexing(), x.server.parameters.Current()
-	answer := statusParameters{ResourceType: "Parameters", Parameter: []statusPart{{Name: "reindex", Part: []statusPart{
-		{Name: "runsLeft", ValueDecimal: &done.Runs}, {Name: "versionsLeft", ValueDecimal: &done.Versions},
-	}}}}
+	answer := statusParameters{ResourceType: "Parameters", Parameter: []statusPart{reindexPart(&done)}}
 	add := func(url, status, reason string) {
 		part := statusPart{Name: "searchParameterStatus", Part: []statusPart{{Name: "url", ValueString: url}, {Name: "status", ValueString: status}}}
 		if reason != "" {
@@ -74,6 +73,30 @@ func (x *exchange) parameterStatus() error {
 	}
 	x.body(fasthttp.StatusOK, contentTypeAnswer, append(x.buffer(), body...))
 	return nil
+}
+
+// reindexPart tells how much is left to be indexed, whether contained resources can
+// be searched, and what keeps it.
+func reindexPart(r *engine.Reindexing) statusPart {
+	contained := statusEnabled
+	if !r.Contained {
+		contained = statusSupported
+	}
+	part := statusPart{Name: "reindex", Part: []statusPart{
+		{Name: "runsLeft", ValueDecimal: &r.Runs}, {Name: "versionsLeft", ValueDecimal: &r.Versions}, {Name: "containedResources", ValueString: contained},
+	}}
+	if r.Failures == 0 {
+		return part
+	}
+	failures, reason := uint64(r.Failures), "The server's log tells what failed."
+	if errors.Is(r.Err, engine.ErrNoSpace) {
+		reason = "There is not enough free space."
+	}
+	part.Part = append(part.Part, statusPart{Name: "failures", ValueDecimal: &failures}, statusPart{Name: "lastFailure", ValueString: reason})
+	if !r.Retry.IsZero() {
+		part.Part = append(part.Part, statusPart{Name: "nextAttempt", ValueInstant: r.Retry.UTC().Format(instantLayout)})
+	}
+	return part
 }
 
 // wantedParameters reads which parameters are asked for: lists, or everything.

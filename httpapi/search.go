@@ -66,7 +66,7 @@ func (x *exchange) searchOf(types []fhir.TypeCode, limit func(*query.Search) err
 		return searchError(err)
 	}
 	p.token.asOf = result.AsOf
-	if p.page.Total {
+	if result.Known {
 		p.token.total = int64(result.Total)
 	}
 	body, err := x.appendSearchset(x.buffer(), p, result)
@@ -143,7 +143,7 @@ func (x *exchange) searchPage(types []fhir.TypeCode, limit func(*query.Search) e
 		return nil, searchError(err)
 	}
 	if err := limit(p.search); err != nil {
-		return nil, err
+		return nil, searchError(err)
 	}
 	if err := x.searchView(p); err != nil {
 		return nil, err
@@ -181,7 +181,7 @@ func (x *exchange) searchView(p *searchPage) (err error) {
 		return nil
 	}
 	typ := fhir.TypeCode(0)
-	if len(p.search.Types) == 1 {
+	if len(p.search.Types) == 1 && !p.search.Contained() { // the matches may be of other types
 		typ = p.search.Types[0]
 	}
 	p.shown, err = x.viewOf(typ)

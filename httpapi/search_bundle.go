@@ -1,12 +1,14 @@
 package httpapi
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"kiln/engine"
+	"kiln/fhir"
 	"kiln/fhir/view"
 	"kiln/query"
 )
@@ -25,7 +27,11 @@ func (x *exchange) appendSearchset(dst []byte, p *searchPage, result *query.Resu
 	dst = x.appendSearchLinks(dst, p, result)
 	w := searchWriter{x: x, text: slices.Grow(dst, x.searchsetBytes(result))}
 	for i := range result.Matches {
-		w.add(&result.Matches[i], "match", &p.shown)
+		if result.Parts != nil && result.Parts[i] != nil {
+			w.addPart(&result.Matches[i], result.Parts[i], &p.shown)
+		} else {
+			w.add(&result.Matches[i], "match", &p.shown)
+		}
 	}
 	for i := range result.Included {
 		included := view.View{Summary: p.shown.Summary} // _elements is about the matches
@@ -102,6 +108,38 @@ func (w *searchWriter) add(v *engine.Version, mode string, shown *view.View) {
 	w.text = append(w.text, `,"search":{"mode":"`...)
 	w.text = append(w.text, mode...)
 	w.text = append(w.text, `"}}`...)
+}
+
+// addPart adds a contained resource, as it stands in its container; what names it is
+// the container's address and its id there (R4 search.html#contained).
+func (w *searchWriter) addPart(v *engine.Version, part *engine.Part, shown *view.View) {
+	w.next()
+	w.text = append(w.text, '{')
+	if part.ID != "" {
+		w.text = append(w.text, `"fullUrl":`...)
+		w.text = appendString(w.text, w.x.baseURL()+"/"+v.Type.String()+"/"+string(v.ID)+"#"+part.ID)
+		w.text = append(w.text, ',')
+	}
+	w.text = append(w.text, `"resource":`...)
+	if shown.IsWhole() {
+		w.text = append(w.text, part.Body...)
+	} else {
+		w.text = shown.Append(w.text, withMeta(part.Body))
+	}
+	w.text = append(w.text, `,"search":{"mode":"match"}}`...)
+}
+
+// withMeta gives a resource a meta, which a view needs for its mark.
+func withMeta(resource []byte) []byte {
+	has := false
+	fhir.Members(resource, 0, func(key []byte, _, _ int) bool {
+		has = string(key) == "meta"
+		return !has
+	})
+	if has {
+		return resource
+	}
+	return append(bytes.Clone(resource[:len(resource)-1]), `,"meta":{}}`...)
 }
 
 // remarks appends an OperationOutcome with what the client should know.

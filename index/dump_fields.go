@@ -64,7 +64,7 @@ func (d *dumper) writeFields(sizes map[Param]*fieldSize) error {
 	if err != nil {
 		return err
 	}
-	names := map[Param]string{ParamLastUpdated: "lastUpdated", ParamType: "type", ParamDeleted: "deleted"}
+	names := map[Param]string{ParamLastUpdated: "lastUpdated", ParamType: "type", ParamDeleted: "deleted", ParamContained: "type of contained"}
 	for _, f := range table.Fields() {
 		names[Param(f.Number)] = f.Kind.String() + " " + f.Name
 	}

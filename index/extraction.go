@@ -24,8 +24,18 @@ type Extraction struct {
 // ExtractionVersion is the number of the rules by which terms are made of
 // resources; a run keeps that of its terms. It is raised with every change that
 // makes other terms of some resource: a new field, another layout, a mended
-// mistake. A run of another version does not answer a search.
-const ExtractionVersion = 1
+// mistake. A run of another version is indexed again. Until then it answers no
+// search by terms that it does not have:
+//
+//	1  the terms of fields
+//	2  these, and ParamContained
+//
+// A change to the terms of fields raises extractionFields with it.
+const (
+	ExtractionVersion   = 2
+	extractionFields    = 1 // the oldest with the same terms of fields
+	extractionContained = 2 // the oldest with ParamContained
+)
 
 // A site is an element path and the way it is read. Its roles are the members
 // that the reader needs; the number of a path is site and role together:
@@ -86,6 +96,7 @@ const (
 	readDate
 	readNumber
 	readDead
+	readContained
 
 	readCoding
 	readIdentifier
@@ -187,7 +198,7 @@ func NewExtraction(custom []*search.Field) (*Extraction, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, err := newExtraction(slices.Concat(table.Fields(), custom))
+	x, err := newExtraction(slices.Concat(table.Fields(), custom), true)
 	if err == nil {
 		x.custom = len(custom)
 	}
@@ -197,8 +208,12 @@ func NewExtraction(custom []*search.Field) (*Extraction, error) {
 // Custom counts the fields that it has beside R4's.
 func (e *Extraction) Custom() int { return e.custom }
 
-func newExtraction(fields []*search.Field) (*Extraction, error) {
+// newExtraction compiles some fields; contained: and ParamContained.
+func newExtraction(fields []*search.Field, contained bool) (*Extraction, error) {
 	c := extractionCompiler{x: &Extraction{}, at: map[siteKey]int{}}
+	if contained {
+		c.site("*.contained.resourceType", readContained, use{param: ParamContained, group: -1})
+	}
 	for _, f := range fields {
 		if err := c.field(f); err != nil {
 			return nil, fmt.Errorf("cannot compile field %d, %s: %w", f.Number, f.Name, err)

@@ -159,6 +159,10 @@ func (x *Extractor) scalar(s *site, text []byte) {
 		x.emit(s, AppendReference(x.buf[:0], text))
 	case readCanonical:
 		x.emit(s, AppendCanonical(x.buf[:0], text))
+	case readContained:
+		if t := fhir.TypeByName(text); t != 0 {
+			x.emit(s, AppendType(x.buf[:0], t))
+		}
 	case readDate:
 		if first, last, ok := fhir.ParseDate(text); ok {
 			x.emit(s, AppendDate(x.buf[:0], first, last))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -44,6 +45,28 @@ func definedParams(t *testing.T) (params []*definedParam) {
 	return params
 }
 
+// checkContained compares the types of what a resource contains.
+func checkContained(t *testing.T, tree any, sink *recorder) {
+	t.Helper()
+	want, got := map[string]bool{}, map[string]bool{}
+	list, _ := tree.(map[string]any)["contained"].([]any)
+	for _, element := range list {
+		inner, _ := element.(map[string]any)
+		name, _ := inner["resourceType"].(string)
+		if typ := fhir.TypeByName([]byte(name)); typ != 0 {
+			want[string(AppendType(nil, typ))] = true
+		}
+	}
+	for _, term := range sink.terms {
+		if term.p == ParamContained {
+			got[string(term.value)] = true
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("the types of the contained resources are %x, want %x", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
 // comparison compares the extractor with the oracle.
 type comparison struct {
 	extractor *Extractor
@@ -72,6 +95,7 @@ func (c *comparison) check(t *testing.T, line []byte, loose bool) {
 		t.Fatal(err)
 	}
 	c.checked++
+	checkContained(t, tree, sink)
 	terms := map[Param][][]byte{}
 	for _, term := range sink.terms {
 		terms[term.p] = append(terms[term.p], term.value)

@@ -43,7 +43,7 @@ func (m *MemoryTerms) AddTerm(p Param, value []byte) { m.set.add(p, value) }
 func (m *MemoryTerms) AddRow(row Row) {
 	var value [8]byte
 	m.AddTerm(ParamLastUpdated, AppendMilli(value[:0], row.LastUpdated.Milli))
-	m.AddTerm(ParamType, append(value[:0], byte(row.Type>>8), byte(row.Type)))
+	m.AddTerm(ParamType, AppendType(value[:0], row.Type))
 	if row.Flags&FlagDeleted != 0 {
 		m.AddTerm(ParamDeleted, nil)
 	}

@@ -39,10 +39,11 @@ type ReindexReport struct {
 }
 
 // Reindex writes one sealed run with the rows of another under the same
-// ordinals, and with the terms that the present fields give. Where only added
-// fields are missing, only the versions of their types are read and all other
-// terms are copied; a run whose terms were made by other rules gets all anew.
-// All else is as with Merge.
+// ordinals, and with the terms that the present rules and fields give. Where only
+// added fields are missing, only the versions of their types are read and all other
+// terms are copied. They are copied, too, where ParamContained is missing; a run
+// whose terms of fields were made by other rules gets all anew. All else is as with
+// Merge.
 func Reindex(ctx context.Context, opts ReindexOptions) (RunMeta, ReindexReport, error) {
 	r, err := newRemaking(ctx, opts)
 	if err != nil {
@@ -73,6 +74,7 @@ type remaking struct {
 	opts       ReindexOptions
 	custom     int
 	keepBelow  Param // terms of lower parameters are kept
+	contained  bool  // but for ParamContained, whose terms are made
 	extraction *Extraction
 	types      []fhir.TypeCode // of the versions to read; none: all
 	memory     *builderMemory
@@ -91,20 +93,28 @@ func newRemaking(ctx context.Context, opts ReindexOptions) (*remaking, error) {
 		r.opts.memoryBytes = reindexMemoryBytes
 	}
 	run, err := opts.Input.Run, error(nil)
-	if run.Extraction() != ExtractionVersion || run.Custom() > len(opts.Fields) {
-		r.keepBelow = search.FieldMin
+	r.contained = !run.HasContainedTerms()
+	if !run.HasFieldTerms() || run.Custom() > len(opts.Fields) {
+		r.keepBelow, r.contained = search.FieldMin, true
 		r.extraction, err = NewExtraction(opts.Fields)
 	} else {
 		missing := opts.Fields[run.Custom():]
 		r.keepBelow = Param(search.FieldCustomMin + run.Custom())
-		r.types = typesOf(missing)
-		r.extraction, err = newExtraction(missing)
+		if !r.contained {
+			r.types = typesOf(missing)
+		}
+		r.extraction, err = newExtraction(missing, r.contained)
 	}
 	if err != nil {
 		return nil, err
 	}
 	r.memory = opts.Pool.get()
 	return r, nil
+}
+
+// keeps tells whether the input's terms of a parameter are kept.
+func (r *remaking) keeps(p Param) bool {
+	return p < r.keepBelow && !(p == ParamContained && r.contained)
 }
 
 // typesOf is the types that have one of the fields; none: all.
@@ -148,7 +158,7 @@ func (r *remaking) rows() (*roaring.Bitmap, error) {
 
 // scan reads the bodies and makes the pieces.
 func (r *remaking) scan() error {
-	if r.opts.Input.Run.Custom() == r.custom && r.keepBelow != search.FieldMin {
+	if r.opts.Input.Run.Custom() == r.custom && !r.contained {
 		return nil
 	}
 	rows, err := r.rows()
@@ -244,7 +254,7 @@ func (m *merger) remadeTables() (tableMerge, error) {
 	r, in := m.opts.remake, m.inputs[0]
 	walks := []*tableWalk{{
 		m: m, in: in, kind: blockTerms, index: in.Run.terms, skip: skipPosting, block: -1, postings: -1,
-		keep: func(key []byte) bool { return Param(binary.BigEndian.Uint16(key)) < r.keepBelow },
+		keep: func(key []byte) bool { return r.keeps(Param(binary.BigEndian.Uint16(key))) },
 	}}
 	for i, piece := range r.pieces {
 		part := &mergeInput{MergeInput: MergeInput{Run: piece}, number: i + 1}

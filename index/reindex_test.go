@@ -38,7 +38,8 @@ func newReindexTest(t *testing.T, seed uint64, rows int) *reindexTest {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i := range rows {
 		name := []string{"Patient", "Observation"}[rng.IntN(2)]
-		x.bodies = append(x.bodies, fmt.Sprintf(`{"resourceType":%q,"id":"r%d","extension":[{"url":"race","valueCode":"c%d"},{"valueString":"s%d","url":"every"},{"url":"n","valueDecimal":%s}],`+
+		contained := []string{"", "", `"contained":[{"resourceType":"Group","id":"g"},{"id":"d","resourceType":"Device"}],`, `"contained":[{"resourceType":"Group"}],`}[rng.IntN(4)]
+		x.bodies = append(x.bodies, fmt.Sprintf(`{"resourceType":%q,"id":"r%d",`+contained+`"extension":[{"url":"race","valueCode":"c%d"},{"valueString":"s%d","url":"every"},{"url":"n","valueDecimal":%s}],`+
 			`"name":[{"use":"old","family":"f%d"}],"status":"final","pad":%q}`, name, i, rng.IntN(7), rng.IntN(rows), []string{"1.5", "2e3", "1e99999999999999999999"}[rng.IntN(3)], rng.IntN(9), strings.Repeat("x", rng.IntN(300))))
 	}
 	return x
@@ -51,6 +52,26 @@ func (x *reindexTest) build(fields int, void *roaring.Bitmap) RunMeta {
 	if err != nil {
 		x.t.Fatal(err)
 	}
+	return x.buildBy(extraction, void)
+}
+
+// buildByFirst is build by the rules of version 1.
+func (x *reindexTest) buildByFirst(fields int) RunMeta {
+	x.t.Helper()
+	table, err := search.Load()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	extraction, err := newExtraction(slices.Concat(table.Fields(), x.fields[:fields]), false)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	extraction.custom = fields
+	return x.buildBy(extraction, nil)
+}
+
+func (x *reindexTest) buildBy(extraction *Extraction, void *roaring.Bitmap) RunMeta {
+	x.t.Helper()
 	b, err := NewBuilder(BuilderOptions{FS: x.fs, Dir: testDir, ID: x.id(), Extraction: extraction})
 	if err != nil {
 		x.t.Fatal(err)
@@ -117,7 +138,7 @@ func (x *reindexTest) terms(r *Run) map[string]string {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	params := []Param{ParamLastUpdated, ParamType, ParamDeleted}
+	params := []Param{ParamLastUpdated, ParamType, ParamDeleted, ParamContained}
 	for _, f := range slices.Concat(table.Fields(), x.fields) {
 		params = append(params, Param(f.Number))
 	}
@@ -157,9 +178,13 @@ func TestReindexedRunIsAsABuiltOne(t *testing.T) {
 			}
 			void.Add(uint32(i))
 		}
-		in := x.open(x.build(have, nil))
-		if version != ExtractionVersion {
-			in.footer.extraction = version
+		meta := x.build(have, nil)
+		if version == extractionFields {
+			meta = x.buildByFirst(have)
+		}
+		in := x.open(meta)
+		if in.footer.extraction = version; in.HasContainedTerms() != (version == ExtractionVersion) || in.HasFieldTerms() != (version == ExtractionVersion || version == 1) {
+			t.Error("the run tells other terms than it has")
 		}
 		opts := x.options(in, want, void)
 		opts.memoryBytes = memory
@@ -203,6 +228,10 @@ func TestReindexedRunIsAsABuiltOne(t *testing.T) {
 	f(9, 500, 4, 4, 0, ExtractionVersion, 0)
 	f(10, 500, 0, 0, 0, 0, 0)
 	f(11, 50, 0, 2, 0, ExtractionVersion, 1)
+	f(12, 3000, 0, 0, 0, 1, 0)
+	f(13, 1000, 2, 2, 1000, 1, 3)
+	f(14, 500, 1, 4, 0, 1, 5)
+	f(15, 500, 4, 3, 0, 1, 0)
 }
 
 // Only the bodies of the fields' types are read.

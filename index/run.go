@@ -177,6 +177,19 @@ func (r *Run) parseDropped(payload []byte) bool {
 // Meta describes the run, as Seal did.
 func (r *Run) Meta() RunMeta { return r.footer.meta }
 
+// HasFieldTerms tells whether the run's terms of R4's fields are those of
+// ExtractionVersion.
+func (r *Run) HasFieldTerms() bool { return r.extractedBy(extractionFields) }
+
+// HasContainedTerms tells whether the run has the terms of ParamContained.
+func (r *Run) HasContainedTerms() bool { return r.extractedBy(extractionContained) }
+
+// extractedBy tells whether rules from a version on made the terms. What a newer
+// program made is not known here.
+func (r *Run) extractedBy(oldest uint32) bool {
+	return r.footer.extraction >= oldest && r.footer.extraction <= ExtractionVersion
+}
+
 // Extraction is the ExtractionVersion that made the run's terms. Only a run of
 // this program's own version answers a search: in another one terms may be
 // missing. 0 is a merge of several.

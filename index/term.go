@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 
+	"kiln/fhir"
 	"kiln/fhir/search"
 )
 
@@ -15,16 +16,23 @@ const (
 	ParamLastUpdated Param = search.FieldLastUpdated // value: AppendMilli; written by the Builder itself from the rows
 	ParamType        Param = 2                       // value: TypeCode big endian; written by the Builder itself
 	ParamDeleted     Param = 3                       // empty value: deleted versions; written by the Builder itself
+	ParamContained   Param = 5                       // value: TypeCode big endian, of a resource in "contained"; an Extractor makes it
 
-	// paramGivenMin is the lowest parameter that AddTerm takes: search.FieldMin
-	// and all above are fields of search parameters, and the numbers between are
-	// free. (4 was every reference at any depth; the fields hold those.)
+	// paramGivenMin is the lowest parameter that AddTerm takes: ParamContained,
+	// search.FieldMin and all above, which are fields of search parameters; the
+	// numbers between are free. (4 was every reference at any depth; the fields hold
+	// those.)
 	paramGivenMin = 4
 )
 
-// IsField tells whether p is a search.Field's number, whose terms an Extractor
-// makes; the others are the Builder's.
+// IsField tells whether p is a search.Field's number. An Extractor makes their terms
+// and those of ParamContained; the others are the Builder's.
 func (p Param) IsField() bool { return p >= search.FieldMin }
+
+// AppendType appends the value of ParamType and ParamContained.
+func AppendType(dst []byte, t fhir.TypeCode) []byte {
+	return binary.BigEndian.AppendUint16(dst, uint16(t))
+}
 
 // A term key is the parameter, big endian, and the value. Values of
 // TermBytesMax bytes or more are cut to TermPrefixBytes and the SHA-256 of the

@@ -94,6 +94,10 @@ func (r *clauseReader) path(t fhir.TypeCode, c *clause, path []link, depth int) 
 		return nil, tooLong()
 	}
 	step := path[0]
+	first, _, _ := strings.Cut(step.name, ":")
+	if err := r.checkContained(first, depth); err != nil {
+		return nil, err
+	}
 	if rest, ok := strings.CutPrefix(step.name, "_has:"); ok {
 		return r.hasPath(t, c, rest, path, depth)
 	}

@@ -264,21 +264,33 @@ func TestFiltersOfSeveralTypes(t *testing.T) {
 	}
 }
 
-func TestContainedResourcesAreNotSearched(t *testing.T) {
+func TestContainedParameters(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()
-		_, err := read("Patient", text, testOptions())
+		s, err := read("Patient", text, testOptions())
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
+		if err == nil && s.Contained() != (strings.Contains(text, "=true") || strings.Contains(text, "=both")) {
+			t.Errorf("%s: contained resources are searched: %t", text, s.Contained())
+		}
 	}
 	f("_contained=false", "")
-	f("_contained=false&_containedType=container", "")
-	f("_contained=true", "only resources that are not contained in others are found")
-	f("_contained=both", "only resources that are not contained")
+	f("_contained=false&_containedType=container&_sort=name&_lastUpdated=gt2020", "")
+	f("_containedType=contained&_list=x", "")
+	f("_contained=both&_containedType=contained", "")
+	f("_contained=true&name=x&organization._lastUpdated=gt2020&organization._has:Patient:organization:name=x", "")
+	f("_contained=true&_filter=name eq x", "")
 	f("_contained=container", "none of false, true and both")
-	f("_containedType=contained", "Leave it out")
 	f("_containedType=false", "none of container and contained")
+	f("_contained=true&_contained=true", "more than once")
+	f("_sort=name&_contained=true", "order of the store")
+	f("_lastUpdated=gt2020&_contained=both", "have none of their own")
+	f("_lastUpdated:missing=true&_contained=both", "have none of their own")
+	f("_list=x&_contained=true", "only what contains a resource refers to it")
+	f("_has:Observation:patient:code=x&_contained=true", "only what contains a resource refers to it")
+	f("_filter=_lastUpdated gt 2020&_contained=true", "have none of their own")
+	f("_filter=_has:Observation:patient:code eq x&_contained=true", "only what contains a resource refers to it")
 }
 
 // Whatever a client writes, it gets a clause or a reason, and a clause written

@@ -21,6 +21,9 @@ func CompartmentTypes(of fhir.TypeCode) ([]fhir.TypeCode, error) {
 // Within limits a search to the compartment of a resource; whole: the resource
 // itself belongs to it too.
 func (s *Search) Within(of fhir.TypeCode, id string, whole bool) error {
+	if s.contained.asked {
+		return notSupported("The parameter '_contained' is not supported in a compartment: what contains a resource is in one, and not the resource. Leave it out.")
+	}
 	members, err := search.Compartment(of)
 	if err != nil {
 		return err

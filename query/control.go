@@ -55,10 +55,7 @@ func (r *reader) control(p Parameter) (ours bool, err error) {
 	case "_include", "_revinclude":
 		err = r.include(name, modifier, p.Value)
 		modifier = ""
-	case "_contained":
-		err = contained(p.Value)
-	case "_containedType":
-		err = containedType(p.Value)
+	case "_contained", "_containedType": // read by contained
 	case "_explain":
 		r.search.Explain = p.Value == "true"
 	case "_score":
@@ -73,30 +70,6 @@ func (r *reader) control(p Parameter) (ours bool, err error) {
 		r.search.Used = append(r.search.Used, p)
 	}
 	return true, err
-}
-
-// contained reads _contained (R4 search.html#contained). What is contained has no
-// terms of its own, so it is not found.
-func contained(value string) error {
-	switch value {
-	case "false", "":
-		return nil
-	case "true", "both":
-		return notSupported("The value '%s' of the parameter '_contained' is not supported: only resources that are not contained in others are found. Leave it out, and search for what contains them.", value)
-	}
-	return invalid("The value '%s' of the parameter '_contained' is none of false, true and both.", value)
-}
-
-// containedType reads _containedType, which says nothing where no contained resources
-// are found.
-func containedType(value string) error {
-	switch value {
-	case "container", "":
-		return nil
-	case "contained":
-		return notSupported("The value 'contained' of the parameter '_containedType' is not supported: contained resources are not found by themselves. Leave it out.")
-	}
-	return invalid("The value '%s' of the parameter '_containedType' is none of container and contained.", value)
 }
 
 func (r *reader) count(value string) error {
@@ -122,6 +95,9 @@ func (r *reader) total(value string) error {
 
 // sort reads keys such as "-date,family" (R4 search.html#sort).
 func (r *reader) sort(value string) error {
+	if r.search.contained.asked {
+		return notSupported("The parameter '_sort' is not supported with '_contained': matches come in the order of the store. Leave it out.")
+	}
 	for name := range strings.SplitSeq(value, ",") {
 		code, descending := strings.CutPrefix(name, "-")
 		t := fhir.TypeCode(0)

@@ -88,7 +88,7 @@ func (s *Search) bring(u runner, store *engine.Store, matches []engine.Version) 
 	}
 	b := &bringing{runner: u, store: store, there: map[key]bool{}}
 	for i := range matches {
-		b.there[keyOf(&matches[i])] = true
+		b.there[keyOf(&matches[i])] = true // contained ones have no id, and are no resource's key
 	}
 	for _, in := range s.includes {
 		if err := b.follow(in, matches); err != nil {
@@ -170,7 +170,7 @@ func (b *bringing) leads(in *include, sources []search.Source, value []byte) (ke
 func (b *bringing) followBack(in include, to []engine.Version) error {
 	var keys []key
 	for i := range to {
-		if in.to == 0 || to[i].Type == in.to {
+		if (in.to == 0 || to[i].Type == in.to) && len(to[i].ID) > 0 { // nothing else refers to a contained one
 			keys = append(keys, keyOf(&to[i]))
 		}
 	}

@@ -38,6 +38,8 @@ type searchModel struct {
 	clock    atomic.Int64   // milliseconds
 	versions []modelVersion // in the order of the store
 	ids      int            // how many ids a type has
+	// containing: resources contain others.
+	containing bool
 }
 
 // modelBase is the server's address.
@@ -103,6 +105,9 @@ func (m *searchModel) step() string {
 func (m *searchModel) random() modelVersion {
 	m.Helper()
 	tree := m.resource()
+	if m.containing {
+		m.addContained(tree)
+	}
 	body, err := json.Marshal(tree)
 	if err != nil {
 		m.Fatal(err)

@@ -19,11 +19,16 @@ type Page struct {
 // Result is a page of a search.
 type Result struct {
 	Matches, Included []engine.Version
-	Total             uint64
-	Next              engine.Cursor
-	More              bool
-	AsOf              uint64
-	Plan              *engine.Explanation // with Search.Explain
+	// Parts has for each match the contained resource that is meant, or nil for the
+	// resource itself. nil without Search.Contained.
+	Parts []*engine.Part
+	Total uint64
+	// Known: Total was counted.
+	Known bool
+	Next  engine.Cursor
+	More  bool
+	AsOf  uint64
+	Plan  *engine.Explanation // with Search.Explain
 }
 
 // Run runs a page. Errors are *Error and the engine's.
@@ -42,7 +47,7 @@ func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snap
 		q.Explain = result.Plan
 	}
 	if page.Total {
-		if result.Total, err = snap.Count(ctx, q); err != nil {
+		if err := s.count(ctx, snap, q, page.Limit == 0, result); err != nil {
 			return nil, worded(err)
 		}
 		q.Explain = nil
@@ -51,16 +56,40 @@ func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snap
 		return result, nil
 	}
 	q.Sort, q.After, q.Limit = s.Sort, page.After, page.Limit
-	if err := result.read(ctx, snap, q, page.Bytes); err != nil {
+	if s.contained.asked {
+		err = result.readContained(ctx, snap, s.containedQuery(q), page.Bytes)
+	} else {
+		err = result.read(ctx, snap, q, page.Bytes)
+	}
+	if err != nil {
 		return nil, worded(err)
 	}
 	u := runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base}
-	result.Included, err = s.bring(u, store, result.Matches)
+	result.Included, err = s.bring(u, store, result.shown())
 	return result, worded(err)
+}
+
+// count counts the matches of all pages; only: nothing else is asked for.
+func (s *Search) count(ctx context.Context, snap *engine.Snapshot, q *engine.Query, only bool, result *Result) (err error) {
+	if s.contained.asked {
+		insist := only || s.Total == "accurate"
+		result.Total, result.Known, err = s.countContained(ctx, snap, s.containedQuery(q), insist)
+		return err
+	}
+	result.Total, err = snap.Count(ctx, q)
+	result.Known = err == nil
+	return err
+}
+
+func (s *Search) containedQuery(q *engine.Query) *engine.ContainedQuery {
+	return &engine.ContainedQuery{Query: *q, Own: s.contained.own, Parts: s.contained.parts}
 }
 
 // First finds at most limit matches.
 func (s *Search) First(ctx context.Context, snap *engine.Snapshot, limit int) (matches []engine.Version, err error) {
+	if err := s.refuseContained(); err != nil {
+		return nil, err
+	}
 	q, err := s.query(ctx, snap, snap.LSN())
 	if err != nil {
 		return nil, worded(err)
@@ -98,6 +127,11 @@ func (r *Result) read(ctx context.Context, snap *engine.Snapshot, q *engine.Quer
 		r.Matches = append(r.Matches, *v)
 		return nil
 	})
+	return r.end(page, err)
+}
+
+// end notes how to go on.
+func (r *Result) end(page engine.Page, err error) error {
 	r.Next, r.More = page.Next, page.More
 	if errors.Is(err, errPageFull) {
 		r.More = true

@@ -47,10 +47,11 @@ type Search struct {
 	// Used are the parameters that were not, in their order.
 	Used []Parameter
 
-	where    *filter
-	includes []include
-	base     string
-	table    *search.Table
+	where     *filter
+	contained contained
+	includes  []include
+	base      string
+	table     *search.Table
 }
 
 // Conditions tells whether anything limits what is found.
@@ -86,6 +87,9 @@ func Parse(types []fhir.TypeCode, parameters []Parameter, o Options) (*Search, e
 	s := &Search{Types: types, Count: -1, base: o.Base, table: o.Table}
 	r := &reader{Options: o, table: o.Table, search: s}
 	if err := r.types(parameters); err != nil {
+		return nil, err
+	}
+	if err := r.contained(parameters); err != nil {
 		return nil, err
 	}
 	var all []*filter
@@ -203,6 +207,10 @@ func typeValue(t fhir.TypeCode) []byte { return []byte{byte(t >> 8), byte(t)} }
 func (r *reader) ofType(t fhir.TypeCode, name, value string, depth int) (*filter, error) {
 	if depth > chainDepthMax {
 		return nil, tooLong()
+	}
+	first, _, _ := strings.Cut(name, ":")
+	if err := r.checkContained(first, depth); err != nil {
+		return nil, err
 	}
 	if rest, ok := strings.CutPrefix(name, "_has:"); ok {
 		return r.reverse(t, rest, func(from fhir.TypeCode, name string) (*filter, error) {

@@ -14,6 +14,9 @@ import (
 // themselves, as exports do: chains have run as of an LSN (0: the snapshot's).
 // Errors are *Error and the engine's.
 func (s *Search) Select(ctx context.Context, snap *engine.Snapshot, asOf uint64) (*engine.Expr, error) {
+	if err := s.refuseContained(); err != nil {
+		return nil, err
+	}
 	q, err := s.query(ctx, snap, asOf)
 	if err != nil {
 		return nil, worded(err)
