@@ -24,9 +24,12 @@ type blobStaging struct {
 	open    atomic.Int64  // files
 	filling atomic.Int64  // bytes of blocks that are not handed over
 	sends   chan struct{} // a token for each block that is being sent
+	// staged blocks the account took, with so many bytes; committed of them are part of a file.
+	staged, stagedBytes, committed atomic.Uint64
 
 	mu    sync.Mutex    // guards what follows
 	held  int64         // bytes of blocks that are handed over
+	waits uint64        // how many they are
 	eased chan struct{} // closed when there is room again; nil: nobody waits
 }
 
@@ -47,11 +50,13 @@ func (s *blobStaging) hold(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held += n
+	s.waits++
 }
 
 func (s *blobStaging) release(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.waits--
 	if s.held -= n; s.held < blobHeldMax && s.eased != nil {
 		close(s.eased)
 		s.eased = nil
@@ -93,5 +98,18 @@ func (s *blobStaging) send(ctx context.Context, to *blockBlob, id string, block 
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return to.stage(ctx, id, bytes.NewReader(block), 0, int64(len(block)))
+	if err := to.stage(ctx, id, bytes.NewReader(block), 0, int64(len(block))); err != nil {
+		return err
+	}
+	s.staged.Add(1)
+	s.stagedBytes.Add(uint64(len(block)))
+	return nil
+}
+
+// tell fills in what metrics say of blocks.
+func (s *blobStaging) tell(m *Metrics) {
+	m.BlocksStaged, m.BlocksCommitted, m.BlockBytesStaged = s.staged.Load(), s.committed.Load(), s.stagedBytes.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.BlocksWaiting, m.BlockBytesWaiting = s.waits, uint64(s.held)
 }

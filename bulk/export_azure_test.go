@@ -99,6 +99,7 @@ func (a *azurite) checkFolder(t *testing.T, status *ExportStatus, containerName 
 func testExportToAzure(t *testing.T, a *azurite) {
 	s := historySite(t, AzureOptions{ConnectionString: a.connectionString()})
 	local := s.exported(s.runAll())
+	localBytes := s.jobs.Metrics().ExportedBytes
 	status := s.waitExport(s.startIn(map[string][]string{"_container": {"new-one"}, "includeAssociatedData": everyVersion}))
 	if got := a.checkFolder(t, status, "new-one"); !slices.Equal(got, local) || !slices.Equal(got, s.lines()) {
 		t.Errorf("the blobs have %d lines, the local export %d", len(got), len(local))
@@ -108,6 +109,9 @@ func testExportToAzure(t *testing.T, a *azurite) {
 	}
 	if _, err := s.fs.Stat(s.jobs.exportDir(status.ID)); err == nil {
 		t.Error("there is a directory for it")
+	}
+	if m := s.jobs.Metrics(); m.BlocksStaged == 0 || m.BlocksCommitted != m.BlocksStaged || m.BlockBytesStaged != m.ExportedBytes-localBytes || m.BlocksWaiting != 0 || m.BlockBytesWaiting != 0 || m.ExportWaitDurable <= 0 {
+		t.Errorf("counted is %+v", m)
 	}
 	if s.jobs.staging.held != 0 || s.jobs.staging.filling.Load() != 0 || s.jobs.staging.open.Load() != 0 {
 		t.Errorf("after it there are %d bytes held, %d filling in %d files", s.jobs.staging.held, s.jobs.staging.filling.Load(), s.jobs.staging.open.Load())
@@ -236,6 +240,9 @@ func testExportToAzureWaits(t *testing.T, a *azurite) {
 	}
 	if status.State != Completed || status.RowsDone != lines || written < int64(len(text)) {
 		t.Errorf("it ends as %+v with %d bytes", status, written)
+	}
+	if m := s.jobs.Metrics(); m.ExportAccountStalls == 0 || m.ExportWaitAccount <= 0 {
+		t.Errorf("it waited %d times and %s for the account", m.ExportAccountStalls, m.ExportWaitAccount)
 	}
 	if bound := int64(blobHeldMax + blobFillingMax + 2*blobBlockBytes); most.Load() > bound {
 		t.Errorf("%d bytes were in memory, more than %d", most.Load(), bound)

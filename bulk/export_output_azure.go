@@ -259,7 +259,11 @@ func (w *azureWriter) close(ctx context.Context) error {
 	}
 	late, cancel := graceful(ctx, exportCommitGrace)
 	defer cancel()
-	return blobFailure(ctx, w.blob.address, w.blob.commit(late, w.ids, contentType))
+	if err := w.blob.commit(late, w.ids, contentType); err != nil {
+		return blobFailure(ctx, w.blob.address, err)
+	}
+	w.o.staging.committed.Add(uint64(len(w.ids)))
+	return nil
 }
 
 // graceful is a context that ends a while after another.

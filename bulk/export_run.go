@@ -234,7 +234,7 @@ func (w *exportWork) work(ctx context.Context) (err error) {
 func (w *exportWork) newSink(of *sectionWork, space *exportSpace) *exportSink {
 	format := of.pass.format
 	sink := &exportSink{
-		out: w.out, space: space, rest: withoutTurn, format: format, maximum: w.record.Request.fileMax(),
+		out: w.out, space: space, stalled: w.m.stalled, rest: withoutTurn, format: format, maximum: w.record.Request.fileMax(),
 		name: func(t fhir.TypeCode) string {
 			of.mu.Lock()
 			defer of.mu.Unlock()
@@ -250,7 +250,7 @@ func (w *exportWork) newSink(of *sectionWork, space *exportSpace) *exportSink {
 // jobs of the server.
 func (w *exportWork) stream(ctx context.Context, sink *exportSink, part *engine.ScanPart) error {
 	turns, rows, taken := &w.m.turns, uint64(0), true
-	if err := turns.take(ctx); err != nil {
+	if err := w.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer func() {
@@ -265,7 +265,7 @@ func (w *exportWork) stream(ctx context.Context, sink *exportSink, part *engine.
 		if err := wait(); err != nil {
 			return err
 		}
-		err := turns.take(ctx)
+		err := w.takeTurn(ctx)
 		taken = err == nil
 		return err
 	}
@@ -283,6 +283,12 @@ func (w *exportWork) stream(ctx context.Context, sink *exportSink, part *engine.
 		return fmt.Errorf("cannot export: %w", err)
 	}
 	return nil
+}
+
+// takeTurn waits for a turn at the cores.
+func (w *exportWork) takeTurn(ctx context.Context) error {
+	defer w.m.stalled(stallTurn)()
+	return w.m.turns.take(ctx)
 }
 
 // withoutTurn is the rest of a sink whose worker does not compute.

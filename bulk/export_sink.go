@@ -20,6 +20,8 @@ type exportSink struct {
 	name    func(t fhir.TypeCode) string // of the next file of a type
 	maximum exportFileMax
 	open    [fhir.TypeMax + 1]*exportFile
+	// stalled counts the time until the result is called; nil: nobody counts.
+	stalled func(exportStall) (end func())
 	// rest lets others compute while something is waited for.
 	rest func(wait func() error) error
 	// closing makes written files durable, several together and while others are
@@ -63,9 +65,19 @@ func (s *exportSink) write(ctx context.Context, v *engine.Version) error {
 		return err
 	}
 	if s.out.full() {
-		return s.rest(func() error { return s.out.wait(ctx) })
+		return s.rest(func() error {
+			defer s.stall(stallAccount)()
+			return s.out.wait(ctx)
+		})
 	}
 	return nil
+}
+
+func (s *exportSink) stall(on exportStall) (end func()) {
+	if s.stalled == nil {
+		return func() {}
+	}
+	return s.stalled(on)
 }
 
 // next begins another file of a type.
@@ -100,7 +112,11 @@ func (s *exportSink) end(ctx context.Context, f *exportFile) error {
 	if s.closing.TryGo(durable) {
 		return nil
 	}
-	return s.rest(func() error { s.closing.Go(durable); return nil })
+	return s.rest(func() error {
+		defer s.stall(stallDurable)()
+		s.closing.Go(durable)
+		return nil
+	})
 }
 
 // close ends all files and waits until they are durable. After an error those
@@ -114,6 +130,7 @@ func (s *exportSink) close(ctx context.Context) error {
 		}
 	}
 	s.giveUp()
+	defer s.stall(stallDurable)()
 	return errors.Join(err, s.closing.Wait())
 }
 

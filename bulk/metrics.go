@@ -34,6 +34,15 @@ type Metrics struct {
 	ExportedLines, ExportedBytes    uint64
 	ExportsCompleted, ExportsFailed uint64
 	ExportsExpired                  uint64 // removed since nobody deleted them
+	// Time that workers of exports did nothing but wait, all together: for a turn at
+	// the cores (in WaitTurn too), for the blob account to take blocks, for files to
+	// become durable.
+	ExportWaitTurn, ExportWaitAccount, ExportWaitDurable time.Duration
+	ExportAccountStalls                                  uint64 // how often a worker waited for the account
+	// Blocks for the blob account: those that it took, those of them that became part
+	// of a file, those that are sent or wait for it now.
+	BlocksStaged, BlocksCommitted, BlocksWaiting uint64
+	BlockBytesStaged, BlockBytesWaiting          uint64
 }
 
 // RefusedLines is how many lines were refused for a reason.
@@ -55,6 +64,16 @@ const (
 	importStages // how many there are
 )
 
+// exportStall is what a worker of an export waits for.
+type exportStall uint8
+
+const (
+	stallTurn exportStall = iota
+	stallAccount
+	stallDurable
+	exportStalls // how many there are
+)
+
 // importCounters are what Metrics tells, since the manager was made.
 type importCounters struct {
 	stored, scanned, lines, loaded, rounds, runs atomic.Uint64
@@ -64,12 +83,23 @@ type importCounters struct {
 	exportedLines, exportedBytes                 atomic.Uint64
 	exportsCompleted, exportsFailed              atomic.Uint64
 	exportsExpired                               atomic.Uint64
+	exportNanos                                  [exportStalls]atomic.Int64
+	exportAccountStalls                          atomic.Uint64
 }
 
 // timed adds how long a stage takes: call the result at its end.
 func (m *Manager) timed(stage importStage) (end func()) {
 	begin := m.opts.Now()
 	return func() { m.counters.nanos[stage].Add(max(0, int64(m.opts.Now().Sub(begin)))) }
+}
+
+// stalled adds how long a worker of an export waits: call the result at its end.
+func (m *Manager) stalled(on exportStall) (end func()) {
+	if on == stallAccount {
+		m.counters.exportAccountStalls.Add(1)
+	}
+	begin := m.opts.Now()
+	return func() { m.counters.exportNanos[on].Add(max(0, int64(m.opts.Now().Sub(begin)))) }
 }
 
 // countRound counts what became of a published round's lines.
@@ -103,6 +133,10 @@ func (m *Manager) Metrics() Metrics {
 		ExportedLines: c.exportedLines.Load(), ExportedBytes: c.exportedBytes.Load(),
 		ExportsCompleted: c.exportsCompleted.Load(), ExportsFailed: c.exportsFailed.Load(), ExportsExpired: c.exportsExpired.Load(),
 	}
+	waited := func(s exportStall) time.Duration { return time.Duration(c.exportNanos[s].Load()) }
+	out.ExportWaitTurn, out.ExportWaitAccount, out.ExportWaitDurable = waited(stallTurn), waited(stallAccount), waited(stallDurable)
+	out.ExportAccountStalls = c.exportAccountStalls.Load()
+	m.staging.tell(&out)
 	for kind := range refusalKinds {
 		out.Refused = append(out.Refused, RefusedLines{kind.reason(), c.refused[kind].Load()})
 	}

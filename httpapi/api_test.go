@@ -467,7 +467,8 @@ func TestMetricsCountRequestsAndStore(t *testing.T) {
 		`kiln_http_request_duration_seconds_bucket{interaction="read",le="60"} 2`,
 		`kiln_http_request_duration_seconds_count{interaction="search-type"} 2`,
 		"kiln_store_versions 1", "kiln_store_read_only 0", `kiln_jobs{kind="import",state="running"} 0`, "kiln_import_rounds_total 0",
-		`kiln_import_refused_lines_total{reason="duplicate"} 0`, `kiln_import_stall_seconds_total{reason="turn"} 0`, "kiln_import_scanned_lines_total 0", "kiln_export_lines_total 0", `kiln_exports_total{end="failed"} 0`, `kiln_info{version="test"} 1`,
+		`kiln_import_refused_lines_total{reason="duplicate"} 0`, `kiln_import_stall_seconds_total{reason="turn"} 0`, "kiln_import_scanned_lines_total 0", "kiln_export_lines_total 0", `kiln_exports_total{end="failed"} 0`,
+		`kiln_export_blocks_total{state="staged"} 0`, "kiln_export_blocks_waiting 0", "kiln_export_account_stalls_total 0", `kiln_export_stall_seconds_total{reason="durable"} 0`, `kiln_info{version="test"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)

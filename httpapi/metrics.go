@@ -147,6 +147,12 @@ func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
 	counter(w, `kiln_exports_total{end="completed"}`, jobs.ExportsCompleted)
 	counter(w, `kiln_exports_total{end="failed"}`, jobs.ExportsFailed)
 	counter(w, "kiln_exports_expired_total", jobs.ExportsExpired)
+	counter(w, `kiln_export_blocks_total{state="staged"}`, jobs.BlocksStaged)
+	counter(w, `kiln_export_blocks_total{state="committed"}`, jobs.BlocksCommitted)
+	gauge(w, "kiln_export_blocks_waiting", jobs.BlocksWaiting)
+	counter(w, "kiln_export_block_bytes_total", jobs.BlockBytesStaged)
+	gauge(w, "kiln_export_block_bytes_waiting", jobs.BlockBytesWaiting)
+	counter(w, "kiln_export_account_stalls_total", jobs.ExportAccountStalls)
 	stage := func(name string, took time.Duration) {
 		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_import_stage_seconds_total{stage=%q}", name), took.Seconds())
 	}
@@ -160,4 +166,10 @@ func writeJobMetrics(w io.Writer, jobs bulk.Metrics) {
 	stall("source", jobs.WaitSource)
 	stall("turn", jobs.WaitTurn)
 	stall("store", jobs.WaitStore)
+	stall = func(reason string, took time.Duration) {
+		metrics.WriteCounterFloat64(w, fmt.Sprintf("kiln_export_stall_seconds_total{reason=%q}", reason), took.Seconds())
+	}
+	stall("turn", jobs.ExportWaitTurn)
+	stall("account", jobs.ExportWaitAccount)
+	stall("durable", jobs.ExportWaitDurable)
 }
