@@ -16,9 +16,11 @@ import (
 
 type exportCommand struct {
 	settings
-	Runs            int   `help:"Measure this many times." default:"1"`
-	ComparePostgres bool  `help:"Between the runs, let PostgreSQL COPY the same lines out of a jsonb column into a file."`
-	Group           []int `help:"Also export Groups of so many patients." placeholder:"N"`
+	Runs            int    `help:"Measure this many times." default:"1"`
+	ComparePostgres bool   `help:"Between the runs, let PostgreSQL COPY the same lines out of a jsonb column into a file."`
+	Group           []int  `help:"Also export Groups of so many patients." placeholder:"N"`
+	Codings         bool   `help:"Also download the file with most lines as it is, as gzip and as zstd."`
+	Azure           string `help:"Also export into a container of this storage account, a connection string." placeholder:"TEXT"`
 }
 
 const (
@@ -48,7 +50,11 @@ func (c *exportCommand) Run(ctx context.Context) error {
 	if _, err := s.stop(); err != nil {
 		return err
 	}
-	if s, err = b.start(ctx, filepath.Join(b.dir, "store"), set.dir); err != nil {
+	var flags []string
+	if c.Azure != "" {
+		flags = []string{"--azure-connection-string", c.Azure}
+	}
+	if s, err = b.start(ctx, filepath.Join(b.dir, "store"), set.dir, flags...); err != nil {
 		return err
 	}
 	for range c.Runs {
@@ -63,6 +69,16 @@ func (c *exportCommand) Run(ctx context.Context) error {
 	}
 	for _, n := range c.Group {
 		if err := b.measureGroup(ctx, s, n); err != nil {
+			return err
+		}
+	}
+	if c.Codings {
+		if err := b.measureCodings(ctx, s, c.Runs); err != nil {
+			return err
+		}
+	}
+	if c.Azure != "" {
+		if err := b.measureAccount(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -124,7 +140,7 @@ func (b *bench) measureGroup(ctx context.Context, s *server, n int) error {
 	if err != nil {
 		return fmt.Errorf("cannot make a Group of %d: %w", n, err)
 	}
-	result, took, err := s.runExport(ctx, "/"+group)
+	result, took, err := s.runExport(ctx, "/"+group, "")
 	if err != nil {
 		return err
 	}
@@ -203,10 +219,12 @@ func (b *bench) startFilled(ctx context.Context) (*server, int64, *dataSet, erro
 }
 
 func (b *bench) measureExport(ctx context.Context, s *server, loaded int64) error {
-	result, took, err := s.runExport(ctx, "")
+	before := s.readCPU()
+	result, took, err := s.runExport(ctx, "", "")
 	if err != nil {
 		return err
 	}
+	used := s.readCPU().server - before.server
 	var said, lines, size int64
 	start := time.Now()
 	for _, file := range result.Output {
@@ -223,7 +241,8 @@ func (b *bench) measureExport(ctx context.Context, s *server, loaded int64) erro
 	if lines != loaded {
 		return fmt.Errorf("cannot trust the export: %d resources in the store, %d exported", loaded, lines)
 	}
-	b.report.add(exportRun, append(throughput(lines, size, took), figure{"files", float64(len(result.Output)), ""})...)
+	b.report.add(exportRun, append(throughput(lines, size, took),
+		figure{"files", float64(len(result.Output)), ""}, figure{"processor time a resource", float64(used.Nanoseconds()) / 1e3 / float64(lines), "µs"})...)
 	b.report.add("kiln: download of the files, one connection", throughput(lines, size, downloaded)...)
 	return nil
 }

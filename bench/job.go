@@ -83,12 +83,14 @@ type exportResult struct {
 		Type  string
 		URL   string
 		Count int64
+		Bytes int64 `json:"fileSize"`
 	}
 }
 
-// runExport exports a level ("": the system; "/Group/ID") and follows the job to its end.
-func (s *server) runExport(ctx context.Context, of string) (*exportResult, time.Duration, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+of+"/$export", nil)
+// runExport exports a level ("": the system; "/Group/ID") and follows the job to its
+// end. query is "", or begins with "?".
+func (s *server) runExport(ctx context.Context, of, query string) (*exportResult, time.Duration, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+of+"/$export"+query, nil)
 	if err != nil {
 		return nil, 0, err
 	}
