@@ -57,6 +57,9 @@ func (c *exportCommand) Run(ctx context.Context) error {
 	if s, err = b.start(ctx, filepath.Join(b.dir, "store"), set.dir, flags...); err != nil {
 		return err
 	}
+	if err := s.waitIdle(ctx); err != nil {
+		return err
+	}
 	for range c.Runs {
 		if err := b.measureExport(ctx, s, loaded); err != nil {
 			return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -44,6 +46,29 @@ func (s *server) readCPU() cpuClock {
 		}
 	}
 	return c
+}
+
+const (
+	idleLook = time.Second
+	idleMax  = 50 * time.Millisecond // of processor time in a look
+	idleWait = 2 * time.Minute
+)
+
+// waitIdle returns when the server does nothing any more: after an import it merges
+// runs, which takes time and memory that are not those of what is measured next.
+func (s *server) waitIdle(ctx context.Context) error {
+	for end := time.Now().Add(idleWait); time.Now().Before(end); {
+		before := s.readCPU().server
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(idleLook):
+		}
+		if s.readCPU().server-before < idleMax {
+			return nil
+		}
+	}
+	return fmt.Errorf("cannot measure a server that is still busy after %s", idleWait)
 }
 
 // others is the share of the time since an earlier reading that other programs
