@@ -87,7 +87,39 @@ func (f *fsck) check(ctx context.Context, format formatFile) error {
 	if err != nil || !whole || !sound {
 		return err
 	}
+	if err := f.checkOrphans(r); err != nil {
+		return err
+	}
 	return f.checkCurrent(ctx, r)
+}
+
+// checkOrphans looks into runs that the store does not name. A crash leaves such, and
+// opening removes them; but versions that are younger than the log show that its end
+// is gone.
+func (f *fsck) checkOrphans(r *recovery) error {
+	dir := path.Join(f.dir, runsDir)
+	names, err := f.fs.List(dir)
+	if err != nil {
+		return fmt.Errorf("cannot list the runs: %w", err)
+	}
+	for _, name := range names {
+		id, ok := parseHexName(name, runSuffix)
+		if _, known := r.metas[index.RunID(id)]; !ok || known {
+			continue
+		}
+		run, err := index.OpenRunAsItIs(f.fs, dir, index.RunID(id))
+		if err != nil {
+			continue // it was never published: nobody misses it
+		}
+		last, err := highestLSN(run)
+		if err = errors.Join(err, run.Close()); err != nil {
+			return err
+		}
+		if last > r.lastLSN {
+			f.report(Problem{File: path.Join(f.dir, logDir), What: fmt.Sprintf("the log ends at LSN %d, but %q has a version of LSN %d", r.lastLSN, name, last)})
+		}
+	}
+	return nil
 }
 
 // fsckCacheBytes: every block is read about once.

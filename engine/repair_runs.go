@@ -96,7 +96,7 @@ func (p *repair) adopt(id index.RunID, files map[index.RunID]bool) (bool, error)
 		return true, p.adopted(id, "a lost record put it in the place of others")
 	}
 	if !mentioned && !p.adoptAll && (in == nil || in.typ != wal.TypeIngest) || p.r.lenient.replaced[id] {
-		return false, nil
+		return false, p.lateRows(run)
 	}
 	state, err := p.asPublished(run, in)
 	if err != nil {
@@ -107,6 +107,34 @@ func (p *repair) adopt(id index.RunID, files map[index.RunID]bool) (bool, error)
 		why = "no checkpoint is left: whether it was the store's, when it was published, and what was purged of it is not known"
 	}
 	return true, joined(p.r.addRun(meta, state, p.r.lastLSN), func() error { return p.adopted(id, why) })
+}
+
+// lateRows reports an end of the log that is gone without a trace in the log: a run
+// that nobody published has versions from there.
+func (p *repair) lateRows(run *index.Run) error {
+	last, err := highestLSN(run)
+	if err != nil || last <= max(p.r.lastLSN, p.lastLSN) {
+		return err
+	}
+	from := p.r.lastLSN + 1
+	p.lastLSN = last
+	return p.lostRecords(from, 0, p.path(logDir), 0, fmt.Sprintf("the log ends before LSN %d, of which run %016x has a version", last, uint64(run.Meta().ID)))
+}
+
+// highestLSN is that of the rows that can be read.
+func highestLSN(run *index.Run) (last uint64, err error) {
+	for it := run.Live().Iterator(); it.HasNext(); {
+		row, err := run.Row(index.Ordinal(it.Next()))
+		var damage *vfs.CorruptError
+		if errors.As(err, &damage) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		last = max(last, row.LSN)
+	}
+	return last, nil
 }
 
 func (p *repair) adopted(id index.RunID, why string) error {

@@ -33,6 +33,9 @@ func (s *salvage) findBlocks() error {
 		s.gaps = append(s.gaps, section{at, next - at})
 		at = next
 	}
+	if len(s.blocks[blockPostingIndex]) == 0 { // the last one: the file may be cut short
+		s.gaps = append(s.gaps, section{s.bytes, 0})
+	}
 	return nil
 }
 

@@ -133,6 +133,20 @@ func removeSalvaged(t *testing.T, fs vfs.FS, runs []SalvagedRun) {
 	}
 }
 
+// However short the file is: all that is not there was told of.
+func TestSalvageOfACutFile(t *testing.T) {
+	fs := newTestFS(t)
+	m := smallModel()
+	meta := m.build(t, fs, 5)
+	whole := readAll(t, fs, runPath(testDir, 5))
+	for n := 0; n < len(whole); n += 23 {
+		overwrite(t, fs, runPath(testDir, 5), whole[:n])
+		c := &salvageCheck{t: t, m: m, meta: &meta}
+		c.salvage(fs, fmt.Sprintf("cut to %d", n))
+		removeSalvaged(t, fs, c.runs)
+	}
+}
+
 // Some sectors are zeros, or the file is cut short: what comes out is right, and
 // what does not was told of. Little memory makes several runs.
 func TestSalvageOfLostSectors(t *testing.T) {
