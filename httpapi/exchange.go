@@ -198,7 +198,7 @@ func hasHeader(raw []byte, name string) bool {
 }
 
 // isLocked says what initial import mode refuses: everything below the FHIR
-// base but reads, $import, and the end of jobs.
+// base but reads, $import, backups, and the end of jobs.
 func isLocked(path []byte, m method, p place) bool {
 	if outsidePlace(path) != placeNone || !bytes.HasPrefix(path, []byte(fhirPath)) {
 		return false
@@ -207,9 +207,9 @@ func isLocked(path []byte, m method, p place) bool {
 	case methodGet, methodHead:
 		return bytes.HasSuffix(path, []byte("/$reindex"))
 	case methodPost:
-		return p != placeImport
+		return p != placeImport && p != placeBackup
 	case methodDelete:
-		return p != placeImportJob && p != placeExportJob
+		return p != placeImportJob && p != placeExportJob && p != placeBackupJob
 	default:
 		return true
 	}

@@ -124,6 +124,10 @@ func interactions() []interaction {
 		{place: placeBulkPublish, method: get, name: "bulk-publish", run: (*exchange).bulkPublish, safe: true, level: levelSystem, code: "bulk-publish", operation: definitionBulkPublish},
 		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},
 
+		{place: placeBackup, method: post, name: "backup", run: (*exchange).backupStart},
+		{place: placeBackupJob, method: get, name: "backup-status", run: (*exchange).backupStatus, safe: true},
+		{place: placeBackupJob, method: del, name: "backup-cancel", run: (*exchange).backupCancel},
+
 		{place: placeTypeValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}, level: levelType, code: "validate", operation: definitionValidate},
 		{place: placeInstanceValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}},
 		{place: placeInstanceValidate, method: get, name: "validate", run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},

@@ -87,6 +87,7 @@ func (x *exchange) metrics() error {
 	writeStoreMetrics(out, s.opts.Store.Stats())
 	writeHealthMetrics(out, s.opts.Store.Health())
 	writeJobMetrics(out, s.opts.Jobs.Metrics())
+	writeBackupMetrics(out, s.opts.Backups)
 	s.metrics.writeDurations(out)
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))

@@ -21,11 +21,13 @@ const (
 	placeImport                  // /fhir/$import
 	placeExport                  // /fhir/$export
 	placeBulkPublish             // /fhir/$bulk-publish
+	placeBackup                  // /fhir/$backup
 	placeSystemOperation         // /fhir/${name}
 	placeImportJob               // /fhir/_operations/import/{job}
 	placeImportFile              // /fhir/_operations/import/{job}/{name}
 	placeExportJob               // /fhir/_operations/export/{job}
 	placeExportFile              // /fhir/_operations/export/{job}/{name}
+	placeBackupJob               // /fhir/_operations/backup/{job}
 	placeType                    // /fhir/{type}
 	placeTypeSearch              // /fhir/{type}/_search
 	placeTypeHistory             // /fhir/{type}/_history
@@ -122,6 +124,8 @@ func systemAddress(parts [][]byte) address {
 		return address{place: placeExport}
 	case "$bulk-publish":
 		return address{place: placeBulkPublish}
+	case "$backup":
+		return address{place: placeBackup}
 	default:
 		if first[0] == '$' {
 			return address{place: placeSystemOperation, name: first}
@@ -141,6 +145,9 @@ func jobAddress(parts [][]byte) address {
 		a.place = placeImportJob
 	case "export":
 		a.place = placeExportJob
+	case "backup":
+		a.place = onlyAt(len(parts) == 2, placeBackupJob)
+		return a
 	default:
 		return address{}
 	}

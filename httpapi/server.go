@@ -15,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"kiln/bulk"
+	"kiln/bulk/backup"
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/structure"
@@ -26,6 +27,8 @@ import (
 type Options struct {
 	Store *engine.Store
 	Jobs  *bulk.Manager
+	// Backups are what clients may have written; nil: none.
+	Backups *backup.Jobs
 	// Parameters are what can be searched by; nil: they are read from the store.
 	Parameters *query.Registry
 	Now        func() time.Time

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kiln/bulk"
+	"kiln/bulk/backup"
 	"kiln/engine"
 	"kiln/internal/vfs"
 	"kiln/query"
@@ -20,6 +21,7 @@ type instance struct {
 	store      *engine.Store
 	parameters *query.Registry
 	jobs       *bulk.Manager
+	backups    *backup.Jobs // nil: none can be asked for
 }
 
 // openInstance opens (or makes) the data directory and resumes its jobs.
@@ -66,6 +68,9 @@ func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeO
 
 // close stops the jobs, which go on at the next start, and closes the store.
 func (in *instance) close() error {
+	if in.backups != nil {
+		in.backups.Close()
+	}
 	return errors.Join(in.jobs.Close(), in.store.Close())
 }
 

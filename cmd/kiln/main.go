@@ -25,19 +25,18 @@ const (
 type commandLine struct {
 	Config kong.ConfigFlag `help:"YAML file with flags (name: value), for all commands or below a command's name." placeholder:"FILE"`
 
-	Serve  serveCmd  `cmd:"" help:"Run the server."`
-	Import importCmd `cmd:"" help:"Load files through a running server."`
-	Load   loadCmd   `cmd:"" help:"Load files straight into a data directory, no server running."`
-	Export exportCmd `cmd:"" help:"Export from a running server and download the files."`
-	Fsck   fsckCmd   `cmd:"" help:"Read every byte of a data directory and check it."`
-	Repair repairCmd `cmd:"" help:"Make a data directory sound again, and tell exactly what is lost."`
+	Serve   serveCmd   `cmd:"" help:"Run the server."`
+	Import  importCmd  `cmd:"" help:"Load files through a running server."`
+	Load    loadCmd    `cmd:"" help:"Load files straight into a data directory, no server running."`
+	Export  exportCmd  `cmd:"" help:"Export from a running server and download the files."`
+	Backup  backupCmd  `cmd:"" help:"Copy a store, while a server uses it too; list, check and prune such copies."`
+	Restore restoreCmd `cmd:"" help:"Make a data directory of a backup."`
+	Fsck    fsckCmd    `cmd:"" help:"Read every byte of a data directory and check it."`
+	Repair  repairCmd  `cmd:"" help:"Make a data directory sound again, and tell exactly what is lost."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
 	Dump    dumpCmd    `cmd:"" help:"Show what is on disk, human-readable."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`
-
-	Backup  laterCmd `cmd:"" hidden:"" help:"Not there yet."`
-	Restore laterCmd `cmd:"" hidden:"" help:"Not there yet."`
 }
 
 // streams are where a command writes: results to out, messages to err.

@@ -8,13 +8,16 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
 
 	"kiln/bulk"
+	"kiln/bulk/backup"
 	"kiln/fhir/ucum"
 	"kiln/httpapi"
+	"kiln/internal/vfs"
 )
 
 // drainTimeDefault is below what supervisors kill after (systemd 90 s, Kubernetes
@@ -39,6 +42,7 @@ type serveCmd struct {
 	AzureSAS              string        `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for --azure-account-url."`
 	ExportDir             string        `type:"path" placeholder:"DIR" help:"Where export files are kept; of this server alone (default: in the data directory)."`
 	ExportExpiry          time.Duration `default:"72h" placeholder:"TIME" help:"How long an export is kept after its end, unless it is deleted before; 0 keeps it until then (${default})."`
+	BackupRoot            []string      `placeholder:"DIR|URL" help:"Directory, or address of a blob container or a folder in one, at or below which a client may have the server write backups (kiln backup --server); repeatable."`
 	ReadOnly              bool          `help:"Serve a data directory without changing anything in it but its LOCK: no writes, no jobs, no background work. It may lie on a file system that is mounted for reading."`
 	ExportSectionRows     uint64        `hidden:"" help:"How many versions a section of an export has, about; 0: the default. Tests make it small."`
 	ScrubInterval         time.Duration `default:"168h" placeholder:"TIME" help:"How long after one check of everything on disk the next begins; 0: never (${default})."`
@@ -76,12 +80,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{
-		ImportRoots:   c.ImportRoot,
-		ImportOrigins: c.ImportOrigin,
-		Azure: bulk.AzureOptions{
-			ConnectionString: c.AzureConnectionString, AccountURL: c.AzureAccountURL,
-			AccountKey: c.AzureAccountKey, SAS: c.AzureSAS,
-		},
+		ImportRoots:       c.ImportRoot,
+		ImportOrigins:     c.ImportOrigin,
+		Azure:             c.azure(),
 		ExportDir:         c.ExportDir,
 		ExportExpiry:      c.ExportExpiry,
 		SectionRows:       c.ExportSectionRows,
@@ -92,10 +93,38 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	err = c.listenAndServe(ctx, logger, in, units)
+	if err = c.allowBackups(in, logger); err == nil {
+		err = c.listenAndServe(ctx, logger, in, units)
+	}
 	if closeErr := in.close(); closeErr != nil {
 		return errors.Join(err, fmt.Errorf("cannot close the store: %w", closeErr))
 	}
+	return err
+}
+
+func (c *serveCmd) azure() bulk.AzureOptions {
+	return bulk.AzureOptions{
+		ConnectionString: c.AzureConnectionString, AccountURL: c.AzureAccountURL,
+		AccountKey: c.AzureAccountKey, SAS: c.AzureSAS,
+	}
+}
+
+// allowBackups lets clients ask for backups to the roots.
+func (c *serveCmd) allowBackups(in *instance, logger *slog.Logger) error {
+	for i, root := range c.BackupRoot {
+		if backup.IsBlobAddress(root) {
+			continue
+		}
+		full, err := filepath.Abs(root)
+		if err != nil {
+			return fmt.Errorf("cannot find --backup-root %q: %w", root, err)
+		}
+		c.BackupRoot[i] = full
+	}
+	var err error
+	in.backups, err = backup.NewJobs(backup.JobsOptions{
+		Store: in.store, FS: vfs.OS(), Roots: c.BackupRoot, Azure: c.azure(), Kiln: version, Now: time.Now, Logger: logger,
+	})
 	return err
 }
 
@@ -140,7 +169,7 @@ func readUnits(path string) (*ucum.Table, error) {
 // serve answers requests until the context ends, then finishes those in
 // flight within drain. What the instance knows is filled into opts.
 func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net.Listener, drain time.Duration, opts httpapi.Options) error {
-	opts.Store, opts.Parameters, opts.Jobs, opts.Logger = in.store, in.parameters, in.jobs, logger
+	opts.Store, opts.Parameters, opts.Jobs, opts.Backups, opts.Logger = in.store, in.parameters, in.jobs, in.backups, logger
 	opts.Now, opts.NewID, opts.Version = time.Now, uuid.NewString, version
 	server, err := httpapi.New(opts)
 	if err != nil {
