@@ -18,6 +18,7 @@ type exportCommand struct {
 	settings
 	Runs            int    `help:"Measure this many times." default:"1"`
 	ComparePostgres bool   `help:"Between the runs, let PostgreSQL COPY the same lines out of a jsonb column into a file."`
+	ByPatient       int    `help:"Also export all patients' resources so many times, by type and organized by patients in turn." placeholder:"N"`
 	Group           []int  `help:"Also export Groups of so many patients." placeholder:"N"`
 	Codings         bool   `help:"Also download the file with most lines as it is, as gzip and as zstd."`
 	Azure           string `help:"Also export into a container of this storage account, a connection string." placeholder:"TEXT"`
@@ -70,10 +71,8 @@ func (c *exportCommand) Run(ctx context.Context) error {
 			}
 		}
 	}
-	for _, n := range c.Group {
-		if err := b.measureGroup(ctx, s, n); err != nil {
-			return err
-		}
+	if err := c.measurePatients(ctx, b, s); err != nil {
+		return err
 	}
 	if c.Codings {
 		if err := b.measureCodings(ctx, s, c.Runs); err != nil {
@@ -153,6 +152,45 @@ func (b *bench) measureGroup(ctx context.Context, s *server, n int) error {
 	}
 	b.report.add(fmt.Sprintf("kiln: $export of a Group of %d patients", n),
 		figure{"time", took.Seconds(), "s"}, figure{"resources", float64(count), ""}, figure{"files", float64(len(result.Output)), ""})
+	return nil
+}
+
+// measurePatients exports what patients have.
+func (c *exportCommand) measurePatients(ctx context.Context, b *bench, s *server) error {
+	for range c.ByPatient {
+		if err := b.measureByPatient(ctx, s); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.Group {
+		if err := b.measureGroup(ctx, s, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureByPatient exports what is in the patients' compartments, in files by type and
+// in files organized by patients. These have more lines: headers, and resources that
+// are several patients'.
+func (b *bench) measureByPatient(ctx context.Context, s *server) error {
+	for _, how := range []struct{ name, query string }{
+		{"kiln: $export of all patients, by type", ""},
+		{"kiln: $export of all patients, organized by patients", "?organizeOutputBy=Patient"},
+	} {
+		before := s.readCPU()
+		result, took, err := s.runExport(ctx, "/Patient", how.query)
+		if err != nil {
+			return err
+		}
+		after := s.readCPU()
+		var lines int64
+		for _, file := range result.Output {
+			lines += file.Count
+		}
+		b.report.add(how.name, figure{"time", took.Seconds(), "s"}, figure{"processor time", (after.server - before.server).Seconds(), "s"},
+			figure{"lines", float64(lines), ""}, figure{"files", float64(len(result.Output)), ""}, after.others(before, took))
+	}
 	return nil
 }
 

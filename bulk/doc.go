@@ -22,5 +22,6 @@
 // resolve_history (pure: versions of one key) · round, round_merge, round_compare, round_publish · progress,
 // registration, import_job, manager, metrics · export_request, export_scope (what a request takes),
 // export_job (records), export_section (what is recorded piece by piece), export_listing (what was shown of it), export_run (the work),
+// export_organize, export_owners, export_spill, export_blocks (files organized by patients),
 // export_sink, export_format, export_output, export_output_local (files), export_sweep · download.
 package bulk

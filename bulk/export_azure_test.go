@@ -96,6 +96,32 @@ func (a *azurite) checkFolder(t *testing.T, status *ExportStatus, containerName 
 	return lines
 }
 
+// testBlocksInAzure: files organized by patients go there, too, and what was set aside
+// meanwhile is gone.
+func (s *testSite) testBlocksInAzure(a *azurite) {
+	s.t.Helper()
+	s.jobs.opts.BlocksBytes = 400
+	status := s.waitExport(s.startIn(map[string][]string{"_container": {"blocks"}, "organizeOutputBy": {"Patient"}, "includeAssociatedData": everyVersion}))
+	lines := 0
+	for _, line := range a.checkFolder(s.t, status, "blocks") {
+		if !strings.Contains(line, `"resourceType":"Parameters"`) {
+			lines++
+		}
+	}
+	want := 0
+	for _, line := range s.lines() {
+		if strings.Contains(line, `"resourceType":"Patient"`) {
+			want++
+		}
+	}
+	if lines != want {
+		s.t.Errorf("the blobs have %d lines of patients, and there are %d", lines, want)
+	}
+	if _, err := s.fs.Stat(s.jobs.exportDir(status.ID)); err == nil {
+		s.t.Error("what was set aside is still there")
+	}
+}
+
 func testExportToAzure(t *testing.T, a *azurite) {
 	s := historySite(t, AzureOptions{ConnectionString: a.connectionString()})
 	local := s.exported(s.runAll())
@@ -126,6 +152,7 @@ func testExportToAzure(t *testing.T, a *azurite) {
 	if ok, _ := regexp.MatchString(`/export-[0-9a-f]{16}/`, generated.Files[0].URL); !ok {
 		t.Errorf("without a name the file is %s", generated.Files[0].URL)
 	}
+	s.testBlocksInAzure(a)
 	parquet := s.waitExport(s.startIn(map[string][]string{"_container": {"columns"}, "_outputFormat": {formatParquet}}))
 	for name, text := range a.blobs(t, "columns") {
 		if !strings.HasSuffix(name, ".parquet") || !strings.HasPrefix(text, "PAR1") || !strings.HasSuffix(text, "PAR1") {

@@ -154,10 +154,15 @@ func (s *testSite) crashExport(disk *vfs.Mem, cut int64) (left *vfs.Mem, catalog
 	return copied.CrashClone(uint64(cut)), catalog, lines
 }
 
-// runAll exports every version, in small files, and waits.
+// runAll exports every version, in small files, or what the site's request says, and
+// waits.
 func (s *testSite) runAll() *ExportStatus {
 	s.t.Helper()
-	id, err := s.jobs.StartExport(context.Background(), &ExportRequest{Versions: engine.ScanAllOrDeleted, FileLines: 3})
+	request := s.request
+	if request == nil {
+		request = &ExportRequest{Versions: engine.ScanAllOrDeleted, FileLines: 3}
+	}
+	id, err := s.jobs.StartExport(context.Background(), request)
 	if err != nil {
 		s.t.Fatal(err)
 	}

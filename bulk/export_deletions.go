@@ -84,7 +84,8 @@ func (f *ExportFile) IsDeleted() bool { return strings.HasSuffix(f.Name, deleted
 // resource (HL7 Bulk Data Access 3.0, deleted).
 type deletedFormat struct{}
 
-func (deletedFormat) extension() string { return deletedExtension }
+func (deletedFormat) stem(t fhir.TypeCode) string { return t.String() }
+func (deletedFormat) extension() string           { return deletedExtension }
 
 func (deletedFormat) begin(_ fhir.TypeCode, w io.Writer, space *exportSpace) exportEncoder {
 	return &lineEncoder{w: w, line: appendDeletion, space: space, buf: space.buffer()}

@@ -14,6 +14,9 @@ import (
 // holds a row group in memory, so those are written type by type.
 func (m *Manager) formatted(r *ExportRequest, q engine.ScanQuery) []exportPass {
 	lines := lineFormat{views: r.views()}
+	if r.ByPatient {
+		return []exportPass{{query: q, format: blockFormat{lines}}}
+	}
 	if !r.Parquet {
 		return []exportPass{{query: q, format: lines}}
 	}
@@ -62,7 +65,8 @@ type lineFormat struct {
 	views map[fhir.TypeCode]*view.View
 }
 
-func (lineFormat) extension() string { return ".ndjson" }
+func (lineFormat) stem(t fhir.TypeCode) string { return t.String() }
+func (lineFormat) extension() string           { return ".ndjson" }
 
 func (f lineFormat) begin(t fhir.TypeCode, w io.Writer, space *exportSpace) exportEncoder {
 	return &lineEncoder{w: w, line: f.appender(t), space: space, buf: space.buffer()}
@@ -109,6 +113,14 @@ func (e *lineEncoder) add(v *engine.Version) error {
 	return err
 }
 
+// append adds a line that is made already, with its end.
+func (e *lineEncoder) append(line []byte) error {
+	if e.buf = append(e.buf, line...); len(e.buf) >= exportBufferBytes {
+		return e.flush()
+	}
+	return nil
+}
+
 func (e *lineEncoder) flush() error {
 	n, err := e.w.Write(e.buf)
 	e.written += int64(n)
@@ -138,7 +150,8 @@ type parquetFormat struct {
 
 const parquetExtension = ".parquet"
 
-func (parquetFormat) extension() string { return parquetExtension }
+func (parquetFormat) stem(t fhir.TypeCode) string { return t.String() }
+func (parquetFormat) extension() string           { return parquetExtension }
 
 func (f parquetFormat) begin(t fhir.TypeCode, w io.Writer, _ *exportSpace) exportEncoder {
 	return &parquetEncoder{writer: parquet.NewWriter(w, t, f.schemas), text: f.lines.appender(t)}

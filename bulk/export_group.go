@@ -3,6 +3,7 @@ package bulk
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"kiln/engine"
@@ -163,4 +164,10 @@ func (s *exportScope) local(text []byte) (t fhir.TypeCode, id []byte, ok bool) {
 	}
 	t, id, _, ok = index.ParseReferenceKey(nil, index.AppendReference(nil, text), []byte(s.request.Base))
 	return t, id, ok
+}
+
+// keyOf undoes keyText.
+func keyOf(text string) engine.Key {
+	name, id, _ := strings.Cut(text, "/")
+	return engine.Key{Type: fhir.TypeByName([]byte(name)), ID: []byte(id)}
 }

@@ -15,11 +15,13 @@ import (
 
 // ExportFile is one file of a finished export.
 type ExportFile struct {
-	Type  string
+	Type  string // of its resources; "": it is organized by patients
 	Name  string // base name below the job's directory
 	Count int64
 	Bytes int64
-	URL   string `json:"-"` // of a file that another server has
+	// Continues is the name of the file with the rest of the last patient; "": there is none.
+	Continues string `json:",omitempty"`
+	URL       string `json:"-"` // of a file that another server has
 }
 
 // ExportStatus is what the status address tells.
@@ -34,6 +36,7 @@ type ExportStatus struct {
 	Ends []int
 	// Partial: its client takes a manifest of what is there while it runs.
 	Partial   bool
+	ByPatient bool // its files are organized by patients
 	RowsDone  uint64
 	RowsTotal uint64
 	Ignored   []string // what a lenient request asked for and did not get
@@ -271,7 +274,7 @@ func (m *Manager) ExportStatus(id int64) (*ExportStatus, error) {
 func (m *Manager) exportStatus(r *exportRecord) (s *ExportStatus, err error) {
 	s = &ExportStatus{
 		ID: r.ID, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
-		RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error, Expires: m.expires(r), SeparateStatus: r.Request.SeparateStatus,
+		ByPatient: r.Request.ByPatient, RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error, Expires: m.expires(r), SeparateStatus: r.Request.SeparateStatus,
 	}
 	if s.Partial = r.Request.Partial; r.State != Failed {
 		if s.Files, s.Ends, err = m.filesToShow(r); err != nil {

@@ -47,7 +47,8 @@ type exportWriter interface {
 // exportFormat turns versions into the bytes of files of one type each. Safe for
 // concurrent use.
 type exportFormat interface {
-	extension() string // of file names, with its dot
+	stem(t fhir.TypeCode) string // what the names of a type's files begin with
+	extension() string           // of file names, with its dot
 	// begin begins a file; space is of the goroutine that writes it.
 	begin(t fhir.TypeCode, w io.Writer, space *exportSpace) exportEncoder
 }

@@ -24,6 +24,7 @@ type exportParameter struct {
 // of Microsoft's server, in the order in which they are read.
 var exportParameters = []exportParameter{
 	{"_outputFormat", (*exportReader).outputFormat},
+	{"organizeOutputBy", (*exportReader).organize}, // it says which types there are
 	{"_since", (*exportReader).since},
 	{"_until", (*exportReader).until},
 	{"_till", (*exportReader).until},
@@ -32,7 +33,6 @@ var exportParameters = []exportParameter{
 	{"_typeFilter", (*exportReader).typeFilters},
 	{"_elements", (*exportReader).elements},
 	{"patient", (*exportReader).patients},
-	{"organizeOutputBy", (*exportReader).organize},
 	{"allowPartialManifests", (*exportReader).partial},
 	{"_container", (*exportReader).container},
 	{"_maxCount", (*exportReader).maxCount},
@@ -171,7 +171,7 @@ func (r *exportReader) types(_ string, values []string) error {
 
 // inLevel tells whether resources of a type can be in the export.
 func (r *exportReader) inLevel(t fhir.TypeCode) bool {
-	return !r.request.ofPatients() || slices.Contains(patientTypes(), t)
+	return !r.request.ofPatients() && !r.request.ByPatient || slices.Contains(patientTypes(), t)
 }
 
 func (r *exportReader) typeFilters(_ string, values []string) error {
@@ -365,8 +365,21 @@ func versionsOf(history, deleted bool) engine.ScanVersions {
 	return engine.ScanCurrent
 }
 
+// organize reads organizeOutputBy. Of the system, too, files organized by patients
+// have what is in some patient's compartment and nothing else (HL7 Bulk Data Access
+// 3.0 lets a server leave that out).
 func (r *exportReader) organize(name string, values []string) error {
-	return r.notSupported(name, values)
+	value, err := one(name, values)
+	switch {
+	case err != nil:
+		return err
+	case value != "Patient":
+		return r.unknown("The value '%s' of the parameter '%s' is not supported: files are organized by Patient or, without the parameter, by resource type.", value, name)
+	}
+	if r.request.ByPatient = true; !r.request.ofPatients() {
+		r.request.Ignored = append(r.request.Ignored, "Resources that are in no patient's compartment are left out, since the files are organized by Patient.")
+	}
+	return nil
 }
 
 func (r *exportReader) boolean(name string, values []string) error {
@@ -441,6 +454,8 @@ func (r *exportReader) checkTogether() error {
 		return badRequest("The parameter '_minimumFileSize' is above '_maximumFileSize'.")
 	case q.Versions != engine.ScanCurrent && len(q.Filters) > 0:
 		return badRequest("The request \"_typeFilter\" cannot be used with an export request with historical or soft deleted resources.")
+	case q.ByPatient && q.Parquet:
+		return badRequest("Files that are organized by Patient are NDJSON: they have resources of all types, and a Parquet file has those of one.")
 	case q.Versions != engine.ScanCurrent && q.Parquet:
 		return badRequest("Historical and soft deleted resources are exported as NDJSON only: a Parquet file has no column that tells a deletion.")
 	case q.Versions != engine.ScanCurrent && len(q.Elements) > 0:

@@ -10,7 +10,7 @@ import "kiln/engine"
 func (r *exportRecord) isWhole() bool {
 	q := &r.Request
 	return !q.ofPatients() && len(q.Types) == 0 && len(q.Filters) == 0 && len(q.Elements) == 0 &&
-		q.Since.Milli == 0 && q.Until.Milli == 0 && q.Versions == engine.ScanCurrent && !q.Parquet && r.Folder == ""
+		q.Since.Milli == 0 && q.Until.Milli == 0 && q.Versions == engine.ScanCurrent && !q.Parquet && !q.ByPatient && r.Folder == ""
 }
 
 // publish notes a completed export. The caller holds m.mu, or is alone.

@@ -30,6 +30,9 @@ func (m *Manager) removeLater(r *exportRecord) error {
 // again at the next start.
 func (m *Manager) removeFiles(ctx context.Context, r *exportRecord) error {
 	err := m.exportOutput(r).remove(ctx)
+	if r.Folder != "" {
+		m.dropSpill(r.ID)
+	}
 	switch {
 	case r.Folder == "" && err != nil:
 		return fmt.Errorf("cannot remove the files of export %d: %w", r.ID, err)

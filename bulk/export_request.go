@@ -31,6 +31,8 @@ type ExportRequest struct {
 	// Versions says which versions of the resources are wanted.
 	Versions engine.ScanVersions
 	Parquet  bool `json:",omitempty"`
+	// ByPatient organizes the files by patients, and not by type.
+	ByPatient bool `json:",omitempty"`
 	// A file ends behind so many lines, and with the line that reaches so many
 	// bytes; 0: exportLinesMax, exportFileBytesMax.
 	FileLines, FileBytes int64

@@ -19,11 +19,17 @@ type exportWork struct {
 	m      *Manager
 	j      *exportJob
 	record *exportRecord
-	out    exportOutput
-	passes []exportPass
-	scans  []*engine.Scan // of the passes
-	tasks  []exportTask   // in the order of their sections
-	next   atomic.Int64   // of the tasks
+	// snapshot shows what is exported.
+	snapshot *engine.Snapshot
+	out      exportOutput
+	passes   []exportPass
+	scans    []*engine.Scan // of the passes
+	tasks    []exportTask   // in the order of their sections
+	// blocks are the parts of files organized by patients that are not finished; of
+	// so many in all.
+	blocks     []*sectionWork
+	blocksPlan int
+	next       atomic.Int64 // of the tasks
 }
 
 // exportTask is a part of a section's versions.
@@ -57,7 +63,7 @@ func (m *Manager) runExport(ctx context.Context, j *exportJob, record *exportRec
 		return err
 	}
 	defer snapshot.Release()
-	w := &exportWork{m: m, j: j, record: record, out: m.exportOutput(record)}
+	w := &exportWork{m: m, j: j, record: record, snapshot: snapshot, out: m.exportOutput(record)}
 	if err := w.choose(ctx, snapshot, cmp.Or(record.LSN, snapshot.LSN()), at); err != nil {
 		return fmt.Errorf("cannot choose what to export: %w", err)
 	}
@@ -117,6 +123,10 @@ func (w *exportWork) choose(ctx context.Context, snapshot *engine.Snapshot, asOf
 // plan cuts the export into sections and records them, before anything is written.
 func (w *exportWork) plan(lsn uint64, at fhir.Instant) error {
 	for pass, scan := range w.scans {
+		if w.passes[pass].owners != nil {
+			w.planBlocks(pass, scan)
+			continue
+		}
 		ranges, err := scan.Ranges(cmp.Or(w.m.opts.SectionRows, exportSectionRows), exportSectionsMax)
 		if err != nil {
 			return fmt.Errorf("cannot plan the export: %w", err)
@@ -152,6 +162,9 @@ func (w *exportWork) resume(ctx context.Context) error {
 	}
 	var kept []ExportFile
 	for i, section := range w.record.Sections {
+		if w.isBlocks(section) {
+			w.blocksPlan++ // they come first
+		}
 		if files, ok := finished[i+1]; ok {
 			if ok, err = w.out.whole(ctx, files); err != nil {
 				return err
@@ -164,21 +177,28 @@ func (w *exportWork) resume(ctx context.Context) error {
 		if slices.Contains(shown.Sections, i+1) {
 			return errShownGone
 		}
-		if err := w.addTasks(i, section); err != nil {
+		if err := w.addWork(i, section); err != nil {
 			return err
 		}
 	}
 	for _, f := range kept {
 		w.j.rows.Add(uint64(f.Count))
+		if f.Type == "" {
+			w.j.total.Add(uint64(f.Count)) // it is not known which of the scan's they are
+		}
 	}
 	return w.out.keep(ctx, kept)
 }
 
-// addTasks lists the tasks of a section. One that has none, because all of its
+// addWork lists the work of a section. One by type that has none, because all of its
 // versions were purged, needs no record.
-func (w *exportWork) addTasks(i int, section exportSection) error {
+func (w *exportWork) addWork(i int, section exportSection) error {
 	if section.Pass >= len(w.scans) {
 		return fmt.Errorf("cannot go on with the export: its request has %d passes and not %d", len(w.scans), section.Pass+1)
+	}
+	if w.isBlocks(section) {
+		w.blocks = append(w.blocks, &sectionWork{number: i + 1, pass: &w.passes[section.Pass], left: 1, begun: make(map[fhir.TypeCode]int)})
+		return nil
 	}
 	parts, err := w.scans[section.Pass].Parts(section.ScanRange)
 	if err != nil {
@@ -193,6 +213,9 @@ func (w *exportWork) addTasks(i int, section exportSection) error {
 
 // write lets workers take the tasks in order, each with files of its own.
 func (w *exportWork) write(ctx context.Context) error {
+	if err := w.writeBlocks(ctx); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range min(w.m.opts.Workers, len(w.tasks)) {
 		group.Go(func() error { return w.work(ctx) })
@@ -239,7 +262,7 @@ func (w *exportWork) newSink(of *sectionWork, space *exportSpace) *exportSink {
 			of.mu.Lock()
 			defer of.mu.Unlock()
 			of.begun[t]++
-			return exportFileName(t.String(), of.number, of.begun[t], format.extension())
+			return exportFileName(format.stem(t), of.number, of.begun[t], format.extension())
 		},
 	}
 	sink.closing.SetLimit(exportClosingMax)

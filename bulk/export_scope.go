@@ -23,6 +23,9 @@ const exportKeysMax = 2_000_000
 type exportPass struct {
 	query  engine.ScanQuery
 	format exportFormat
+	// owners tells whose the versions are, where files are organized by patients; nil:
+	// they are organized by type.
+	owners *exportOwners
 }
 
 // exportScope finds what a request asks of the store as of an LSN.
@@ -65,6 +68,11 @@ func (m *Manager) exportPasses(ctx context.Context, r *ExportRequest, snap *engi
 	}
 	q := engine.ScanQuery{Of: of, SinceMilli: r.Since.Milli, UntilMilli: r.Until.Milli, Versions: r.Versions, AsOf: asOf}
 	passes := m.formatted(r, q)
+	if r.ByPatient {
+		if passes[0].owners, err = s.owners(); err != nil {
+			return nil, err
+		}
+	}
 	if r.Since.Milli == 0 || r.Versions != engine.ScanCurrent {
 		return passes, nil
 	}
@@ -109,7 +117,7 @@ func (r *ExportRequest) fileMax() exportFileMax {
 
 // types are those of the export; none: all.
 func (s *exportScope) types() []fhir.TypeCode {
-	if len(s.request.Types) == 0 && s.request.ofPatients() {
+	if len(s.request.Types) == 0 && (s.request.ofPatients() || s.request.ByPatient) {
 		return patientTypes()
 	}
 	return s.request.Types

@@ -75,11 +75,14 @@ func (m *Manager) sweepExport(id int64) error {
 // isExportFile knows the names that exportFileName gives, and those of files that
 // were being written.
 func isExportFile(name string) bool {
+	if name == exportSpillName {
+		return true
+	}
 	name = strings.TrimSuffix(name, exportTempSuffix)
 	stem, _, ok := strings.Cut(name, ".")
 	ok = ok && slices.Contains([]string{".ndjson", deletedExtension, parquetExtension}, name[len(stem):])
 	parts := strings.Split(stem, "-")
-	if !ok || len(parts) != 3 || fhir.TypeByName([]byte(parts[0])) == 0 {
+	if !ok || len(parts) != 3 || parts[0] != exportBlocksStem && fhir.TypeByName([]byte(parts[0])) == 0 {
 		return false
 	}
 	for _, number := range parts[1:] {

@@ -33,6 +33,8 @@ type testSite struct {
 	rounds  int64
 	// sectionRows is that of exports; 0: as usual.
 	sectionRows  uint64
+	request      *ExportRequest // of runAll; nil: every version
+	blocksBytes  int64          // Options.BlocksBytes
 	exportExpiry time.Duration
 	origins      []string
 	// How HTTP sources are reached; zero: as usual.
@@ -99,7 +101,7 @@ func (s *testSite) open() {
 
 func (s *testSite) options(id func() uint64) Options {
 	return Options{
-		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds, SectionRows: s.sectionRows, ExportExpiry: s.exportExpiry,
+		Store: s.store, Now: s.now, NewID: id, ImportRoots: []string{s.dir}, ImportOrigins: s.origins, Azure: s.azure, Workers: s.workers, RoundBytes: s.rounds, SectionRows: s.sectionRows, BlocksBytes: s.blocksBytes, ExportExpiry: s.exportExpiry,
 		Parameters: s.parameters, Logger: slog.New(slog.DiscardHandler), InitialImportMode: true, RetryWait: time.Millisecond, Resolver: s.resolver, SilenceMax: s.silenceMax,
 	}
 }

@@ -83,6 +83,24 @@ const (
 	exportSectionRows = 500_000
 	// exportSectionsMax bounds an export's record and the files of rare types.
 	exportSectionsMax = 256
+	// exportBlocksRows versions are about in a part of an export whose files are
+	// organized by patients: a part is put in order in memory, some 30 MB.
+	exportBlocksRows = 20_000
+	// exportBlocksMax bounds the parts: above 80 million versions they get larger.
+	exportBlocksMax = 4096
+	// exportBlocksBytesMax of a part are in memory at a time, and exportBlocksAtOnce
+	// parts, however many cores there are.
+	exportBlocksBytesMax = 48 << 20
+	exportBlocksAtOnce   = 4
+	// spillBytesMax bounds what all parts together hold back in memory before it is
+	// written in chunks, which have spillChunkBytesMin to spillChunkBytesMax bytes.
+	spillBytesMax      = 32 << 20
+	spillChunkBytesMin = spillBytesMax / exportBlocksMax
+	spillChunkBytesMax = 256 << 10
+	// exportJoinKeys resources and exportJoinBytes of lines wait in a worker until it is
+	// looked up together whose they are.
+	exportJoinKeys  = 100_000
+	exportJoinBytes = 16 << 20
 	// exportTurnRows are written between looks at who else wants to compute:
 	// a few milliseconds.
 	exportTurnRows = 1024

@@ -167,6 +167,9 @@ func (w *lineScanner) check(resource *fhir.Resource, r *row) (refusalKind, strin
 	if resource.Type == 0 {
 		return refusedText, "not a FHIR resource: '" + quoted(resource.TypeName) + "' is not an R4 resource type"
 	}
+	if resource.ID == nil && string(resource.TypeName) == "Parameters" {
+		return refusedText, textBlockHeader
+	}
 	if resource.ID == nil {
 		return refusedNoID, ""
 	}

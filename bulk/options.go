@@ -35,6 +35,9 @@ type Options struct {
 	// SectionRows is how many versions an export's section has, about; 0: the
 	// default. Tests make it small to get many sections.
 	SectionRows uint64
+	// BlocksBytes is how much of an export organized by patients a worker puts in order
+	// in memory; 0: the default. Tests make it small.
+	BlocksBytes int64
 	// RetryWait is the first pause before an HTTP request is tried again; 0: one second.
 	RetryWait time.Duration
 	// SilenceMax is how long a server may send nothing before a request counts

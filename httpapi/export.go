@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"strconv"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -122,7 +123,11 @@ func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus, page in
 	dst = status.TransactionTime.Append(dst)
 	dst = append(dst, `","request":`...)
 	dst = appendString(dst, status.Request)
-	dst = append(dst, `,"requiresAccessToken":false,"output":[`...)
+	dst = append(dst, `,"requiresAccessToken":false`...)
+	if status.ByPatient {
+		dst = append(dst, `,"outputOrganizedBy":"Patient"`...)
+	}
+	dst = append(dst, `,"output":[`...)
 	dst = x.appendFiles(dst, status, files, false)
 	dst = append(dst, ']')
 	if deleted := x.appendFiles(nil, status, files, true); len(deleted) > 0 {
@@ -160,10 +165,18 @@ func (x *exchange) appendFiles(dst []byte, status *bulk.ExportStatus, files []bu
 }
 
 func (x *exchange) appendFile(dst []byte, status *bulk.ExportStatus, file *bulk.ExportFile) []byte {
-	dst = append(dst, `{"type":`...)
-	dst = appendString(dst, file.Type)
-	dst = append(dst, `,"url":`...)
-	dst = appendString(dst, cmp.Or(file.URL, x.jobURL("export", status.ID)+"/"+file.Name))
+	dst = append(dst, '{')
+	if file.Type != "" {
+		dst = append(dst, `"type":`...)
+		dst = append(appendString(dst, file.Type), ',')
+	}
+	url := cmp.Or(file.URL, x.jobURL("export", status.ID)+"/"+file.Name)
+	dst = append(dst, `"url":`...)
+	dst = appendString(dst, url)
+	if file.Continues != "" {
+		dst = append(dst, `,"continuesInFile":`...)
+		dst = appendString(dst, strings.TrimSuffix(url, file.Name)+file.Continues)
+	}
 	dst = append(dst, `,"count":`...)
 	dst = strconv.AppendInt(dst, file.Count, 10)
 	if file.Bytes > 0 {

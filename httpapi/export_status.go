@@ -66,6 +66,9 @@ func exportProgress(status *bulk.ExportStatus) string {
 		return "0.0% (starting)"
 	}
 	percent := min(100, float64(status.RowsDone)/float64(status.RowsTotal)*100)
+	if status.ByPatient {
+		return fmt.Sprintf("%.1f%% (%d of %d resources read or written)", percent, status.RowsDone, status.RowsTotal)
+	}
 	return fmt.Sprintf("%.1f%% (%d of %d resources)", percent, status.RowsDone, status.RowsTotal)
 }
 

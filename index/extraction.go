@@ -205,6 +205,12 @@ func NewExtraction(custom []*search.Field) (*Extraction, error) {
 	return x, err
 }
 
+// NewExtractionOf gives an extraction of some fields alone, for who looks for their
+// values in resources. No run is made by it.
+func NewExtractionOf(fields []*search.Field) (*Extraction, error) {
+	return newExtraction(fields, false)
+}
+
 // Custom counts the fields that it has beside R4's.
 func (e *Extraction) Custom() int { return e.custom }
 

@@ -23,6 +23,7 @@ type exportCmd struct {
 	TypeFilter []string `sep:"none" placeholder:"QUERY" help:"Only the resources of a type that a search finds, such as Observation?code=1-8; repeatable, of one type any counts."`
 	Since      string   `placeholder:"TIME" help:"Only what changed at this instant or later."`
 	Until      string   `placeholder:"TIME" help:"Only what changed before this instant."`
+	OrganizeBy string   `enum:"type,patient" default:"type" placeholder:"type|patient" help:"What a file holds: resources of a type, or all resources of patients, one patient behind the other, each behind a header line (${default})."`
 	Format     string   `enum:"ndjson,parquet" default:"ndjson" placeholder:"ndjson|parquet" help:"Format of the files (${default})."`
 	Delete     bool     `xor:"kept" help:"Delete the export on the server once its files are here."`
 	JSON       bool     `name:"json" help:"Print the manifest, a page of it a line."`
@@ -88,9 +89,12 @@ func (c *exportCmd) Run(ctx context.Context, std streams) error {
 	if c.JSON {
 		_, err = fmt.Fprintf(std.out, "%s\n", strings.Join(pages, "\n"))
 	} else {
-		took := time.Since(started)
-		_, err = fmt.Fprintf(std.out, "exported %d resources (%d bytes) into %d files in %s in %s (%s)\n",
-			total.lines, total.bytes, len(list.Output), c.Out, rounded(took), rate(total.lines, took))
+		took, what := time.Since(started), "resources"
+		if c.OrganizeBy == "patient" {
+			what = "resources and headers of patients"
+		}
+		_, err = fmt.Fprintf(std.out, "exported %d %s (%d bytes) into %d files in %s in %s (%s)\n",
+			total.lines, what, total.bytes, len(list.Output), c.Out, rounded(took), rate(total.lines, took))
 	}
 	if err == nil && told > 0 {
 		err = &exitError{code: exitRefused, err: fmt.Errorf("the server could not do all that was asked: see %s", filepath.Join(c.Out, errorDir))}
@@ -233,6 +237,9 @@ func (c *exportCmd) check() (*client, string, error) {
 		if value != "" {
 			query.Set(name, value)
 		}
+	}
+	if c.OrganizeBy == "patient" {
+		query.Set("organizeOutputBy", "Patient")
 	}
 	if c.Format == "parquet" {
 		query.Set("_outputFormat", parquetFormat)

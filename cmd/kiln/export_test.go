@@ -52,6 +52,18 @@ func TestExportTakesLevelsAndFilters(t *testing.T) {
 	f([]string{"Observation/o2"}, "--type", "Observation", "--type-filter", "Observation?status=amended,entered-in-error")
 	f([]string{"Observation/o1", "Observation/o2"}, "--type", "Observation", "--type-filter", "Observation?status=amended", "--type-filter", "Observation?status=final")
 	f(nil, "--until", "2001-01-01")
+	out := filepath.Join(t.TempDir(), "out")
+	told := mustKiln(t, 0, "export", "--server", s.base, "--out", out, "--level", "group/G.1", "--type", "Patient,Observation", "--organize-by", "patient")
+	files, err := filepath.Glob(filepath.Join(out, "*"))
+	if err != nil || len(files) != 1 || !strings.HasPrefix(told.out, "exported 3 resources and headers of patients ") {
+		t.Fatalf("by patient: %v, %v: %s", files, err, told.out)
+	}
+	text, err := os.ReadFile(files[0])
+	for i, want := range []string{`"header","valueReference":{"reference":"Patient/p1"}`, `"resourceType":"Patient","id":"p1"`, `"resourceType":"Observation","id":"o1"`} {
+		if list := strings.Split(string(text), "\n"); err != nil || len(list) != 4 || !strings.Contains(list[i], want) {
+			t.Errorf("line %d of %s: %v", i+1, text, err)
+		}
+	}
 	mustKiln(t, exitFailed, "export", "--server", s.base, "--out", filepath.Join(t.TempDir(), "out"), "--level", "group/none")
 	s.stop()
 }

@@ -1,0 +1,219 @@
+package bulk
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"kiln/fhir"
+)
+
+// blockWriter writes the patients of one part of an export, each as a block: a
+// header that names the patient, the Patient, what else is in the compartment. A
+// block is parted only where it is too large for a file of its own; the next file
+// then begins with the header again (HL7 Bulk Data Access 3.0, organizeOutputBy).
+type blockWriter struct {
+	sink   *exportSink
+	file   *exportFile // nil: none is open
+	header []byte      // of the patient
+	here   int64       // lines of the patient in the file, without the header
+	asked  int         // lines since others were let compute
+	wrote  func(lines uint64)
+}
+
+// exportBlocksStem is what the names of files organized by patients begin with.
+const exportBlocksStem = "ByPatient"
+
+// appendBlockHeader appends the line that a patient's block begins with. Ids need no escapes.
+func appendBlockHeader(dst, owner []byte) []byte {
+	dst = append(dst, `{"resourceType":"Parameters","parameter":[{"name":"header","valueReference":{"reference":"Patient/`...)
+	return append(append(dst, owner...), `"}}]}`+"\n"...)
+}
+
+// begin begins the block of a patient with so many lines, which have so many bytes.
+func (b *blockWriter) begin(ctx context.Context, owner []byte, lines, bytes int64) error {
+	b.header, b.here = appendBlockHeader(b.header[:0], owner), 0
+	if f := b.file; f != nil {
+		maximum := b.sink.maximum
+		if f.Count+1+lines > maximum.lines || f.encoder.size()+int64(len(b.header))+bytes > maximum.bytes {
+			b.file, b.sink.open[0] = nil, nil
+			return b.sink.end(ctx, f)
+		}
+	}
+	return nil
+}
+
+// line writes a line of the patient, which has its end.
+func (b *blockWriter) line(ctx context.Context, text []byte) error {
+	f := b.file
+	if f == nil || b.here > 0 && (f.Count >= b.sink.maximum.lines || f.encoder.size() >= b.sink.maximum.bytes) {
+		if err := b.next(ctx); err != nil {
+			return err
+		}
+	}
+	if b.here == 0 {
+		if err := b.append(b.header); err != nil {
+			return err
+		}
+	}
+	b.here++
+	if err := b.append(text); err != nil {
+		return err
+	}
+	if b.sink.out.full() {
+		return b.sink.rest(func() error { return b.sink.out.wait(ctx) })
+	}
+	if b.asked++; b.asked == exportTurnRows {
+		b.wrote(exportTurnRows)
+		b.asked = 0
+		return b.sink.rest(func() error { return nil })
+	}
+	return nil
+}
+
+func (b *blockWriter) append(line []byte) error {
+	b.file.Count++
+	return b.file.encoder.(*lineEncoder).append(line)
+}
+
+// next begins another file. A patient who has lines in the one before goes on there.
+func (b *blockWriter) next(ctx context.Context) error {
+	before := b.file
+	var err error
+	if b.file, err = b.sink.next(ctx, 0); err != nil {
+		return err
+	}
+	if before == nil {
+		return nil
+	}
+	before.Continues, b.here = b.file.Name, 0
+	return b.sink.end(ctx, before)
+}
+
+// blockFormat writes lines that are made already.
+type blockFormat struct{ lineFormat }
+
+func (blockFormat) stem(fhir.TypeCode) string { return exportBlocksStem }
+
+// blocks writes the patients of a part in the order of their ids.
+func (b *blockWriter) blocks(ctx context.Context, s *spill, part int, bytesMax int64) error {
+	if s.parts[part].bytes <= bytesMax {
+		var all []spilled
+		err := s.each(part, func(e spilled) error { all = append(all, e); return nil })
+		if err != nil {
+			return err
+		}
+		s.forget(part)
+		return b.sorted(ctx, all)
+	}
+	sizes := map[string]blockSize{}
+	err := s.each(part, func(e spilled) error {
+		size := sizes[string(e.owner)]
+		size.add(&e)
+		sizes[string(e.owner)] = size
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// As many patients together as fit: the part is read for each such batch.
+	var batch []string
+	var held int64
+	for _, owner := range slices.Sorted(maps.Keys(sizes)) {
+		if held+sizes[owner].bytes > bytesMax {
+			if err := b.batch(ctx, s, part, batch); err != nil {
+				return err
+			}
+			batch, held = batch[:0], 0
+		}
+		if sizes[owner].bytes > bytesMax {
+			if err := b.large(ctx, s, part, owner, sizes[owner]); err != nil {
+				return err
+			}
+			continue
+		}
+		batch, held = append(batch, owner), held+sizes[owner].bytes
+	}
+	return b.batch(ctx, s, part, batch)
+}
+
+// blockSize is what a patient has.
+type blockSize struct{ lines, bytes int64 }
+
+func (z *blockSize) add(e *spilled) {
+	z.lines++
+	z.bytes += int64(len(e.text))
+}
+
+// batch writes some patients of a part, whose ids are sorted.
+func (b *blockWriter) batch(ctx context.Context, s *spill, part int, owners []string) error {
+	if len(owners) == 0 {
+		return nil
+	}
+	var theirs []spilled
+	err := s.each(part, func(e spilled) error {
+		if _, ok := slices.BinarySearch(owners, string(e.owner)); ok {
+			e.text = bytes.Clone(e.text) // the chunk has lines of others, too
+			e.owner = bytes.Clone(e.owner)
+			theirs = append(theirs, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return b.sorted(ctx, theirs)
+}
+
+// large writes a patient who has more than is held in memory: first the Patient,
+// then the rest as it comes.
+func (b *blockWriter) large(ctx context.Context, s *spill, part int, owner string, size blockSize) error {
+	if err := b.begin(ctx, []byte(owner), size.lines, size.bytes); err != nil {
+		return err
+	}
+	for _, first := range []bool{true, false} {
+		err := s.each(part, func(e spilled) error {
+			if string(e.owner) != owner || (e.typ == patientType()) != first {
+				return nil
+			}
+			return b.line(ctx, e.text)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sorted writes lines as blocks; in a block the Patient comes first, then the types in turn.
+func (b *blockWriter) sorted(ctx context.Context, all []spilled) error {
+	slices.SortStableFunc(all, func(x, y spilled) int {
+		return cmp.Or(bytes.Compare(x.owner, y.owner), cmp.Compare(typeRank(x.typ), typeRank(y.typ)))
+	})
+	for len(all) > 0 {
+		var size blockSize
+		n := 0
+		for ; n < len(all) && bytes.Equal(all[n].owner, all[0].owner); n++ {
+			size.add(&all[n])
+		}
+		if err := b.begin(ctx, all[0].owner, size.lines, size.bytes); err != nil {
+			return err
+		}
+		for _, e := range all[:n] {
+			if err := b.line(ctx, e.text); err != nil {
+				return err
+			}
+		}
+		all = all[n:]
+	}
+	return nil
+}
+
+func typeRank(t fhir.TypeCode) fhir.TypeCode {
+	if t == patientType() {
+		return 0
+	}
+	return t
+}
