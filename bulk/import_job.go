@@ -99,7 +99,10 @@ func (j *importJob) run(ctx context.Context) error {
 	j.feed = newFeed(ctx, j.remaining(), j.feedOptions())
 	defer j.feed.stop()
 	for more := true; more; {
-		var err error
+		err := j.store.AwaitMerges(ctx)
+		if err != nil {
+			return err
+		}
 		if more, err = j.runRound(ctx); err != nil {
 			return err
 		}

@@ -85,6 +85,9 @@ func (s *Store) mergeLoop(pool mergePool) {
 				more = false
 				s.mergeFailed(err)
 			}
+			if more {
+				s.mergesStuck.Store(false)
+			}
 		}
 	}
 }
@@ -94,6 +97,7 @@ func (s *Store) mergeFailed(err error) {
 	if errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
 		return
 	}
+	s.giveUpMerges()
 	s.stats.mergeFailures.Add(1)
 	s.noteDamage(err, "a merge")
 	s.opts.Logger.Error("cannot merge runs", "error", err)
@@ -142,6 +146,7 @@ func (s *Store) beginMerge(pool mergePool) (*merge, error) {
 	if err == nil {
 		return m, nil
 	}
+	s.mergesStuck.Store(true)
 	s.endMerge(m)
 	if errors.Is(err, ErrNoSpace) { // the count tells; the next publishing asks again
 		s.stats.mergeStalls.Add(1)
@@ -194,6 +199,27 @@ func (s *Store) chooseInputs(v *view, pool mergePool) []*runState {
 			return runs[c.from:c.to:c.to]
 		}
 	}
+	return chooseEmptied(v, pool)
+}
+
+// mergeVoidShare: a run is written again, alone, when one in so many of its rows was
+// taken out. So a byte that stays is written again only when a quarter of those
+// beside it went, and what purges leave on disk is a third of the rest at most.
+const mergeVoidShare = 4
+
+// chooseEmptied picks a run that is worth writing again only for the room that its
+// void rows take; they have bodies and terms until then. Superseded rows are
+// history, which stays.
+func chooseEmptied(v *view, pool mergePool) []*runState {
+	for i, r := range v.byAge {
+		meta := r.run.Meta()
+		if r.merging || r.replaced || r.unmergeable || (meta.Bytes > mergeSmallBytesMax) != (pool == mergeBig) {
+			continue
+		}
+		if void := r.voidAt(math.MaxUint64); void != nil && void.AndCardinality(r.run.Live())*mergeVoidShare >= uint64(meta.Live) {
+			return v.byAge[i : i+1 : i+1]
+		}
+	}
 	return nil
 }
 
@@ -204,6 +230,8 @@ func (s *Store) endMerge(m *merge) {
 	for _, r := range m.inputs {
 		r.merging = false
 	}
+	close(s.mergeEnded)
+	s.mergeEnded = make(chan struct{})
 	s.mu.Unlock()
 	m.snap.Release()
 }

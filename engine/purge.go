@@ -159,6 +159,9 @@ func (s *Store) applyPurge(rec *purgeRecord, lsn uint64) {
 	}
 	s.viewLSN = lsn
 	s.publish(lsn)
+	if len(rec.runs) > 0 {
+		s.kickMerges()
+	}
 }
 
 // purge takes a version of the head out from lsn on. Slot only.

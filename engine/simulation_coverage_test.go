@@ -29,7 +29,7 @@ var simMust = []string{
 	"commit", "commit of several", "commit unchanged", "commit refused by its precondition", "group", "group with a conflict inside",
 	"round published", "round of two runs", "round abandoned", "round with conflicts", "round's row dropped", "round's row written again",
 	"round with history", "round with a gap", "round below another version", "round beside a flush", "round beside a merge", "round beside another",
-	"flush", "checkpoint", "log trimmed", "merge", "merge begun", "merge finished later", "merge given up", "merge of purged rows",
+	"flush", "checkpoint", "log trimmed", "merge", "merge begun", "merge finished later", "merge given up", "merge of purged rows", "merge of one run, for its purged rows",
 	"purge of all", "purge of history", "purge refused by its precondition", "purge while a merge was begun",
 	"field added", "indexed again", "indexing begun", "indexing finished later",
 	"snapshot read later", "scan read later", "snapshot held over a merge", "snapshot held over a purge", "snapshot held over a flush",

@@ -73,6 +73,10 @@ func (m *sim) fault() {
 	case 3, 4:
 		m.failSoon(syscall.EIO, vfs.OpSync)
 	case 5:
+		if m.rng.IntN(3) == 0 {
+			m.failNext(1, syscall.ENOSPC, vfs.OpPreallocate)
+			return
+		}
 		m.failSoon(pick[error](m.rng, syscall.EIO, syscall.ENOSPC, &vfs.ShortWrite{Bytes: m.rng.IntN(600), Err: syscall.ENOSPC}), vfs.OpWrite)
 	case 6:
 		m.failNext(1+m.rng.IntN(2), pick[error](m.rng, syscall.EIO, syscall.ENOSPC), pick(m.rng, vfs.OpCreate, vfs.OpRename, vfs.OpRemove, vfs.OpSyncDir, vfs.OpTruncate, vfs.OpPreallocate))

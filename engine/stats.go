@@ -13,6 +13,7 @@ type Stats struct {
 	// and those that found too little space.
 	Merges, MergeReadBytes, MergeWrittenBytes uint64
 	MergeFailures, MergeStalls                uint64
+	ImportStalls                              uint64 // import rounds that waited for merges
 	// Purges of a resource's versions, and how many versions they took.
 	Purges, PurgedVersions uint64
 	// Runs that were indexed again, the versions that were read for it, and how often it failed.
@@ -26,6 +27,7 @@ type storeStats struct {
 	groups, commits, stalls         atomic.Uint64
 	merges, mergeRead, mergeWritten atomic.Uint64
 	mergeFailures, mergeStalls      atomic.Uint64
+	importStalls                    atomic.Uint64
 	purges, purged                  atomic.Uint64
 	reindexes, reindexed            atomic.Uint64
 	reindexFailures                 atomic.Uint64
@@ -36,7 +38,7 @@ func (s *Store) Stats() Stats {
 	st := Stats{
 		CommitGroups: s.stats.groups.Load(), Commits: s.stats.commits.Load(), Stalls: s.stats.stalls.Load(),
 		Merges: s.stats.merges.Load(), MergeReadBytes: s.stats.mergeRead.Load(), MergeWrittenBytes: s.stats.mergeWritten.Load(),
-		MergeFailures: s.stats.mergeFailures.Load(), MergeStalls: s.stats.mergeStalls.Load(),
+		MergeFailures: s.stats.mergeFailures.Load(), MergeStalls: s.stats.mergeStalls.Load(), ImportStalls: s.stats.importStalls.Load(),
 		Purges: s.stats.purges.Load(), PurgedVersions: s.stats.purged.Load(),
 		Reindexes: s.stats.reindexes.Load(), ReindexedVersions: s.stats.reindexed.Load(), ReindexFailures: s.stats.reindexFailures.Load(),
 		ReadOnly: s.poison.Load() != nil,

@@ -58,6 +58,7 @@ type Store struct {
 	mergeKicks     [mergePools]chan struct{}
 	reindexKick    chan struct{}
 	flushDue       atomic.Bool
+	mergesStuck    atomic.Bool // the last one failed, or found no room
 
 	// ingests: each Ingest holds 1 from BeginIngest to its end, SnapshotAt
 	// takes all. First come, first served.
@@ -80,6 +81,8 @@ type Store struct {
 	progress  map[uint64][]byte
 	// reindexing has how the last attempts to index a run again failed.
 	reindexing Reindexing
+	// mergeEnded is closed, and another put in its place, when a merge ends.
+	mergeEnded chan struct{}
 	// checkpoints that exist, oldest first; only flushMu's holder writes.
 	checkpoints []checkpointMark
 
@@ -175,7 +178,7 @@ func newStore(opts Options, lock io.Closer) *Store {
 		flushKick: make(chan struct{}, 1), trimKick: make(chan struct{}, 1), checkpointKick: make(chan struct{}, 1),
 		reindexKick: make(chan struct{}, 1),
 		ingests:     semaphore.NewWeighted(ingestsMax),
-		snapshots:   map[uint64]int{}, logHolds: map[uint64]int{}, moves: map[index.RunID]movedRun{},
+		snapshots:   map[uint64]int{}, mergeEnded: make(chan struct{}), logHolds: map[uint64]int{}, moves: map[index.RunID]movedRun{},
 	}
 	for pool := range s.mergeKicks {
 		s.mergeKicks[pool] = make(chan struct{}, 1)

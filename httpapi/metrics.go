@@ -118,6 +118,7 @@ func writeStoreMetrics(w io.Writer, st engine.Stats) {
 	counter(w, "kiln_store_merge_written_bytes_total", st.MergeWrittenBytes)
 	counter(w, "kiln_store_merge_failures_total", st.MergeFailures)
 	counter(w, "kiln_store_merge_stalls_total", st.MergeStalls)
+	counter(w, "kiln_store_import_stalls_total", st.ImportStalls)
 	gauge(w, "kiln_store_reindex_runs", st.Reindexing.Runs)
 	gauge(w, "kiln_store_reindex_versions", st.Reindexing.Versions)
 	gauge(w, "kiln_store_reindex_failures_in_a_row", uint64(st.Reindexing.Failures))
