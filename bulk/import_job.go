@@ -42,6 +42,7 @@ type importJob struct {
 	done      atomic.Int64 // stored bytes read
 
 	storing atomic.Bool // error files in the blob account
+	noRoom  atomic.Bool // it waits for room on the data disk
 
 	cancel  context.CancelFunc // ends reading and loading
 	abandon context.CancelFunc // ends that and what follows it
@@ -258,7 +259,7 @@ func (j *importJob) status(s *ImportStatus) (p progress, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.BytesDone, s.BytesTotal = j.done.Load(), j.total
-	s.Waiting, s.Storing = !j.prepared, j.storing.Load()
+	s.Waiting, s.Storing, s.NoRoom = !j.prepared, j.storing.Load(), j.noRoom.Load()
 	s.Starting = j.prepared && !j.probed && !s.Storing
 	if s.BytesTotal > 0 {
 		s.BytesDone = min(s.BytesDone, s.BytesTotal)

@@ -48,6 +48,7 @@ type ImportStatus struct {
 	Waiting         bool          // for its turn
 	Starting        bool          // for what is learned about the inputs before one is read
 	Storing         bool          // its error files in the blob account
+	NoRoom          bool          // it waits for room on the data disk
 	Error           *RequestError // for Failed
 }
 

@@ -183,6 +183,9 @@ func (j *importJob) nextChunk() (chunk, error) {
 
 // runRound takes one round through to the store. It reports whether more follow.
 func (j *importJob) runRound(ctx context.Context) (more bool, err error) {
+	if err := j.awaitRoom(ctx); err != nil {
+		return false, err
+	}
 	r, err := j.newRound()
 	if err != nil {
 		return false, err
@@ -200,6 +203,16 @@ func (j *importJob) runRound(ctx context.Context) (more bool, err error) {
 		}
 	}
 	return !r.end.last, nil
+}
+
+// awaitRoom keeps a round from beginning on a disk that is nearly full: it could
+// not be published, and would take the space that writes need.
+func (j *importJob) awaitRoom(ctx context.Context) error {
+	defer j.noRoom.Store(false)
+	if err := j.store.AwaitRoom(ctx, func() { j.noRoom.Store(true) }); err != nil {
+		return fmt.Errorf("cannot wait for room on the data disk: %w", err)
+	}
+	return nil
 }
 
 // isStop tells a cancelled job from a failed one.

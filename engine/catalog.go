@@ -144,6 +144,27 @@ const catalogMemTableBytesSim = 1 << 20
 
 func (c *catalog) close() error { return c.db.Close() }
 
+const (
+	// catalogDeleteBytesMin is for a few keys in the log; less than for values, since
+	// deletions are what an operator makes room with.
+	catalogDeleteBytesMin = 1 << 20
+	// catalogCloseBytesMin is for the table that Badger makes of what is in memory,
+	// which is a few hundred KB but for thousands of jobs.
+	catalogCloseBytesMin = 8 << 20
+)
+
+// closeCatalog closes it, or on a full disk leaves it as a process that was
+// killed does: everything is in its logs.
+func (s *Store) closeCatalog() error {
+	if !s.opts.ReadOnly {
+		if err := s.catalogRoom(catalogCloseBytesMin); errors.Is(err, ErrNoSpace) {
+			s.opts.Logger.Warn("the job catalog is left open: the data disk is full", "error", err)
+			return nil
+		}
+	}
+	return s.catalog.close()
+}
+
 func catalogKey(key string, chunk int) []byte {
 	return binary.BigEndian.AppendUint16(append([]byte(key), 0), uint16(chunk))
 }
@@ -153,7 +174,10 @@ func (s *Store) CatalogPut(key string, value []byte) error {
 	if len(value) > CatalogValueBytesMax {
 		return fmt.Errorf("cannot put %d bytes into the catalog, at most %d: %w", len(value), CatalogValueBytesMax, ErrTooLarge)
 	}
-	if err := s.refuseWrites(); err != nil && (s.opts.ReadOnly || !errors.Is(err, ErrReadOnly)) {
+	if s.opts.ReadOnly {
+		return ErrOpenedReadOnly
+	}
+	if err := s.CheckRoom(s.opts.Dir); err != nil {
 		return err // a full disk would end the process: Badger writes through a mapping
 	}
 	chunks := max(1, (len(value)+catalogChunkBytes-1)/catalogChunkBytes)
@@ -222,6 +246,9 @@ func catalogValue(txn *badger.Txn, key string) ([]byte, error) {
 func (s *Store) CatalogDelete(key string) error {
 	if s.opts.ReadOnly {
 		return ErrOpenedReadOnly
+	}
+	if err := s.catalogRoom(catalogDeleteBytesMin); err != nil {
+		return fmt.Errorf("cannot delete %q from the catalog: %w", key, err)
 	}
 	err := s.catalog.db.Update(func(txn *badger.Txn) error {
 		for i := range CatalogValueBytesMax/catalogChunkBytes + 1 {

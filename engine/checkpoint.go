@@ -42,8 +42,8 @@ func (s *Store) checkpoint(ctx context.Context) error {
 		return err
 	}
 	name := path.Join(s.path(checkpointsDir), checkpointFileName(c.lsn))
-	if err := vfs.WriteFileAtomic(s.opts.FS, name, data); err != nil {
-		return fmt.Errorf("cannot write a checkpoint: %w", noSpace(err))
+	if err := s.withRelief(func() error { return noSpace(vfs.WriteFileAtomic(s.opts.FS, name, data)) }); err != nil {
+		return fmt.Errorf("cannot write a checkpoint: %w", err)
 	}
 	rec := checkpointRecord{lsn: c.lsn, flushed: c.flushed, hash: xxhash.Sum64(data)}
 	err = s.inSlot(ctx, func() error { return s.logCheckpoint(rec) })

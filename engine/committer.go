@@ -160,23 +160,6 @@ func (s *Store) refuseWrites() error {
 	return s.CheckRoom(s.opts.Dir)
 }
 
-// CheckRoom is ErrNoSpace when the disk that dir lies on has less space left
-// than Options.FreeBytesMin. Whoever writes files beside the store asks it, so
-// that they end before the store has to refuse writes.
-func (s *Store) CheckRoom(dir string) error {
-	if s.opts.FreeBytesMin <= 0 {
-		return nil
-	}
-	free, err := s.opts.FS.FreeBytes(dir)
-	if err != nil {
-		return fmt.Errorf("%w: cannot ask for the free space of %q: %w", ErrReadOnly, dir, err)
-	}
-	if free < s.opts.FreeBytesMin {
-		return fmt.Errorf("%w: %d bytes are free, at least %d must be", ErrNoSpace, free, s.opts.FreeBytesMin)
-	}
-	return nil
-}
-
 // refuseCommits adds the case of a head that cannot be flushed: it must not
 // grow without bound.
 func (s *Store) refuseCommits() error {

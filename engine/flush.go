@@ -85,7 +85,7 @@ func (s *Store) flushSealed(ctx context.Context) error {
 	if len(snap.view.gens) == 1 {
 		return nil
 	}
-	err = s.flushGen(ctx, snap.view.gens[0])
+	err = s.withRelief(func() error { return s.flushGen(ctx, snap.view.gens[0]) })
 	slotErr := s.inSlot(context.WithoutCancel(ctx), func() error {
 		s.flushErr = err
 		return nil

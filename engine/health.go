@@ -21,6 +21,7 @@ type Health struct {
 	Damages      []Damage
 	DamagedReads uint64
 	Scrub        Scrub
+	Space        Space
 }
 
 // health is what the watcher found.
@@ -40,7 +41,7 @@ const (
 
 // Health tells how the store is.
 func (s *Store) Health() Health {
-	h := Health{OpenedReadOnly: s.opts.ReadOnly, Stalls: s.health.stalls.Load(), Scrub: s.scrub.status()}
+	h := Health{OpenedReadOnly: s.opts.ReadOnly, Stalls: s.health.stalls.Load(), Scrub: s.scrub.status(), Space: s.space.status()}
 	h.Damages, h.DamagedReads = s.damages.list()
 	if s.log != nil { // nil: it was never opened
 		h.LogWait = s.log.Waiting()

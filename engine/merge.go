@@ -157,7 +157,10 @@ func (s *Store) beginMerge(pool mergePool) (*merge, error) {
 
 // mergeRoom is an error when the result would take the space that writes need.
 func (s *Store) mergeRoom(bytes int64) error {
-	if s.opts.FreeBytesMin <= 0 {
+	if level, err := s.lookAtSpace(); err != nil || level != SpaceOK {
+		return errors.Join(err, fmt.Errorf("%w: the disk is %v", ErrNoSpace, level))
+	}
+	if !s.spaceChecked() {
 		return nil
 	}
 	free, err := s.opts.FS.FreeBytes(s.opts.Dir)

@@ -25,6 +25,10 @@ type Options struct {
 	CacheBytes   int64 // decoded blocks; 0: default 128 MiB
 	BlockBytes   int   // of bodies that a run compresses together; 0: default 64 KiB
 	FreeBytesMin int64 // writes are refused below; 0: default 256 MiB, negative: never
+	// BallastBytes is the size of the file that holds space for the day the disk is
+	// full, at most a 16th of what is free when it is made; 0: what is there stays,
+	// negative: none.
+	BallastBytes int64
 	// MergeFanIn is how many runs are merged at once; 0: default 16, negative:
 	// runs are never merged.
 	MergeFanIn    int

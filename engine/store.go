@@ -105,6 +105,7 @@ type Store struct {
 	health  health
 	damages damages
 	scrub   scrub
+	space   space
 }
 
 // Open recovers the data directory, making it when it is missing or empty.
@@ -233,7 +234,14 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	s.fields.Store(st)
 	s.adopt(r, r.view())
 	r.runs = nil // they are the store's now, which closes them
-	if s.catalog, err = openCatalog(s.opts); err != nil {
+	if err := s.findBallast(); err != nil {
+		return err
+	}
+	err = s.withRelief(func() (err error) {
+		s.catalog, err = openCatalog(s.opts)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if s.opts.ReadOnly {
@@ -355,6 +363,9 @@ func (s *Store) start() {
 		s.background.Go(s.watchLoop)
 		s.background.Go(s.scrubLoop)
 	}
+	if !s.opts.PrepareInline && !s.opts.ReadOnly && s.spaceChecked() {
+		s.background.Go(s.spaceLoop)
+	}
 	if !s.opts.PrepareInline && !s.opts.ReadOnly {
 		s.background.Go(s.backgroundLoop)
 		for pool := range mergePools {
@@ -392,7 +403,7 @@ func (s *Store) release() error {
 	s.cancel()
 	err := s.closeViews()
 	if s.catalog != nil {
-		err = errors.Join(err, s.catalog.close())
+		err = errors.Join(err, s.closeCatalog())
 	}
 	if s.log != nil {
 		err = errors.Join(err, s.log.Close())

@@ -15,13 +15,22 @@ import (
 type healthReport struct {
 	// Status is "ok", or "degraded" when one of the parts says why.
 	Status string `json:"status"`
-	// Writes is "on", or why none are taken: "read-only" (asked for), "failed" (a
-	// write to the log failed).
+	// Writes is "on", or why none are taken: "disk full", "read-only" (asked for),
+	// "failed" (a write to the log failed).
 	Writes string      `json:"writes"`
 	Log    logReport   `json:"log"`
+	Disk   diskReport  `json:"disk"`
 	Scrub  scrubReport `json:"scrub"`
 	// Damages are places that are damaged on disk, the first hundred.
 	Damages []damageReport `json:"damages"`
+}
+
+// diskReport is how full the data disk is: "ok", "low" (imports and merges wait) or
+// "full" (writes are refused).
+type diskReport struct {
+	Level   string `json:"level"`
+	Free    int64  `json:"freeBytes"`
+	Ballast int64  `json:"ballastBytes"`
 }
 
 // scrubReport is how far the check of everything on disk is.
@@ -50,8 +59,12 @@ type logReport struct {
 func (x *exchange) report() healthReport {
 	h := x.server.opts.Store.Health()
 	r := healthReport{Status: "ok", Writes: "on", Log: logReport{Waiting: h.LogWait.Seconds(), Stalled: h.Stalled()}}
-	if h.OpenedReadOnly {
+	r.Disk = diskReport{h.Space.Level.String(), h.Space.FreeBytes, h.Space.BallastBytes}
+	switch {
+	case h.OpenedReadOnly:
 		r.Writes = "read-only"
+	case h.Space.Level == engine.SpaceFull:
+		r.Writes = "disk full"
 	}
 	if h.Failed != nil {
 		r.Writes, r.Log.Failure = "failed", h.Failed.Error()
@@ -64,7 +77,7 @@ func (x *exchange) report() healthReport {
 	for _, d := range h.Damages {
 		r.Damages = append(r.Damages, damageReport{d.File, d.Offset, d.What, d.By, d.At.UTC()})
 	}
-	if r.Log.Stalled || h.Failed != nil || len(r.Damages) > 0 {
+	if r.Log.Stalled || h.Failed != nil || len(r.Damages) > 0 || h.Space.Level != engine.SpaceOK {
 		r.Status = "degraded"
 	}
 	return r
@@ -102,6 +115,9 @@ func writeHealthMetrics(w io.Writer, h engine.Health) {
 	metrics.WriteGaugeUint64(w, "kiln_store_read_only", oneIf(h.OpenedReadOnly || h.Failed != nil))
 	metrics.WriteGaugeFloat64(w, "kiln_log_sync_stalled_seconds", stalledSeconds(h))
 	metrics.WriteCounterUint64(w, "kiln_log_stalls_total", h.Stalls)
+	metrics.WriteGaugeUint64(w, "kiln_disk_level", uint64(h.Space.Level))
+	metrics.WriteGaugeUint64(w, "kiln_disk_free_bytes", uint64(h.Space.FreeBytes))
+	metrics.WriteGaugeUint64(w, "kiln_disk_ballast_bytes", uint64(h.Space.BallastBytes))
 	metrics.WriteCounterUint64(w, "kiln_scrub_read_bytes_total", h.Scrub.Bytes)
 	metrics.WriteCounterUint64(w, "kiln_scrub_passes_total", h.Scrub.Passes)
 	lastEnd := 0.0

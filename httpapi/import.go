@@ -111,6 +111,8 @@ func importProgress(status *bulk.ImportStatus) string {
 		return fmt.Sprintf("starting: asking for %d inputs", len(status.Inputs))
 	case status.Storing:
 		return "ending: storing error files"
+	case status.NoRoom:
+		return fmt.Sprintf("waiting for room on the data disk: %d of %d bytes", status.BytesDone, status.BytesTotal)
 	case status.BytesTotal <= 0:
 		return fmt.Sprintf("%d bytes read", status.BytesDone)
 	}

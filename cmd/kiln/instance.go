@@ -47,6 +47,8 @@ type storeOptions struct {
 	readOnly      bool
 	scrubRate     int64
 	scrubInterval time.Duration // negative: never
+	freeMin       int64         // 0: the default
+	ballast       int64         // negative: none
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
@@ -59,6 +61,7 @@ func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeO
 		ReadOnly: with.readOnly,
 
 		ScrubRate: with.scrubRate, ScrubInterval: with.scrubInterval,
+		FreeBytesMin: with.freeMin, BallastBytes: with.ballast,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open data directory %q: %w", dir, err)
