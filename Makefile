@@ -46,6 +46,7 @@ fuzz:
 crash:
 	SEEDS=$(SEEDS) GOGC=800 $(GO) test -count=1 -v -timeout 240m -run 'Simulation$$' ./engine
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Crash|SeedsThatFailed' ./internal/vfs ./wal ./index ./engine ./bulk
+	SEEDS=300 KILN_BACKUPS=10 $(GO) test -count=1 -timeout 60m -run 'Crash|AtTheirMoment|ClientsWrite' ./bulk/backup
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
 
 # Every byte of every file of a small store is changed, and it is asked everything;

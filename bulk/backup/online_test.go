@@ -27,7 +27,7 @@ const clientsMax = 32
 // restores to exactly what was acknowledged up to its LSN. KILN_BACKUPS says how
 // many backups.
 func TestBackupsWhileClientsWrite(t *testing.T) {
-	backups := 3
+	backups := 2
 	if n, err := strconv.Atoi(os.Getenv("KILN_BACKUPS")); err == nil {
 		backups = n
 	}
@@ -41,7 +41,7 @@ func TestBackupsWhileClientsWrite(t *testing.T) {
 	var results []*Result
 	for len(results) < backups {
 		before := s.store.Stats()
-		for now := before; now.Commits < before.Commits+2000 || now.Merges == before.Merges; now = s.store.Stats() {
+		for now := before; now.Commits < before.Commits+1000 || now.Merges == before.Merges; now = s.store.Stats() {
 			if err := s.store.Flush(ctx); err != nil { // makes runs to merge
 				t.Fatal(err)
 			}

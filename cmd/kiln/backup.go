@@ -24,7 +24,7 @@ import (
 type backupCmd struct {
 	DataDir string `type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
 	Server  string `placeholder:"URL" help:"FHIR base of a running server, which goes on and writes the backup itself: TARGET is as the server sees it, at or below its --backup-root."`
-	Keep    int    `placeholder:"N" help:"Afterwards keep the newest N backups of each store in TARGET and remove what none of them needs; without --data-dir and --server do only that."`
+	Keep    int    `placeholder:"N" help:"Afterwards keep the newest N backups of each store in TARGET and remove what none of them needs; this command does so itself, so it must reach TARGET too. Without --data-dir and --server do only that."`
 	List    bool   `help:"Show the backups in TARGET."`
 	Verify  bool   `help:"Read everything in TARGET and check it; exit 4 when something is damaged."`
 	Rate    string `placeholder:"BYTES" help:"Read at most so much a second, such as 50MB."`
