@@ -203,7 +203,8 @@ func (m *sim) restart() error {
 
 // fsckCrashed checks what a crash left, before anything mends it.
 func (m *sim) fsckCrashed() (err error) {
-	if m.rng.IntN(6) != 0 || m.rotten {
+	_, gone := m.fs.Stat("/") // the power may have gone while the store was closed
+	if m.rng.IntN(6) != 0 || m.rotten || gone != nil {
 		return nil
 	}
 	if _, err := m.fs.Stat("/data/" + checkpointsDir + "/" + checkpointFileName(0)); errors.Is(err, fs.ErrNotExist) {
