@@ -71,7 +71,7 @@ func (c *containedSearch) nextChunk() (*containedChunk, error) {
 		}
 		size += len(h.version.Body)
 		chunk.last, chunk.version = &h.place, h.version
-		if err := chunk.add(c.q.Types, x, h); err != nil {
+		if err := chunk.add(x, h, c.wants); err != nil {
 			return nil, err
 		}
 		c.read++
@@ -80,16 +80,22 @@ func (c *containedSearch) nextChunk() (*containedChunk, error) {
 	return chunk, c.evaluate(chunk)
 }
 
-// add makes the terms of what a holder contains. What cannot be scanned as a resource,
+// wants tells whether a type is searched.
+func (c *containedSearch) wants(t fhir.TypeCode, _ []byte) bool {
+	return len(c.q.Types) == 0 || slices.Contains(c.q.Types, t)
+}
+
+// add makes the terms of what a holder contains, and somebody wants. What cannot be scanned as a resource,
 // since a member occurs twice, is none that could be found.
-func (k *containedChunk) add(types []fhir.TypeCode, x *index.Extractor, h *holder) error {
+func (k *containedChunk) add(x *index.Extractor, h *holder, wants func(t fhir.TypeCode, id []byte) bool) error {
 	number := uint32(0)
 	var failure error
 	eachContained(h.version.Body, func(body []byte) bool {
 		number++
 		name, _ := fhir.MemberText(body, 0, "resourceType")
+		id, _ := fhir.MemberText(body, 0, "id")
 		t := fhir.TypeByName(name)
-		if t == 0 || len(types) > 0 && !slices.Contains(types, t) {
+		if t == 0 || !wants(t, id) {
 			return true
 		}
 		if _, err := x.Scan(body); err != nil && !wasRead(err) {
@@ -100,7 +106,6 @@ func (k *containedChunk) add(types []fhir.TypeCode, x *index.Extractor, h *holde
 			failure = fmt.Errorf("%w: %v/%s contains resources with too many search terms", ErrQueryTooLarge, h.version.Type, h.version.ID)
 			return false
 		}
-		id, _ := fhir.MemberText(body, 0, "id")
 		k.terms.AddTerm(index.ParamType, index.AppendType(nil, t))
 		k.terms.Commit(index.Ordinal(len(k.parts)))
 		k.parts = append(k.parts, heldPart{Part{Type: t, ID: string(id), Body: body, number: number}, h})
@@ -130,21 +135,9 @@ func eachContained(body []byte, fn func(part []byte) bool) {
 
 // evaluate finds the parts that match.
 func (c *containedSearch) evaluate(chunk *containedChunk) error {
-	if len(chunk.parts) == 0 {
-		return nil
-	}
-	src := &source{rows: uint32(len(chunk.parts))}
-	all := roaring.New()
-	all.AddRange(0, uint64(src.rows))
-	if where := c.q.Where; where != nil {
-		v := evaluation{
-			s: c.s, src: src, parts: chunk.parts, small: true,
-			terms: index.MemorySource{Terms: chunk.terms, Below: index.Ordinal(src.rows)},
-		}
-		var err error
-		if all, err = v.eval(where, all, c.q.Explain); err != nil {
-			return err
-		}
+	all, err := chunk.eval(c.s, c.q.Where, c.q.Explain)
+	if err != nil {
+		return err
 	}
 	for it := all.Iterator(); it.HasNext(); {
 		p := &chunk.parts[it.Next()]
@@ -156,9 +149,27 @@ func (c *containedSearch) evaluate(chunk *containedChunk) error {
 	return nil
 }
 
+// eval gives the parts that an expression chooses.
+func (k *containedChunk) eval(s *searching, where *Expr, x *Explanation) (*roaring.Bitmap, error) {
+	src := &source{rows: uint32(len(k.parts))}
+	all := roaring.New()
+	all.AddRange(0, uint64(src.rows))
+	if where == nil || len(k.parts) == 0 {
+		return all, nil
+	}
+	v := evaluation{
+		s: s, src: src, parts: k.parts, small: true,
+		terms: index.MemorySource{Terms: k.terms, Below: index.Ordinal(src.rows)},
+	}
+	return v.eval(where, all, x)
+}
+
 // partKeys gives the rows of within whose type and id are among the keys of e.
 func (v *evaluation) partKeys(e *Expr, within *roaring.Bitmap) *roaring.Bitmap {
 	sorted, rows := v.s.sortedKeys(e), roaring.New()
+	if e.Stored {
+		return rows
+	}
 	for it := within.Iterator(); it.HasNext(); {
 		o := it.Next()
 		key := index.AppendKey(nil, v.parts[o].Type, []byte(v.parts[o].ID))

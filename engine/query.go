@@ -58,8 +58,19 @@ type Expr struct {
 	Op    Op
 	Args  []*Expr
 	Walks []index.Walk
-	Keys  []Key
-	Name  string // for Explain
+	// Inside is for Terms: those, too, that refer to what they contain.
+	Inside []Inside
+	Keys   []Key
+	Stored bool   // of Keys: no contained resource is meant
+	Name   string // for Explain
+}
+
+// Inside is having, in one of Walks (index.FragmentWalks), a reference to a contained
+// resource of a type that Where chooses.
+type Inside struct {
+	Type  fhir.TypeCode
+	Walks []index.Walk
+	Where *Expr
 }
 
 // Key names a resource.
@@ -93,6 +104,9 @@ var (
 	ErrReindex = errors.New("the store is being indexed again for this search")
 	// ErrQueryTooLarge refuses a search that needs too much memory.
 	ErrQueryTooLarge = errors.New("the search needs too much memory; narrow it")
+	// ErrInsideTooMany refuses a search that would read too many versions for what
+	// they contain.
+	ErrInsideTooMany = errors.New("too many resources refer to what they contain; narrow the search")
 	// ErrCursorGone refuses a cursor whose version is not in the store any more.
 	ErrCursorGone = errors.New("the place in the result is gone, because a resource was purged; search again")
 	// ErrCursor refuses bytes that are no cursor.
@@ -141,7 +155,7 @@ func ParseCursor(b []byte) (c Cursor, rest []byte, err error) {
 }
 
 // Search calls fn for each version of the query's page, in order; what fn gets
-// holds for ever. Errors: ErrReindex, ErrQueryTooLarge, ErrCursorGone,
+// holds for ever. Errors: ErrReindex, ErrQueryTooLarge, ErrInsideTooMany, ErrCursorGone,
 // ErrUnsortable, index.ErrWalk, those of reading, of ctx and of fn.
 func (n *Snapshot) Search(ctx context.Context, q *Query, fn func(*Version) error) (Page, error) {
 	s, err := n.newSearch(ctx, q)

@@ -109,7 +109,7 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 		}
 		return roaring.AndNot(within, rows), nil
 	case Terms:
-		return v.walks(e.Walks, within, enough)
+		return v.termsOrInside(e, within, enough, x)
 	case Keys:
 		return v.keys(e, within)
 	}
@@ -257,6 +257,9 @@ func (v *evaluation) estimate(e *Expr) (uint64, error) {
 	case Keys:
 		total = uint64(len(e.Keys))
 	case Terms:
+		if any, err := v.anyInside(e); any || err != nil {
+			return estimateNot, err // it reads bodies: of few rows, if others leave few
+		}
 		return v.estimateWalks(e.Walks)
 	default:
 		total = estimateNot

@@ -42,6 +42,9 @@ func (e *Expr) needs() (all needs) {
 		return all
 	}
 	all = walksNeed(e.Walks)
+	for i := range e.Inside { // what is inside is read in the bodies
+		all = all.and(walksNeed(e.Inside[i].Walks))
+	}
 	for _, arg := range e.Args {
 		all = all.and(arg.needs())
 	}

@@ -49,6 +49,11 @@ func (v *evaluation) walkCost(e *Expr) (cost uint64) {
 	for _, arg := range e.Args {
 		cost += v.walkCost(arg)
 	}
+	for i := range e.Inside {
+		for k := range e.Inside[i].Walks {
+			cost += v.src.run.run.WalkCost(&e.Inside[i].Walks[k])
+		}
+	}
 	return cost
 }
 

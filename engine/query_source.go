@@ -47,6 +47,8 @@ type searching struct {
 	sources []*source
 	bytes   uint64 // of the bitmaps that are kept
 	keysOf  map[*Expr][][]byte
+	inside  int  // versions that were read for what they contain
+	patient bool // and they are not bounded
 	// counting: how many rows match is enough.
 	counting bool
 	listed   []uint32 // room for a list of rows, the store's

@@ -72,6 +72,7 @@ func (n *Snapshot) Scan(ctx context.Context, q ScanQuery) (*Scan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot scan: %w", err)
 	}
+	search.patient = true
 	c := &Scan{search: search, q: q}
 	for _, src := range search.sources {
 		chosen, err := c.choose(src)

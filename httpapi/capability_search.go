@@ -17,7 +17,7 @@ const compartmentPrefix = "http://hl7.org/fhir/CompartmentDefinition/"
 // searchDocumentation is what of searches has no element of its own.
 const searchDocumentation = "Tokens of codes take the modifiers :in and :not-in with the url of a ValueSet or a reference to one, and :above and :below with system|code. " +
 	"They are answered from the ValueSets and complete CodeSystems that are stored here, and refused when these do not answer for certain. " +
-	"_contained and _containedType search what is contained in resources; without _sort, _has, _list and _lastUpdated. Pages of such a search may be shorter than _count says, and have a next link."
+	"Chains lead to what a resource contains itself, too. _contained and _containedType search what is contained in resources; without _sort, _has, _list and _lastUpdated. Pages of such a search may be shorter than _count says, and have a next link."
 
 // addSearch tells which search parameters work, and what can be included.
 func (rest *capabilityRest) addSearch(table *search.Table, units *ucum.Table, done engine.Reindexing) error {

@@ -38,6 +38,17 @@ func ReferenceWalks(sources []search.Source, text []byte, own ...[]byte) ([]Walk
 	return walks, nil
 }
 
+// FragmentWalks gives the walks of all references to contained resources, "#id", in
+// sources whose references may be to a type.
+func FragmentWalks(sources []search.Source, t fhir.TypeCode) (walks []Walk) {
+	for _, s := range sources {
+		if s.Only == 0 || s.Only == t {
+			walks = append(walks, Walk{Param: Param(s.Field.Number), From: []byte{refText, '#'}, To: []byte{refText, '#' + 1}})
+		}
+	}
+	return walks
+}
+
 func isOwn(base []byte, own [][]byte) bool {
 	for _, o := range own {
 		if bytes.Equal(base, o) {

@@ -23,8 +23,31 @@ func (m *searchModel) addContained(tree map[string]any) {
 		}
 		list = append(list, inner)
 	}
-	if list != nil {
-		tree["contained"] = list
+	if list == nil {
+		return
+	}
+	m.referInside(tree, list)
+	tree["contained"] = list
+	for _, inner := range list {
+		m.referInside(inner, list)
+	}
+}
+
+// referInside makes some references of a value lead to contained resources.
+func (m *searchModel) referInside(node any, list []any) {
+	switch v := node.(type) {
+	case []any:
+		for _, element := range v {
+			m.referInside(element, list)
+		}
+	case map[string]any:
+		for _, name := range sortedKeys(v) {
+			if _, text := v[name].(string); !text || name != "reference" {
+				m.referInside(v[name], list)
+			} else if m.rng.IntN(2) == 0 {
+				v[name] = "#" + oneOf(m.rng, list...).(map[string]any)["id"].(string)
+			}
+		}
 	}
 }
 
@@ -33,7 +56,7 @@ func inside(v *modelVersion) (parts []*modelVersion) {
 	list, _ := v.tree["contained"].([]any)
 	for _, element := range list {
 		tree := element.(map[string]any)
-		parts = append(parts, &modelVersion{typ: tree["resourceType"].(string), id: tree["id"].(string), tree: tree})
+		parts = append(parts, &modelVersion{typ: tree["resourceType"].(string), id: tree["id"].(string), tree: tree, in: v})
 	}
 	return parts
 }
@@ -176,6 +199,50 @@ func (m *searchModel) sameStart(container, part []byte, place int) (same bool) {
 	return same
 }
 
+// chainInside makes a chain that leads to a contained resource.
+func (m *searchModel) chainInside(o *oracle) (typ string, p Parameter, ok bool) {
+	for range min(20, len(o.all)) {
+		v := oneOf(m.rng, o.all...)
+		for _, d := range o.references(v.typ) {
+			for _, w := range inside(v) {
+				if !refersInside(v, d, w) || len(d.targets) > 0 && !slices.Contains(d.targets, w.typ) {
+					continue
+				}
+				near := *o
+				near.all = inside(v) // which refer to each other
+				inner := m.condition(&near, w.typ, 1)
+				return v.typ, Parameter{d.code + ":" + w.typ + "." + inner.Name, inner.Value}, true
+			}
+		}
+	}
+	return "", p, false
+}
+
+// checkChainsInside compares chains that lead to contained resources, and gives how
+// many found some.
+func (m *searchModel) checkChainsInside(when string) (matched int) {
+	m.Helper()
+	o := m.oracle()
+	for range 3 {
+		typ, p, ok := m.chainInside(o)
+		if !ok {
+			continue
+		}
+		parameters := []Parameter{p}
+		read, err := Parse([]fhir.TypeCode{fhir.TypeByName([]byte(typ))}, parameters, Options{Base: o.base, Now: o.now})
+		if err != nil {
+			m.Fatalf("%s: %s?%v is refused: %v", when, typ, p, err)
+		}
+		want := names(o.find([]string{typ}, parameters))
+		got, total := m.pages(read, oneOf(m.rng, 1, 1000), false)
+		if !slices.Equal(got, want) || total != uint64(len(want)) {
+			m.Fatalf("%s: %s?%v\n got %v (%d)\nwant %v", when, typ, p, got, total, want)
+		}
+		matched += len(want)
+	}
+	return matched
+}
+
 // TestContainedSearchesAgreeWithTheOracle: what is contained in others is found by the
 // conditions that find what stands for itself, in the head, in runs and in both.
 func TestContainedSearchesAgreeWithTheOracle(t *testing.T) {
@@ -184,16 +251,22 @@ func TestContainedSearchesAgreeWithTheOracle(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			m := newSearchModel(t, seed)
 			m.containing = true
+			chained := 0
 			for range 10 {
 				when := m.step()
 				for range 3 {
 					m.checkContained(when, false)
 				}
+				m.checkSearches(when, 2)
+				chained += m.checkChainsInside(when)
 			}
 			for range 2 {
 				m.checkContained("between other things", true)
 			}
 			m.close()
+			if chained == 0 {
+				t.Error("no chain led to a contained resource")
+			}
 		})
 	}
 }

@@ -25,6 +25,7 @@ type modelVersion struct {
 	version int64
 	lsn     uint64
 	milli   int64
+	in      *modelVersion // what contains it; nil: it stands for itself
 }
 
 func (v *modelVersion) code() fhir.TypeCode { return fhir.TypeByName([]byte(v.typ)) }

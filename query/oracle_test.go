@@ -52,7 +52,7 @@ func (o *oracle) knows(typ, name string) bool {
 // matches tells whether a resource is as one condition says.
 func (o *oracle) matches(v *modelVersion, name, value string) bool {
 	if rest, ok := strings.CutPrefix(name, "_has:"); ok {
-		return o.matchesReverse(v, rest, value)
+		return v.in == nil && o.matchesReverse(v, rest, value)
 	}
 	head, tail, chained := strings.Cut(name, ".")
 	code, modifier, _ := strings.Cut(head, ":")
@@ -62,9 +62,11 @@ func (o *oracle) matches(v *modelVersion, name, value string) bool {
 	case code == "_id":
 		return modifier == "missing" && value == "false" || slices.Contains(strings.Split(value, ","), v.id)
 	case code == "_list":
-		return o.isListed(v, value)
+		return v.in == nil && o.isListed(v, value)
 	case code == "_lastUpdated" && modifier == "missing":
 		return value == "false"
+	case code == "_lastUpdated" && v.in != nil:
+		return false
 	}
 	d := o.def(v.typ, code)
 	if modifier == "missing" {
@@ -221,6 +223,30 @@ func (o *oracle) matchesChain(v *modelVersion, d *oracleDef, modifier, tail, val
 		fits := modifier == w.typ || modifier == "" && (len(d.targets) == 0 || slices.Contains(d.targets, w.typ))
 		if fits && o.knows(w.typ, tail) && o.refersTo(v, d, w) && o.matches(w, tail, value) {
 			return true
+		}
+	}
+	container := v
+	if v.in != nil {
+		container = v.in
+	}
+	for _, w := range inside(container) {
+		fits := modifier == w.typ || modifier == "" && (len(d.targets) == 0 || slices.Contains(d.targets, w.typ))
+		if fits && o.knows(w.typ, tail) && refersInside(v, d, w) && o.matches(w, tail, value) {
+			return true
+		}
+	}
+	return false
+}
+
+// refersInside tells whether one of a parameter's references in v is to the contained
+// resource w.
+func refersInside(v *modelVersion, d *oracleDef, w *modelVersion) bool {
+	for _, path := range d.paths {
+		steps, typ, typed := strings.Cut(path.steps, "@")
+		for _, value := range pick(v.tree, steps) {
+			if path.typ == "Reference" && (!typed || typ == w.typ) && member(value, "reference") == "#"+w.id {
+				return true
+			}
 		}
 	}
 	return false

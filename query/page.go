@@ -107,6 +107,8 @@ func worded(err error) error {
 	switch {
 	case errors.Is(err, engine.ErrQueryTooLarge):
 		return tooCostly("The search needs too much memory; narrow it.")
+	case errors.Is(err, engine.ErrInsideTooMany):
+		return tooCostly("The chain reads too many resources that refer to what they contain; narrow the search.")
 	case errors.Is(err, engine.ErrUnsortable):
 		return notSupported("A parameter of '_sort' has no order.")
 	}

@@ -83,33 +83,37 @@ func keysExpr(keys []key) *engine.Expr {
 
 func nothingExpr() *engine.Expr { return &engine.Expr{Op: engine.Or} }
 
-// chain finds what the inner searches match, and then what refers to that.
+// chain finds what the inner searches match, and then what refers to that, or to
+// what it contains itself.
 func (u *runner) chain(f *filter) (*engine.Expr, error) {
 	e := &engine.Expr{Op: engine.Terms}
 	for _, t := range f.targets {
-		keys, err := u.keys(t)
+		where, err := u.expr(t.where)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := u.keys(t, where)
 		if err != nil {
 			return nil, err
 		}
 		if len(keys) > 0 {
 			e.Walks = append(e.Walks, referenceWalks(f.sources, t.typ, keys, u.base)...)
 		}
+		if walks := index.FragmentWalks(f.sources, t.typ); len(walks) > 0 {
+			e.Inside = append(e.Inside, engine.Inside{Type: t.typ, Walks: walks, Where: where})
+		}
 	}
-	if len(e.Walks) == 0 {
+	if len(e.Walks)+len(e.Inside) == 0 {
 		return nothingExpr(), nil
 	}
 	return e, nil
 }
 
 // keys is what a chain's inner search matches.
-func (u *runner) keys(t target) ([]key, error) {
-	where, err := u.expr(t.where)
-	if err != nil {
-		return nil, err
-	}
+func (u *runner) keys(t target, where *engine.Expr) ([]key, error) {
 	var keys []key
 	q := &engine.Query{Types: []fhir.TypeCode{t.typ}, Where: where, AsOf: u.asOf}
-	err = u.snap.SearchKeys(u.ctx, q, func(typ fhir.TypeCode, id []byte) error {
+	err := u.snap.SearchKeys(u.ctx, q, func(typ fhir.TypeCode, id []byte) error {
 		if len(keys) == chainMatchesMax {
 			return tooCostly("The chain goes through more than %d resources of type '%s'; narrow it.", chainMatchesMax, t.typ)
 		}
@@ -186,7 +190,9 @@ func (u *runner) referred(q *engine.Query, walks []index.Walk) (*engine.Expr, er
 	if len(keys) == 0 {
 		return nothingExpr(), nil
 	}
-	return keysExpr(keys), nil
+	e := keysExpr(keys)
+	e.Stored = true
+	return e, nil
 }
 
 // referredTo gives the resource of this server that a reference's value names.
