@@ -150,7 +150,7 @@ func TestRealContainedResourcesAreFoundAsIfTheyStoodForThemselves(t *testing.T) 
 				if i >= 2 || p.Kind == search.Composite || p.Kind == search.Special {
 					break
 				}
-				for _, text := range c.texts[:min(8, len(c.texts))] {
+				for _, text := range c.texts[:min(realTexts, len(c.texts))] {
 					check(typ, p.Code, text)
 				}
 			}
