@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -23,6 +24,12 @@ import (
 //	value: CRC32C of the whole value u32 | count of chunks u16 | the chunk
 type catalog struct {
 	db *badger.DB
+	// mu is held by the one write under way.
+	mu       sync.Mutex
+	sum      catalogSum
+	fs       vfs.FS
+	markName string // "": a catalog in memory
+	mark     vfs.File
 }
 
 const (
@@ -51,23 +58,48 @@ func openCatalog(opts Options) (*catalog, error) {
 	if opts.CatalogInMem {
 		o = o.WithMemTableSize(catalogMemTableBytesSim).WithValueThreshold(catalogMemTableBytesSim / 10)
 	}
-	db, err := badger.Open(o)
+	if opts.CatalogInMem {
+		db, err := badger.Open(o)
+		if err != nil {
+			return nil, fmt.Errorf("cannot make a job catalog in memory: %w", err)
+		}
+		return &catalog{db: db}, nil
+	}
+	c, err := openVerified(o, opts.FS, opts.Dir+"/"+catalogMarkName)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
-	return &catalog{db: db}, nil
+	return c, nil
+}
+
+// openVerified opens a catalog that has all that was written to it.
+func openVerified(o badger.Options, fsys vfs.FS, markName string) (*catalog, error) {
+	mark, err := readMark(fsys, markName)
+	if err != nil {
+		return nil, err
+	}
+	db, err := openBadger(o)
+	if err != nil {
+		return nil, err
+	}
+	c := &catalog{db: db, fs: fsys, markName: markName}
+	if err := c.verify(o.Dir, mark); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return c, nil
 }
 
 // openCatalogForReading opens the catalog as it lies there. One that was not closed
 // has logs that only an opening for writing puts in order, and on a file system
 // that is mounted for reading Badger opens none: then no jobs are known.
 func openCatalogForReading(opts Options, dir string) (*catalog, error) {
-	db, err := badger.Open(catalogOptions(dir).WithReadOnly(true))
+	c, err := openVerified(catalogOptions(dir).WithReadOnly(true), opts.FS, opts.Dir+"/"+catalogMarkName)
 	if err == nil {
-		return &catalog{db: db}, nil
+		return c, nil
 	}
 	opts.Logger.Warn("the job catalog cannot be opened for reading: no import and no export is known", "error", err)
-	if db, err = badger.Open(catalogOptions("").WithInMemory(true)); err != nil {
+	db, err := badger.Open(catalogOptions("").WithInMemory(true))
+	if err != nil {
 		return nil, fmt.Errorf("cannot make a job catalog in memory: %w", err)
 	}
 	return &catalog{db: db}, nil
@@ -142,7 +174,13 @@ func removeEmptyLogs(fsys vfs.FS, dir string) error {
 // thousand, from clearing memory most of the time.
 const catalogMemTableBytesSim = 1 << 20
 
-func (c *catalog) close() error { return c.db.Close() }
+func (c *catalog) close() error {
+	err := c.db.Close()
+	if c.mark != nil {
+		err = errors.Join(err, c.mark.Close())
+	}
+	return err
+}
 
 const (
 	// catalogDeleteBytesMin is for a few keys in the log; less than for values, since
@@ -181,12 +219,12 @@ func (s *Store) CatalogPut(key string, value []byte) error {
 		return err // a full disk would end the process: Badger writes through a mapping
 	}
 	chunks := max(1, (len(value)+catalogChunkBytes-1)/catalogChunkBytes)
-	err := s.catalog.db.Update(func(txn *badger.Txn) error {
+	err := s.catalog.write(func(w *catalogTxn) error {
 		for i := range chunks {
 			part := value[i*catalogChunkBytes : min(len(value), (i+1)*catalogChunkBytes)]
 			b := binary.LittleEndian.AppendUint32(nil, bodyCRC(value))
 			b = binary.LittleEndian.AppendUint16(b, uint16(chunks))
-			if err := txn.Set(catalogKey(key, i), append(b, part...)); err != nil {
+			if err := w.set(catalogKey(key, i), append(b, part...)); err != nil {
 				return err
 			}
 		}
@@ -250,12 +288,9 @@ func (s *Store) CatalogDelete(key string) error {
 	if err := s.catalogRoom(catalogDeleteBytesMin); err != nil {
 		return fmt.Errorf("cannot delete %q from the catalog: %w", key, err)
 	}
-	err := s.catalog.db.Update(func(txn *badger.Txn) error {
+	err := s.catalog.write(func(w *catalogTxn) error {
 		for i := range CatalogValueBytesMax/catalogChunkBytes + 1 {
-			if _, err := txn.Get(catalogKey(key, i)); errors.Is(err, badger.ErrKeyNotFound) {
-				return nil
-			}
-			if err := txn.Delete(catalogKey(key, i)); err != nil {
+			if found, err := w.remove(catalogKey(key, i)); !found || err != nil {
 				return err
 			}
 		}

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,7 +90,7 @@ func TestFsckFindsADamagedCatalog(t *testing.T) {
 			t.Fatal(err)
 		}
 		var found []Problem
-		if err := Fsck(context.Background(), vfs.OS(), dir, func(p Problem) { found = append(found, p) }); err != nil {
+		if err := FsckIn(context.Background(), vfs.OS(), dir, t.TempDir(), func(p Problem) { found = append(found, p) }); err != nil {
 			t.Fatal(err)
 		}
 		if len(found) != want {
@@ -99,4 +103,172 @@ func TestFsckFindsADamagedCatalog(t *testing.T) {
 	f("MANIFEST", 0, 0)
 	f("MANIFEST", 0, 1)
 	f("000001.sst", 100, 1)
+}
+
+// catalogFiles are the files of a catalog with some values, closed or as a process
+// leaves them that is killed.
+func catalogFiles(t *testing.T, closed bool) (dir string, want map[string]string) {
+	t.Helper()
+	dir, want = t.TempDir(), map[string]string{}
+	s := mustOpen(t, catalogOf(dir))
+	for i := range 12 {
+		key := fmt.Sprint("job/", i%8)
+		want[key] = strings.Repeat(fmt.Sprint(i, " "), 1+i*20)
+		if err := s.CatalogPut(key, []byte(want[key])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.CatalogDelete("job/3"); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "job/3")
+	if closed {
+		mustClose(t, s)
+		return dir, want
+	}
+	left := t.TempDir()
+	copyStore(t, dir, left)
+	mustClose(t, s)
+	return left, want
+}
+
+func catalogOf(dir string) Options {
+	return Options{FS: vfs.OS(), Dir: dir, Now: time.Now, NewID: rand.Uint64, Logger: discardLogger(), FreeBytesMin: -1, SegmentBytes: 1 << 16}
+}
+
+func copyStore(t *testing.T, from, to string) {
+	t.Helper()
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			if err := os.MkdirAll(filepath.Join(to, entry.Name()), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			copyStore(t, filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name()))
+		} else if err := copyFile(vfs.OS(), filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFlipsOfTheCatalog changes bytes of Badger's files and of CATALOG: every value is
+// there as it was, or opening says that the catalog is damaged, and so does fsck; a
+// repair sets the catalog aside.
+func TestFlipsOfTheCatalog(t *testing.T) {
+	for _, closed := range []bool{true, false} {
+		dir, want := catalogFiles(t, closed)
+		tried, right, named := 0, 0, 0
+		for _, place := range catalogPlaces(t, dir) {
+			damaged := t.TempDir()
+			copyStore(t, dir, damaged)
+			flipReal(t, filepath.Join(damaged, place.name), place.at)
+			tried++
+			problems := 0
+			if err := FsckIn(context.Background(), vfs.OS(), damaged, t.TempDir(), func(Problem) { problems++ }); err != nil {
+				t.Errorf("%+v: fsck: %v", place, err)
+			}
+			wrong, err := readCatalog(damaged, want)
+			switch {
+			case err == nil && wrong == "":
+				right++
+			case err != nil && isNamed(err) && problems > 0:
+				named++
+				mustRepairCatalog(t, damaged)
+			default:
+				t.Errorf("%+v: %s %v; fsck found %d", place, wrong, err, problems)
+			}
+			if err := os.RemoveAll(damaged); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Logf("catalog, closed %t: %d tried, %d right answers, %d named errors", closed, tried, right, named)
+	}
+}
+
+type catalogPlace struct {
+	name string
+	at   int64
+}
+
+// catalogPlaces are offsets where something stands, and a few of zeros.
+func catalogPlaces(t *testing.T, dir string) (places []catalogPlace) {
+	t.Helper()
+	each := 1
+	if everyFlip() {
+		each = 60
+	}
+	names, err := filepath.Glob(filepath.Join(dir, catalogDir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(names, filepath.Join(dir, catalogMarkName)) {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		short, err := filepath.Rel(dir, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := len(bytes.TrimRight(content, "\x00"))
+		for i := range min(each, used) {
+			at := used*i/min(each, used) + int(envNumber("SEED", 1))*13
+			places = append(places, catalogPlace{short, int64(at % used)})
+		}
+		if used < len(content) && used > 0 && everyFlip() {
+			places = append(places, catalogPlace{short, int64(used+len(content)) / 2})
+		}
+	}
+	return places
+}
+
+func flipReal(t *testing.T, name string, at int64) {
+	t.Helper()
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	_, err = file.ReadAt(b[:], at)
+	b[0] ^= 1 << (at % 8)
+	if err == nil {
+		_, err = file.WriteAt(b[:], at)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readCatalog opens a store and compares its catalog.
+func readCatalog(dir string, want map[string]string) (wrong string, err error) {
+	s, err := Open(context.Background(), catalogOf(dir))
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	have := map[string]string{}
+	err = s.CatalogList("", func(key string, value []byte) error { have[key] = string(value); return nil })
+	for key := range want {
+		if value, getErr := s.CatalogGet(key); err == nil && (getErr != nil || string(value) != want[key]) {
+			return fmt.Sprintf("%s is %d bytes, %v", key, len(value), getErr), nil
+		}
+	}
+	if err == nil && !maps.Equal(have, want) {
+		wrong = fmt.Sprintf("%d values, want %d", len(have), len(want))
+	}
+	return wrong, err
+}
+
+func mustRepairCatalog(t *testing.T, dir string) {
+	t.Helper()
+	_, err := Repair(context.Background(), RepairOptions{FS: vfs.OS(), Dir: dir, NewID: rand.Uint64, SegmentBytes: 1 << 16})
+	if err != nil {
+		t.Fatalf("repair: %v", err)
+	}
+	if wrong, err := readCatalog(dir, map[string]string{}); wrong != "" || err != nil {
+		t.Fatalf("after a repair: %s, %v", wrong, err)
+	}
 }

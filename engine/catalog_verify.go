@@ -5,18 +5,20 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 
-	"github.com/dgraph-io/badger/v4"
+	"kiln/internal/vfs"
 )
 
-// checkCatalog opens the catalog for reading and checks its tables. A catalog
-// that was not closed has logs, which only an opening for writing can cut to
-// their last whole entry, so it is left to that.
+// checkCatalog opens a copy of the catalog, which cuts the logs of one that was not
+// closed to their last whole entry, and checks its tables and that nothing is
+// missing. Without a directory for the copy it is not looked at.
 func (f *fsck) checkCatalog() error {
+	if _, err := readMark(f.fs, path.Join(f.dir, catalogMarkName)); err != nil {
+		return f.catalogDamage(path.Join(f.dir, catalogMarkName), err)
+	}
 	dir := path.Join(f.dir, catalogDir)
 	names, err := f.fs.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || f.temp == "" {
 		return nil
 	}
 	if err != nil {
@@ -25,24 +27,92 @@ func (f *fsck) checkCatalog() error {
 	if len(names) == 0 {
 		return nil
 	}
-	for _, name := range names {
-		if strings.HasSuffix(name, ".mem") {
-			return nil
-		}
+	copied := path.Join(f.temp, catalogDir)
+	if err := copyFiles(f.fs, dir, copied, names); err != nil {
+		return errors.Join(fmt.Errorf("cannot copy the job catalog: %w", err), f.fs.RemoveAll(copied))
 	}
-	switch err := verifyCatalog(dir); {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("cannot read the job catalog: %w", err)
-	case err != nil:
-		f.report(Problem{File: dir, What: "the job catalog cannot be read: " + err.Error()})
+	err = removeEmptyLogs(f.fs, copied)
+	if err == nil {
+		err = f.catalogDamage(dir, verifyCatalog(f.fs, copied, path.Join(f.dir, catalogMarkName)))
+	}
+	return errors.Join(err, f.fs.RemoveAll(copied))
+}
+
+// catalogDamage reports damage, and gives back what else kept it from reading.
+func (f *fsck) catalogDamage(file string, err error) error {
+	var corrupt *vfs.CorruptError
+	if errors.As(err, &corrupt) {
+		f.report(Problem{File: file, What: corrupt.What})
+		return nil
+	}
+	return err
+}
+
+func verifyCatalog(fsys vfs.FS, dir, markName string) error {
+	c, err := openVerified(catalogOptions(dir), fsys, markName)
+	if err != nil {
+		return err
+	}
+	if err := c.db.VerifyChecksum(); err != nil {
+		return errors.Join(&vfs.CorruptError{File: dir, What: "the job catalog: " + err.Error()}, c.close())
+	}
+	return c.close()
+}
+
+// copyFiles copies files into a new directory. What is zeros stays a hole: Badger's
+// logs are mostly that.
+func copyFiles(fsys vfs.FS, from, to string, names []string) error {
+	if err := fsys.MkdirAll(to); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == lockName {
+			continue
+		}
+		if err := copyFile(fsys, path.Join(from, name), path.Join(to, name)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func verifyCatalog(dir string) error {
-	db, err := badger.Open(catalogOptions(dir).WithReadOnly(true))
+func copyFile(fsys vfs.FS, from, to string) error {
+	in, err := fsys.Open(from)
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.VerifyChecksum(), db.Close())
+	defer in.Close() // only read from
+	out, err := fsys.Create(to)
+	if err != nil {
+		return err
+	}
+	bytes, err := in.Bytes()
+	if err == nil {
+		err = out.Truncate(bytes)
+	}
+	block := make([]byte, copyBlockBytes)
+	for at := int64(0); err == nil && at < bytes; at += int64(len(block)) {
+		block = block[:min(int64(len(block)), bytes-at)]
+		var n int
+		if n, err = in.ReadAt(block, at); n < len(block) {
+			err = errors.Join(err, fs.ErrInvalid)
+			break
+		}
+		if err = nil; !isZeros(block) {
+			_, err = out.WriteAt(block, at)
+		}
+	}
+	return errors.Join(err, out.Close())
+}
+
+// copyBlockBytes are read at once, and left out when they are zeros.
+const copyBlockBytes = 256 << 10
+
+func isZeros(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -23,7 +23,7 @@ import (
 
 // The tests of damage take a small store that has everything, change some bytes of a
 // copy, and ask everything: an answer is right, or an error that says what is
-// damaged. KILN_FLIPS=1 changes every byte, otherwise some, from a place that
+// damaged. KILN_FLIPS=n changes every n-th byte, otherwise some, from a place that
 // SEED moves.
 
 // damageStore is the store and what it answers.
@@ -353,13 +353,10 @@ var otherChanges = []change{
 
 // flipPlaces are the offsets of a file that are changed.
 func flipPlaces(content []byte, all bool, share int) (places []int) {
-	if all {
-		for at := range content {
-			places = append(places, at)
-		}
-		return places
-	}
 	stride := max(1, len(content)/share)
+	if all {
+		stride = int(envNumber("KILN_FLIPS", 1))
+	}
 	for at := int(envNumber("SEED", 1)) * 31 % stride; at < len(content); at += stride {
 		places = append(places, at)
 	}

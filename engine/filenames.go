@@ -17,6 +17,8 @@ const (
 	runsDir        = "runs"
 	checkpointsDir = "checkpoint"
 	catalogDir     = "catalog"
+	// catalogMarkName is the file of catalog_sum.go.
+	catalogMarkName = "CATALOG"
 
 	runSuffix        = ".run"
 	checkpointSuffix = ".checkpoint"

@@ -22,20 +22,25 @@ type Problem struct {
 type fsck struct {
 	fs     vfs.FS
 	dir    string
+	temp   string // for a copy of the catalog; "": none
 	report func(Problem)
 }
 
 // Fsck reads every byte of a data directory that no server has open, and
 // changes nothing but the LOCK file. Damage goes to report; an error is what
-// kept it from reading, or why the directory is refused.
+// kept it from reading, or why the directory is refused. The job catalog is
+// left out: see FsckIn.
 func Fsck(ctx context.Context, fsys vfs.FS, dir string, report func(Problem)) error {
+	return FsckIn(ctx, fsys, dir, "", report)
+}
+
+// FsckIn is Fsck with a directory for a copy of the job catalog: Badger cannot read
+// one that was not closed without putting it in order.
+func FsckIn(ctx context.Context, fsys vfs.FS, dir, temp string, report func(Problem)) error {
 	format, fresh, err := inspectDir(fsys, dir)
 	var corrupt *vfs.CorruptError
-	if errors.As(err, &corrupt) {
-		report(problemOf(err))
-		return nil
-	}
-	if err != nil {
+	damagedFormat := errors.As(err, &corrupt)
+	if err != nil && !damagedFormat {
 		return err
 	}
 	if fresh {
@@ -45,7 +50,13 @@ func Fsck(ctx context.Context, fsys vfs.FS, dir string, report func(Problem)) er
 	if err != nil {
 		return err
 	}
-	f := &fsck{fs: fsys, dir: dir, report: report}
+	f := &fsck{fs: fsys, dir: dir, temp: temp, report: report}
+	if damagedFormat {
+		report(problemOf(corrupt))
+		if ids := storeIDs(fsys, path.Join(dir, checkpointsDir)); len(ids) > 0 {
+			format.storeID = ids[len(ids)-1]
+		}
+	}
 	return errors.Join(f.check(ctx, format), lock.Close())
 }
 

@@ -61,6 +61,9 @@ func TestOpenRefusesAndTouchesNothing(t *testing.T) {
 		if err != nil && errors.As(err, &corrupt) && !strings.HasPrefix(corrupt.File, "/data") {
 			t.Fatalf("the damage names file %q", corrupt.File)
 		}
+		if want == nil && !strings.Contains(err.Error(), "kiln repair") {
+			t.Fatalf("the refusal does not say what to do: %v", err)
+		}
 		for name, content := range tree(t, fsys, "/data") {
 			if before[name] != content {
 				t.Fatalf("a refused Open changed %q", name)

@@ -144,6 +144,9 @@ func (p *repair) recognise() error {
 	if err != nil {
 		return fmt.Errorf("cannot repair %q: %w", p.opts.Dir, err)
 	}
+	if slices.Contains(names, restoringName) {
+		return fmt.Errorf("cannot repair %q: %w", p.opts.Dir, ErrUnfinished)
+	}
 	if slices.Contains(names, formatName) || slices.Contains(names, repairName) ||
 		slices.Contains(names, logDir) && slices.Contains(names, checkpointsDir) {
 		return nil
@@ -168,7 +171,7 @@ func (p *repair) run() error {
 	}
 	if p.summary.Damages == 0 {
 		p.summary.Sound = true
-		return nil
+		return p.discard()
 	}
 	err = p.rebuild()
 	p.closeRuns()
@@ -202,14 +205,14 @@ func (p *repair) identify() error {
 		return nil
 	}
 	if errors.Is(err, ErrNewerFormat) {
-		if ids := p.storeIDs(); len(ids) == 0 {
+		if ids := storeIDs(p.opts.FS, p.path(checkpointsDir)); len(ids) == 0 {
 			return err
 		}
 	}
 	if found := p.report(Finding{Kind: FoundDamage, File: name, What: problemOf(err).What}); found != nil {
 		return found
 	}
-	ids := p.storeIDs()
+	ids := storeIDs(p.opts.FS, p.path(checkpointsDir))
 	if len(ids) == 0 {
 		p.format.storeID = p.opts.NewID()
 		return nil
@@ -218,9 +221,9 @@ func (p *repair) identify() error {
 	return nil
 }
 
-// storeIDs are those of the sound checkpoints, the newest last.
-func (p *repair) storeIDs() (ids []uint64) {
-	names, err := p.opts.FS.List(p.path(checkpointsDir))
+// storeIDs are those of the sound checkpoints in a directory, the newest last.
+func storeIDs(fsys vfs.FS, dir string) (ids []uint64) {
+	names, err := fsys.List(dir)
 	if err != nil {
 		return nil
 	}
@@ -228,8 +231,8 @@ func (p *repair) storeIDs() (ids []uint64) {
 		if _, ok := parseHexName(base, checkpointSuffix); !ok {
 			continue
 		}
-		name := path.Join(p.path(checkpointsDir), base)
-		if data, err := vfs.ReadFile(p.opts.FS, name, checkpointBytesMax); err == nil {
+		name := path.Join(dir, base)
+		if data, err := vfs.ReadFile(fsys, name, checkpointBytesMax); err == nil {
 			if c, err := parseCheckpoint(name, data); err == nil {
 				ids = append(ids, c.storeID)
 			}
@@ -240,8 +243,8 @@ func (p *repair) storeIDs() (ids []uint64) {
 
 // survey finds what is damaged, as fsck does.
 func (p *repair) survey() error {
-	f := &fsck{fs: p.opts.FS, dir: p.opts.Dir, report: func(problem Problem) {
-		p.catalogLost = p.catalogLost || strings.HasPrefix(problem.File, p.path(catalogDir))
+	f := &fsck{fs: p.opts.FS, dir: p.opts.Dir, temp: p.path(repairTemp), report: func(problem Problem) {
+		p.catalogLost = p.catalogLost || strings.HasPrefix(problem.File, p.path(catalogDir)) || problem.File == p.path(catalogMarkName)
 		if err := p.report(Finding{Kind: FoundDamage, File: problem.File, Offset: problem.Offset, What: problem.What}); err != nil {
 			p.plan.err = errors.Join(p.plan.err, err)
 		}

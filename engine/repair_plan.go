@@ -158,6 +158,9 @@ func (p *repair) planOldFiles() error {
 	dirs := []string{logDir, checkpointsDir}
 	if p.catalogLost {
 		dirs = append(dirs, catalogDir)
+		if err := p.report(Finding{Kind: FoundLost, File: p.path(catalogDir), What: "the registrations and results of import and export jobs"}); err != nil {
+			return err
+		}
 	}
 	for _, dir := range dirs {
 		names, err := p.opts.FS.List(p.path(dir))
@@ -167,6 +170,9 @@ func (p *repair) planOldFiles() error {
 		for _, name := range names {
 			p.plan.aside = append(p.plan.aside, path.Join(dir, name))
 		}
+	}
+	if _, err := p.opts.FS.Stat(p.path(catalogMarkName)); err == nil && p.catalogLost {
+		p.plan.aside = append(p.plan.aside, catalogMarkName)
 	}
 	if _, err := p.opts.FS.Stat(p.path(formatName)); err == nil && !p.formatWhole {
 		p.plan.aside = append(p.plan.aside, formatName)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -117,7 +118,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	_, fresh, err := inspectDir(opts.FS, opts.Dir)
 	if err != nil {
-		return nil, err
+		return nil, pointToRepair(err)
 	}
 	if fresh && opts.ReadOnly {
 		return nil, fmt.Errorf("cannot open %q for reading: %w: nothing was ever written to it", opts.Dir, ErrForeign)
@@ -131,10 +132,19 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s := newStore(opts, lock)
 	if err := s.recover(ctx); err != nil {
-		return nil, errors.Join(err, s.release())
+		return nil, errors.Join(pointToRepair(err), s.release())
 	}
 	s.start()
 	return s, nil
+}
+
+// pointToRepair makes a refusal for damage say what to do.
+func pointToRepair(err error) error {
+	var corrupt *vfs.CorruptError
+	if errors.As(err, &corrupt) && !strings.Contains(err.Error(), "kiln repair") {
+		return fmt.Errorf("%w; run kiln repair", err)
+	}
+	return err
 }
 
 // makeDir makes the data directory. A fresh one may exist already, made a moment

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 
 	"kiln/engine"
 	"kiln/internal/vfs"
@@ -19,12 +21,16 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 	if err := mustExist(c.DataDir); err != nil {
 		return err
 	}
+	temp, err := os.MkdirTemp("", "kiln-fsck-")
+	if err != nil {
+		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
+	}
 	found := 0
-	err := engine.Fsck(ctx, vfs.OS(), c.DataDir, func(p engine.Problem) {
+	err = engine.FsckIn(ctx, vfs.OS(), c.DataDir, temp, func(p engine.Problem) {
 		found++
 		c.print(std, p)
 	})
-	if err != nil {
+	if err = errors.Join(err, os.RemoveAll(temp)); err != nil {
 		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
 	}
 	if found > 0 {
