@@ -12,6 +12,7 @@ SEEDS   ?= 10000
 KILLS   ?= 60
 SOAK    ?= 10m
 INCREMENTS ?= 10000
+MINUTES ?= 30
 
 .PHONY: build test check race fuzz crash flips searches soak bench bench-postgres demo clean
 
@@ -65,6 +66,11 @@ searches:
 soak:
 	KILN_SOAK=$(SOAK) $(GO) test -race -count=1 -v -timeout 120m -run '^TestSoak$$' ./cmd/kiln
 	KILN_INCREMENTS=$(INCREMENTS) $(GO) test -count=1 -v -timeout 60m -run '^TestIncrements' ./cmd/kiln
+
+# Writes, deletions, purges, small imports and searches on one server, which tells
+# runs, files, memory, goroutines and read times ten times, and the room after a purge.
+aging:
+	KILN_AGING=$(MINUTES)m $(GO) test -count=1 -v -timeout 180m -run '^TestAging$$' ./cmd/kiln
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./fhir ./wal ./index ./engine ./bulk

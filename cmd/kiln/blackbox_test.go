@@ -24,7 +24,7 @@ import (
 var binary string
 
 // testSettings are for the tests themselves.
-var testSettings = []string{"KILN_SHARED", "KILN_KILLS", "KILN_SEED", "KILN_SOAK", "KILN_INCREMENTS"}
+var testSettings = []string{"KILN_SHARED", "KILN_KILLS", "KILN_SEED", "KILN_SOAK", "KILN_INCREMENTS", "KILN_AGING"}
 
 func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
