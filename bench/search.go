@@ -12,9 +12,11 @@ import (
 
 type searchCommand struct {
 	settings
-	Repetitions     int    `help:"Ask each question so many times, each time with other values of the data." default:"60"`
-	Only            string `help:"Ask only the questions whose name contains this."`
-	ComparePostgres bool   `help:"Ask PostgreSQL the same after each question, on the same data with its indexes; answers that differ fail the run."`
+	Repetitions     int      `help:"Ask each question so many times, each time with other values of the data." default:"60"`
+	Row             []string `help:"Ask only the questions whose name contains one of these."`
+	Store           string   `help:"Data directory that was filled with the same data before (kiln load): it is copied, and nothing is imported." type:"existingdir"`
+	Against         string   `help:"Another binary of kiln, which answers the same questions in turn, from a copy of the same store." type:"existingfile"`
+	ComparePostgres bool     `help:"Ask PostgreSQL the same after each question, on the same data with its indexes; answers that differ fail the run."`
 }
 
 // warmUpRepetitions run before those that count: connections, prepared
@@ -40,6 +42,9 @@ func (c *searchCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	if m.Against != "" {
+		b.report.add("comparison: the other binary's median to kiln's", m.changes...)
+	}
 	if m.asker != nil {
 		b.report.add("comparison: PostgreSQL's median, of its fastest statement, to kiln's", m.ratios...)
 		b.report.add("comparison: processor time of PostgreSQL's server, with its thriftiest statement, to kiln's", m.shares...)
@@ -47,7 +52,7 @@ func (c *searchCommand) Run(ctx context.Context) error {
 	if m.asker != nil {
 		m.asker.close()
 	}
-	used, err := m.server.stop()
+	used, err := m.servers[0].stop()
 	if err != nil {
 		return err
 	}
@@ -59,12 +64,13 @@ func (c *searchCommand) Run(ctx context.Context) error {
 type searching struct {
 	*searchCommand
 	bench    *bench
-	server   *server
+	servers  []*server // that of the binary to measure, and the other one's
 	values   *searchValues
 	database *postgres // nil: not compared
 	asker    *postgresAsker
 	// PostgreSQL's to kiln's: of the medians, and of the processor times.
 	ratios, shares []figure
+	changes        []figure // the other binary's median to kiln's
 }
 
 func (c *searchCommand) prepare(ctx context.Context, b *bench) (*searching, error) {
@@ -86,15 +92,54 @@ func (c *searchCommand) prepare(ctx context.Context, b *bench) (*searching, erro
 			return nil, err
 		}
 	}
-	if m.server, err = b.start(ctx, filepath.Join(b.dir, "store"), set.dir); err != nil {
-		return nil, err
+	return m, m.startServers(ctx, set)
+}
+
+// startServers fills the store and starts the server on it, and the other binary on
+// a copy.
+func (m *searching) startServers(ctx context.Context, set *dataSet) error {
+	store := filepath.Join(m.bench.dir, "store")
+	if m.Store != "" {
+		if err := os.CopyFS(store, os.DirFS(m.Store)); err != nil {
+			return fmt.Errorf("cannot copy the store: %w", err)
+		}
 	}
-	result, took, err := m.server.runImport(ctx, set.files, "InitialLoad")
+	s, err := m.bench.start(ctx, store, set.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	fmt.Fprintf(os.Stderr, "imported %d resources in %.1f s\n", result.loaded(), took.Seconds())
-	return m, nil
+	if m.Store == "" {
+		result, took, err := s.runImport(ctx, set.files, "InitialLoad")
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "imported %d resources in %.1f s\n", result.loaded(), took.Seconds())
+	}
+	m.servers = []*server{s}
+	if m.Against == "" {
+		return nil
+	}
+	return m.startOther(ctx, store, set)
+}
+
+// startOther stops the server for as long as its store is copied.
+func (m *searching) startOther(ctx context.Context, store string, set *dataSet) error {
+	if _, err := m.servers[0].stop(); err != nil {
+		return err
+	}
+	copied := store + "-other"
+	if err := os.CopyFS(copied, os.DirFS(store)); err != nil {
+		return fmt.Errorf("cannot copy the store: %w", err)
+	}
+	s, err := m.bench.start(ctx, store, set.dir)
+	if err != nil {
+		return err
+	}
+	other := *m.bench
+	other.binary = m.Against
+	o, err := other.start(ctx, copied, set.dir)
+	m.bench.servers, m.servers = other.servers, []*server{s, o}
+	return err
 }
 
 func (m *searching) startPostgres(ctx context.Context, set *dataSet) (err error) {
@@ -118,86 +163,145 @@ type measured struct {
 	name        string
 	took        []time.Duration
 	nanoseconds int64 // that the server ran on the processors
+	// Of kiln's servers, what they took from memory.
+	allocations, bytes float64
 }
 
-// measure asks one question, in turns with the statements it is compared with.
+// kilnWay is a server of kiln and what is seen of it.
+type kilnWay struct {
+	*measured
+	server *server
+	door   *searchDoor
+}
+
+// count begins to count, or ends: what a server does between its requests is its
+// own work too.
+func (w *kilnWay) count(sign int64) error {
+	allocations, bytes, err := w.server.allocated()
+	w.nanoseconds += sign * taskNanoseconds(w.server.cmd.Process.Pid)
+	w.allocations += float64(sign) * allocations
+	w.bytes += float64(sign) * bytes
+	return err
+}
+
+// measure asks one question, in turns with the other ways to ask it.
 func (m *searching) measure(ctx context.Context, q *question) error {
-	if !containsFold(q.name, m.Only) {
+	if len(m.Row) > 0 && !slices.ContainsFunc(m.Row, func(part string) bool { return containsFold(q.name, part) }) {
 		return nil
 	}
-	door := newSearchDoor(m.server.base)
-	defer door.close()
 	// Every question has its own stream, so that leaving some out changes no other.
 	r := rand.New(rand.NewPCG(m.Seed, stringSeed(q.name)))
-	ways := []measured{{name: "kiln"}}
-	for _, s := range q.statements {
-		ways = append(ways, measured{name: "PostgreSQL, " + s.name})
+	var kilns []kilnWay
+	for i, s := range m.servers {
+		name := []string{"kiln", "the other binary"}[i]
+		kilns = append(kilns, kilnWay{&measured{name: name}, s, newSearchDoor(s.base)})
+		defer kilns[i].door.close()
 	}
-	if m.asker == nil {
-		ways = ways[:1]
+	var others []measured
+	for _, s := range q.statements {
+		if m.asker != nil {
+			others = append(others, measured{name: "PostgreSQL, " + s.name})
+		}
 	}
 	var hits []float64
 	for i := range warmUpRepetitions + m.Repetitions {
 		if i == warmUpRepetitions {
-			// What it does between its requests is its own work too.
-			ways[0].nanoseconds = -taskNanoseconds(m.server.cmd.Process.Pid)
+			for _, k := range kilns {
+				if err := k.count(-1); err != nil {
+					return err
+				}
+			}
 		}
-		found, err := m.askAll(ctx, q, door, r, ways, i >= warmUpRepetitions)
+		values := m.values.draw(r)
+		found, err := askKilns(q, kilns, values, i)
+		if err == nil {
+			err = m.askPostgres(ctx, q, others, values, found, i >= warmUpRepetitions)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}
-		hits = append(hits, float64(found))
+		hits = append(hits, float64(found.count))
 	}
-	ways[0].nanoseconds += taskNanoseconds(m.server.cmd.Process.Pid)
-	m.reportQuestion(q, ways, hits[warmUpRepetitions:])
+	for _, k := range kilns {
+		if err := k.count(1); err != nil {
+			return err
+		}
+	}
+	m.reportQuestion(q, kilns, others, hits[warmUpRepetitions:])
 	return nil
 }
 
-// askAll asks a question once in each way, for the same values.
-func (m *searching) askAll(ctx context.Context, q *question, door *searchDoor, r *rand.Rand, ways []measured, counts bool) (found int64, err error) {
-	values := m.values.draw(r)
-	first, took, err := door.ask(q, values)
-	if err != nil {
-		return 0, err
+// askKilns asks each server once, another one first each time.
+func askKilns(q *question, kilns []kilnWay, values asked, turn int) (first answer, err error) {
+	for i := range kilns {
+		k := &kilns[(turn+i)%len(kilns)]
+		found, took, err := k.door.ask(q, values)
+		if err != nil {
+			return first, err
+		}
+		if turn >= warmUpRepetitions {
+			k.took = append(k.took, took)
+		}
+		if i > 0 && !found.equal(first) {
+			return first, fmt.Errorf("answers differ for %v: %v of %s, %v", values, found, k.name, first)
+		}
+		first = found
 	}
-	if counts {
-		ways[0].took = append(ways[0].took, took)
-	}
-	for i := range ways[1:] {
-		way, s := &ways[1+i], &q.statements[i]
+	return first, nil
+}
+
+// askPostgres asks the same in each way.
+func (m *searching) askPostgres(ctx context.Context, q *question, ways []measured, values asked, found answer, counts bool) error {
+	for i := range ways {
+		way, s := &ways[i], &q.statements[i]
 		before := taskNanoseconds(m.asker.pid)
 		other, took, err := m.asker.ask(ctx, q, s, values)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		if !first.equal(other) {
-			return 0, fmt.Errorf("answers differ for %v: kiln %v, %s %v", values, first, way.name, other)
+		if !found.equal(other) {
+			return fmt.Errorf("answers differ for %v: kiln %v, %s %v", values, found, way.name, other)
 		}
 		if counts {
 			way.took = append(way.took, took)
 			way.nanoseconds += taskNanoseconds(m.asker.pid) - before
 		}
 	}
-	return first.count, nil
+	return nil
 }
 
-func (m *searching) reportQuestion(q *question, ways []measured, hits []float64) {
+func (m *searching) reportQuestion(q *question, kilns []kilnWay, others []measured, hits []float64) {
 	var figures []figure
+	var ways []*measured
+	for _, k := range kilns {
+		ways = append(ways, k.measured)
+	}
+	for i := range others {
+		ways = append(ways, &others[i])
+	}
 	var medians, processor []float64
-	for i := range ways {
-		way := &ways[i]
+	for i, way := range ways {
 		slices.Sort(way.took)
+		n := float64(len(way.took))
 		medians = append(medians, millis(percentile(way.took, 50)))
-		processor = append(processor, float64(way.nanoseconds)/float64(len(way.took))/1e6)
+		processor = append(processor, float64(way.nanoseconds)/n/1e6)
 		figures = append(figures,
 			figure{way.name + ": median", medians[i], "ms"},
 			figure{way.name + ": 99 of 100 below", millis(percentile(way.took, 99)), "ms"},
 			figure{way.name + ": processor time", processor[i], "ms a request"})
+		if i < len(kilns) {
+			figures = append(figures,
+				figure{way.name + ": allocations", way.allocations / n, "a request"},
+				figure{way.name + ": allocated", way.bytes / n / 1e3, "kB a request"})
+		}
 	}
 	figures = append(figures, figure{"found, median", median(hits), ""})
-	if len(ways) > 1 {
-		m.ratios = append(m.ratios, figure{q.name, slices.Min(medians[1:]) / medians[0], "times"})
-		m.shares = append(m.shares, figure{q.name, slices.Min(processor[1:]) / processor[0], "times"})
+	if len(kilns) > 1 {
+		m.changes = append(m.changes, figure{q.name, medians[1] / medians[0], "times"})
+	}
+	if len(others) > 0 {
+		m.ratios = append(m.ratios, figure{q.name, slices.Min(medians[len(kilns):]) / medians[0], "times"})
+		m.shares = append(m.shares, figure{q.name, slices.Min(processor[len(kilns):]) / processor[0], "times"})
 	}
 	m.bench.report.add(q.name, figures...)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // startTimeout is how long a server may take to answer, recovery included.
@@ -126,6 +128,28 @@ func (s *server) stop() (usage, error) {
 	}
 	u.cpuSeconds = (s.cmd.ProcessState.UserTime() + s.cmd.ProcessState.SystemTime()).Seconds()
 	return u, nil
+}
+
+// allocated is what the server has taken from memory since it started: how often,
+// and how many bytes.
+func (s *server) allocated() (times, bytes float64, err error) {
+	status, text, err := fasthttp.Get(nil, strings.TrimSuffix(s.base, "/fhir")+"/metrics")
+	if err != nil || status != fasthttp.StatusOK {
+		return 0, 0, fmt.Errorf("cannot read the server's metrics: status %d: %w", status, errors.Join(err))
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch name {
+		case "go_memstats_mallocs_total":
+			times, err = strconv.ParseFloat(value, 64)
+		case "go_memstats_alloc_bytes_total":
+			bytes, err = strconv.ParseFloat(value, 64)
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("cannot read the server's metrics: %w", err)
+		}
+	}
+	return times, bytes, nil
 }
 
 // peakMemory reads VmHWM of a live process. The rusage of a child is no
