@@ -84,8 +84,21 @@ func (v *evaluation) rows(p *columnPlaces, within *roaring.Bitmap, enough uint64
 	return rows, nil
 }
 
+// anyColumn tells whether one of walks may use a column.
+func (v *evaluation) anyColumn(walks []index.Walk) bool {
+	for i := range walks {
+		if v.column(&walks[i]) != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // walkColumns walks over the columns that there are, and gives the walks without.
 func (v *evaluation) walkColumns(walks []index.Walk) (found []columnPlaces, rest []index.Walk, err error) {
+	if !v.anyColumn(walks) {
+		return nil, walks, nil
+	}
 	for i := range walks {
 		column := v.column(&walks[i])
 		if column == nil {

@@ -51,7 +51,8 @@ type searching struct {
 	patient bool // and they are not bounded
 	// counting: how many rows match is enough.
 	counting bool
-	listed   []uint32 // room for a list of rows, the store's
+	nothing  *roaring.Bitmap // of none
+	listed   []uint32        // room for a list of rows, the store's
 	work     searchWork
 }
 
@@ -74,15 +75,20 @@ func (n *Snapshot) newSearch(ctx context.Context, q *Query) (*searching, error) 
 	if q.AsOf != 0 {
 		s.asOf = min(q.AsOf, n.lsn)
 	}
+	room := make([]source, 0, len(n.view.byAge)+len(n.view.gens))
 	for _, r := range n.view.byAge {
 		if r.run.Meta().Live > 0 {
-			s.sources = append(s.sources, &source{run: r, order: len(s.sources), rows: r.run.Meta().Rows})
+			room = append(room, source{run: r, order: len(room), rows: r.run.Meta().Rows})
 		}
 	}
 	for _, g := range n.view.gens {
 		if count := g.countAt(s.asOf); count > 0 {
-			s.sources = append(s.sources, &source{gen: g, order: len(s.sources), rows: uint32(count)})
+			room = append(room, source{gen: g, order: len(room), rows: uint32(count)})
 		}
+	}
+	s.sources = make([]*source, len(room))
+	for i := range room {
+		s.sources[i] = &room[i]
 	}
 	return s, s.check()
 }
@@ -97,6 +103,14 @@ func (s *searching) end() {
 
 // check ends a search whose time is over.
 func (s *searching) check() error { return s.ctx.Err() }
+
+// none is an empty bitmap, the same for all sources. Do not modify.
+func (s *searching) none() *roaring.Bitmap {
+	if s.nothing == nil {
+		s.nothing = roaring.New()
+	}
+	return s.nothing
+}
 
 // keep counts a bitmap that stays.
 func (s *searching) keep(b *roaring.Bitmap) error {
@@ -168,7 +182,7 @@ func (s *searching) liveRows(r *runState) (live, doubtful *roaring.Bitmap, curre
 		if current, err = r.currentAt(known, s.asOf); err == nil {
 			live = current.rows
 		}
-		doubtful = roaring.New()
+		doubtful = s.none()
 	} else {
 		live, err = r.liveWithout(foldMarks(roaring.New(), known.marks, known.bulk, s.asOf))
 		doubtful = known.base

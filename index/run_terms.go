@@ -115,12 +115,15 @@ func (r *Run) eachPosting(room []uint32, payload []byte, i int, fn func(ordinals
 	return p.ordinals, nil
 }
 
+// termKeyTypical has room for most terms' keys.
+const termKeyTypical = 128
+
 // findTerm gives the payload of a term and the block it is in; nil: there is none.
 func (r *Run) findTerm(p Param, value []byte) (payload []byte, block int, err error) {
-	key := appendTermKey(nil, p, value)
 	if r.terms.count() == 0 {
 		return nil, 0, nil
 	}
+	key := appendTermKey(make([]byte, 0, termKeyTypical), p, value)
 	for i := r.terms.seek(key); i < r.terms.count(); i++ {
 		if bytes.Compare(r.terms.separator(i), key) > 0 {
 			break

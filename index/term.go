@@ -44,6 +44,14 @@ func appendTermKey(dst []byte, p Param, value []byte) []byte {
 	return appendTermValue(dst, value)
 }
 
+// termValue is what becomes of a value, in the memory of short ones.
+func termValue(value []byte) []byte {
+	if len(value) < TermBytesMax {
+		return value
+	}
+	return appendTermValue(make([]byte, 0, TermBytesMax), value)
+}
+
 func appendTermValue(dst, value []byte) []byte {
 	if len(value) < TermBytesMax {
 		return append(dst, value...)

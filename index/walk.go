@@ -104,10 +104,10 @@ const (
 func (w *Walk) Run(c Cursor, check func() error, fn func(sure bool) error) error {
 	var room, to, exact, taken []byte
 	if w.To != nil {
-		to = appendTermValue(make([]byte, 0, TermBytesMax), w.To)
+		to = termValue(w.To)
 	}
 	if w.Exact {
-		exact = appendTermValue(make([]byte, 0, TermBytesMax), w.From)
+		exact = termValue(w.From)
 	}
 	for ok, n := c.SeekGE(w.From), 1; ok; n++ {
 		if n%walkTermsPerCheck == 0 {

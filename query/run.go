@@ -55,7 +55,13 @@ func (u *runner) bare(f *filter) (*engine.Expr, error) {
 	case opCodes:
 		return u.codes(f)
 	}
-	e := &engine.Expr{Op: map[op]engine.Op{opAnd: engine.And, opOr: engine.Or, opNot: engine.Not}[f.op]}
+	e := &engine.Expr{Op: engine.And, Args: make([]*engine.Expr, 0, len(f.args))}
+	switch f.op {
+	case opOr:
+		e.Op = engine.Or
+	case opNot:
+		e.Op = engine.Not
+	}
 	for _, arg := range f.args {
 		inner, err := u.expr(arg)
 		if err != nil {
