@@ -38,8 +38,7 @@ func (b *blockWriter) begin(ctx context.Context, owner []byte, lines, bytes int6
 	if f := b.file; f != nil {
 		maximum := b.sink.maximum
 		if f.Count+1+lines > maximum.lines || f.encoder.size()+int64(len(b.header))+bytes > maximum.bytes {
-			b.file, b.sink.open[0] = nil, nil
-			return b.sink.end(ctx, f)
+			return b.end(ctx)
 		}
 	}
 	return nil
@@ -92,6 +91,16 @@ func (b *blockWriter) next(ctx context.Context) error {
 	return b.sink.end(ctx, before)
 }
 
+// end ends the last file, which becomes durable meanwhile.
+func (b *blockWriter) end(ctx context.Context) error {
+	f := b.file
+	if f == nil {
+		return nil
+	}
+	b.file, b.sink.open[0] = nil, nil
+	return b.sink.end(ctx, f)
+}
+
 // blockFormat writes lines that are made already.
 type blockFormat struct{ lineFormat }
 
@@ -106,7 +115,7 @@ func (b *blockWriter) blocks(ctx context.Context, s *spill, part int, bytesMax i
 			return err
 		}
 		s.forget(part)
-		return b.sorted(ctx, all)
+		return b.byPatient(ctx, all)
 	}
 	sizes := map[string]blockSize{}
 	err := s.each(part, func(e spilled) error {
@@ -164,7 +173,7 @@ func (b *blockWriter) batch(ctx context.Context, s *spill, part int, owners []st
 	if err != nil {
 		return err
 	}
-	return b.sorted(ctx, theirs)
+	return b.byPatient(ctx, theirs)
 }
 
 // large writes a patient who has more than is held in memory: first the Patient,
@@ -187,26 +196,27 @@ func (b *blockWriter) large(ctx context.Context, s *spill, part int, owner strin
 	return nil
 }
 
-// sorted writes lines as blocks; in a block the Patient comes first, then the types in turn.
-func (b *blockWriter) sorted(ctx context.Context, all []spilled) error {
-	slices.SortStableFunc(all, func(x, y spilled) int {
-		return cmp.Or(bytes.Compare(x.owner, y.owner), cmp.Compare(typeRank(x.typ), typeRank(y.typ)))
-	})
-	for len(all) > 0 {
+// byPatient writes lines as blocks; in a block the Patient comes first, then the types in turn.
+func (b *blockWriter) byPatient(ctx context.Context, all []spilled) error {
+	blocks := map[string][]spilled{}
+	for i := range all {
+		blocks[string(all[i].owner)] = append(blocks[string(all[i].owner)], all[i])
+	}
+	for _, owner := range slices.Sorted(maps.Keys(blocks)) {
 		var size blockSize
-		n := 0
-		for ; n < len(all) && bytes.Equal(all[n].owner, all[0].owner); n++ {
-			size.add(&all[n])
+		theirs := blocks[owner]
+		for i := range theirs {
+			size.add(&theirs[i])
 		}
-		if err := b.begin(ctx, all[0].owner, size.lines, size.bytes); err != nil {
+		slices.SortStableFunc(theirs, func(x, y spilled) int { return cmp.Compare(typeRank(x.typ), typeRank(y.typ)) })
+		if err := b.begin(ctx, []byte(owner), size.lines, size.bytes); err != nil {
 			return err
 		}
-		for _, e := range all[:n] {
-			if err := b.line(ctx, e.text); err != nil {
+		for i := range theirs {
+			if err := b.line(ctx, theirs[i].text); err != nil {
 				return err
 			}
 		}
-		all = all[n:]
 	}
 	return nil
 }

@@ -314,17 +314,26 @@ func (d *dealer) lookUp(ctx context.Context, owners map[string][][]byte) error {
 	return nil
 }
 
-// writeParts writes the files of the parts, each by one worker.
+// writeParts writes the files of the parts, each by one worker, who goes on with the
+// next while they become durable.
 func (w *exportWork) writeParts(ctx context.Context, s *spill) error {
 	var next atomic.Int64
+	ending := make(chan struct{}, exportClosingMax)
 	group, ctx := errgroup.WithContext(ctx)
 	for range min(w.m.opts.Workers, len(w.blocks), exportBlocksAtOnce) {
 		group.Go(func() error {
 			space := new(exportSpace)
 			for i := next.Add(1) - 1; i < int64(len(w.blocks)); i = next.Add(1) - 1 {
-				if err := w.writePart(ctx, s, w.blocks[i], space); err != nil {
+				sink := w.newSink(w.blocks[i], space)
+				if err := w.writePart(ctx, s, w.blocks[i], sink); err != nil {
+					sink.abort()
 					return err
 				}
+				ending <- struct{}{}
+				group.Go(func() error {
+					defer func() { <-ending }()
+					return w.leave(ctx, w.blocks[i], sink, 1)
+				})
 			}
 			return nil
 		})
@@ -332,26 +341,22 @@ func (w *exportWork) writeParts(ctx context.Context, s *spill) error {
 	return group.Wait()
 }
 
-func (w *exportWork) writePart(ctx context.Context, s *spill, of *sectionWork, space *exportSpace) (err error) {
-	sink := w.newSink(of, space)
-	defer func() {
-		if err != nil {
-			sink.abort()
-		}
-	}()
+func (w *exportWork) writePart(ctx context.Context, s *spill, of *sectionWork, sink *exportSink) error {
 	turn := exportTurn{turns: &w.m.turns, ctx: ctx}
 	if err := turn.take(); err != nil {
 		return err
 	}
 	defer turn.give()
 	sink.rest = turn.rest
+	defer func() { sink.rest = withoutTurn }()
 	b := &blockWriter{sink: sink, wrote: w.count}
-	err = b.blocks(ctx, s, of.number-1, w.blocksBytes())
+	err := b.blocks(ctx, s, of.number-1, w.blocksBytes())
+	if err == nil {
+		err = b.end(ctx)
+	}
 	w.count(uint64(b.asked))
 	if err != nil {
 		return fmt.Errorf("cannot export: %w", err)
 	}
-	turn.give()
-	sink.rest = withoutTurn
-	return w.leave(ctx, of, sink, 1)
+	return nil
 }

@@ -410,10 +410,10 @@ func TestOrganizedExportCrashGoesOn(t *testing.T) {
 	s.request = &ExportRequest{Base: "http://host", ByPatient: true, PatientLevel: true, FileLines: 20}
 	var want map[string]*block
 	resumed := 0
-	for cut := int64(1); ; cut += 2 {
+	for cut := int64(1); ; cut++ {
 		left, catalog, _ := s.crashExport(disk.CrashClone(1), cut)
 		if left == nil {
-			if cut < 60 || resumed < 8 {
+			if cut < 50 || resumed < 4 {
 				t.Fatalf("the export took %d file operations, and %d times a section was whole", cut, resumed)
 			}
 			return
