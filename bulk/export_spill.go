@@ -49,7 +49,6 @@ type spillPart struct {
 	entries []byte     // that are in no chunk
 	last    int64      // where the newest chunk begins, plus 1; 0: there is none
 	bytes   int64      // of all entries
-	lines   uint64
 }
 
 const (
@@ -81,7 +80,6 @@ func (s *spill) add(part int, owner []byte, t fhir.TypeCode, text []byte) error 
 	p.entries = binary.LittleEndian.AppendUint32(p.entries, uint32(len(text)))
 	p.entries = append(p.entries, text...)
 	p.bytes += int64(spillEntryBytes + len(owner) + len(text))
-	p.lines++
 	if len(p.entries) < s.chunk {
 		return nil
 	}
