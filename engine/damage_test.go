@@ -384,7 +384,7 @@ func (d *damageStore) eachFlip(t *testing.T, all bool, share int, fn func(name, 
 			changes = append(changes, otherChanges...)
 		}
 		for i, c := range changes {
-			for _, at := range flipPlaces(content, all && i == 0, max(3, share/len(files))) {
+			for _, at := range flipPlaces(content, all && i == 0, max(1, share/len(files))) {
 				changed := c.apply(slices.Clone(content), at)
 				if string(changed) == string(content) {
 					continue

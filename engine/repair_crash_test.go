@@ -18,7 +18,7 @@ import (
 func TestRepairThroughPowerCuts(t *testing.T) {
 	d := newDamageStore(t, damageSeed)
 	lsns := d.lsns(t)
-	stride := int64(37)
+	stride := int64(61)
 	if everyFlip() {
 		stride = 1
 	}
@@ -84,7 +84,7 @@ func (d *damageStore) someDamages(t *testing.T) []func(fsys *vfs.Mem) {
 // What is worse than a flipped bit: files that are gone, sectors of zeros, files cut
 // short, in any mixture. What comes out is sound, and all that is not there was told of.
 func TestRepairOfHeavyDamage(t *testing.T) {
-	tries := int(envNumber("KILN_WRECKS", 8))
+	tries := int(envNumber("KILN_WRECKS", 5))
 	for try := range tries {
 		seed := uint64(try) + envNumber("SEED", 1)*1000
 		d := newDamageStore(t, damageSeed)
