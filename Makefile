@@ -43,12 +43,13 @@ fuzz:
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
-# The seeded simulation on the crashing file system, and the kill -9 loop.
+# The seeded simulation on the crashing file system; the binary under kill -9, SIGSTOP
+# and on a full disk.
 crash:
 	SEEDS=$(SEEDS) GOGC=800 $(GO) test -count=1 -v -timeout 240m -run 'Simulation$$' ./engine
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Crash|SeedsThatFailed|DoNotDependOnOptions' ./internal/vfs ./wal ./index ./engine ./bulk
 	SEEDS=300 KILN_BACKUPS=10 $(GO) test -count=1 -timeout 60m -run 'Crash|AtTheirMoment|ClientsWrite' ./bulk/backup
-	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop' ./cmd/kiln
+	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop|AStoppedProcess|AFullDisk' ./cmd/kiln
 
 # Every byte of every file of a small store is changed, and it is asked everything;
 # and more damage of it is repaired.

@@ -93,9 +93,12 @@ func openVerified(o badger.Options, fsys vfs.FS, markName string) (*catalog, err
 // has logs that only an opening for writing puts in order, and on a file system
 // that is mounted for reading Badger opens none: then no jobs are known.
 func openCatalogForReading(opts Options, dir string) (*catalog, error) {
-	c, err := openVerified(catalogOptions(dir).WithReadOnly(true), opts.FS, opts.Dir+"/"+catalogMarkName)
+	err := catalogReadable(opts.FS, opts.Dir, dir)
 	if err == nil {
-		return c, nil
+		var c *catalog
+		if c, err = openVerified(catalogOptions(dir).WithReadOnly(true), opts.FS, opts.Dir+"/"+catalogMarkName); err == nil {
+			return c, nil
+		}
 	}
 	opts.Logger.Warn("the job catalog cannot be opened for reading: no import and no export is known", "error", err)
 	db, err := badger.Open(catalogOptions("").WithInMemory(true))
@@ -103,6 +106,29 @@ func openCatalogForReading(opts Options, dir string) (*catalog, error) {
 		return nil, fmt.Errorf("cannot make a job catalog in memory: %w", err)
 	}
 	return &catalog{db: db}, nil
+}
+
+// catalogReadable is why Badger should not even try: it would walk into the holes of
+// logs that were not closed, and on a full disk a mapped hole ends the process, on some
+// file systems when it is only read.
+func catalogReadable(fsys vfs.FS, dataDir, dir string) error {
+	free, err := fsys.FreeBytes(dataDir)
+	if err != nil {
+		return err
+	}
+	if free < catalogOpenBytesMin {
+		return fmt.Errorf("%w: %d bytes are free, at least %d must be", ErrNoSpace, free, catalogOpenBytesMin)
+	}
+	names, err := fsys.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".mem") {
+			return errors.New("it was not closed")
+		}
+	}
+	return nil
 }
 
 // catalogOptions names every option that we depend on.

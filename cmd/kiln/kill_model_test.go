@@ -98,6 +98,7 @@ func (e *entry) state(t *testing.T) state {
 type resource struct {
 	acked   []state
 	pending *state
+	purging bool // the write that nobody knows of takes everything out
 }
 
 // next is the state that a write would lead to; none when it changes nothing.
@@ -117,6 +118,10 @@ func (r *resource) next(marker string, deleted bool) *state {
 // settle compares a history after a restart with the model: every
 // acknowledged version, none other, but for the pending one, which is settled.
 func (r *resource) settle(found []state) error {
+	if r.purging && len(found) == 0 {
+		r.acked = nil
+	}
+	r.purging = false
 	want := r.acked
 	if r.pending != nil && len(found) == len(want)+1 {
 		want = append(want, *r.pending)

@@ -33,10 +33,11 @@ type killLoop struct {
 	dataDir string
 	input   string // import root
 
-	writers []*killWriter
-	mixer   *mixWriter
-	jobs    []*killJob
-	killing atomic.Bool
+	writers    []*killWriter
+	parameters []string // search parameters that were added
+	mixer      *mixWriter
+	jobs       []*killJob
+	killing    atomic.Bool
 }
 
 // TestKillLoop kills the server at random moments during imports and writes.
@@ -103,6 +104,7 @@ func (l *killLoop) life() {
 		working.Go(func() { w.run(s) })
 	}
 	working.Go(func() { l.mixer.run(s) })
+	working.Go(func() { l.addParameter(s) })
 	working.Go(func() { l.importFiles(s) })
 	// Half of the kills come while the import is surely running.
 	longest := []int{100, 600}[l.random.IntN(2)]
@@ -141,6 +143,9 @@ func (l *killLoop) check(s *server) {
 			l.t.Errorf("Patient/%s: %v in %v", id, err, states)
 		}
 	}
+	for _, id := range l.parameters {
+		s.must(http.StatusOK, http.MethodGet, "/SearchParameter/"+id, "")
+	}
 	if l.t.Failed() {
 		l.t.Fatalf("wrong after a restart; the server's log:\n%s", s.log)
 	}
@@ -160,6 +165,17 @@ func (l *killLoop) finish() {
 	s.stop()
 	s = serve(l.t, l.dataDir)
 	l.check(s)
+	for _, id := range l.parameters { // answered only when every run has its terms
+		for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
+			got, err := ask(http.MethodGet, s.base+"/Observation?"+id+"=none&_summary=count", "")
+			if err == nil && got.status == http.StatusOK {
+				break
+			}
+			if time.Now().After(end) {
+				l.t.Fatalf("a search by %s: %v %v", id, err, got)
+			}
+		}
+	}
 	l.checkImported(s)
 	disturbed := l.exportImported(s)
 	s.stop()

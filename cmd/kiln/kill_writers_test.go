@@ -32,6 +32,8 @@ func (w *killWriter) write(s *server) bool {
 		return w.post(s, marker)
 	case 1, 2:
 		return w.change(s, http.MethodDelete, "")
+	case 3:
+		return w.purge(s)
 	default:
 		return w.change(s, http.MethodPut, marker)
 	}
@@ -89,6 +91,42 @@ func (w *killWriter) change(s *server, method, marker string) bool {
 		r.pending = nil
 	}
 	return true
+}
+
+// purge takes one of the writer's ids out for good; its versions begin at 1 again.
+func (w *killWriter) purge(s *server) bool {
+	id := w.name + "-" + strconv.Itoa(w.random.IntN(killIDs))
+	r := w.resources[id]
+	if r == nil {
+		return true
+	}
+	r.purging = true
+	got, err := ask(http.MethodDelete, s.base+"/Basic/"+id+"?_hardDelete=true", "")
+	if w.loop.broken("hard delete", err) && err != nil {
+		return false
+	}
+	if got.status/100 != 2 {
+		w.loop.t.Errorf("hard delete of Basic/%s: %d %s", id, got.status, got.body)
+		return false
+	}
+	r.acked, r.purging = nil, false
+	return true
+}
+
+// addParameter adds a search parameter a life, whose fields make the server index
+// all runs again, and notes it once that is acknowledged.
+func (l *killLoop) addParameter(s *server) {
+	id := "kill-" + strconv.Itoa(len(l.parameters))
+	got, err := ask(http.MethodPut, s.base+"/SearchParameter/"+id, fmt.Sprintf(`{"resourceType":"SearchParameter","id":%q,"url":"http://example.org/%s","name":"kill",`+
+		`"status":"active","description":"kill","code":%q,"base":["Observation"],"type":"string","expression":"Observation.extension.where(url='%s').value.ofType(string)"}`, id, id, id, id))
+	if l.broken("PUT SearchParameter", err) && err != nil {
+		return
+	}
+	if got.status/100 != 2 {
+		l.t.Errorf("PUT SearchParameter/%s: %d %s", id, got.status, got.body)
+		return
+	}
+	l.parameters = append(l.parameters, id)
 }
 
 // check takes the writer's resources out of found and compares them.
