@@ -77,7 +77,7 @@ func (m *sim) fault() {
 			m.failNext(1, syscall.ENOSPC, vfs.OpPreallocate)
 			return
 		}
-		m.failSoon(pick[error](m.rng, syscall.EIO, syscall.ENOSPC, &vfs.ShortWrite{Bytes: m.rng.IntN(600), Err: syscall.ENOSPC}), vfs.OpWrite)
+		m.failSoon(pick[error](m.rng, syscall.EIO, syscall.ENOSPC, &vfs.ShortWrite{Bytes: 512 * m.rng.IntN(3), Err: syscall.ENOSPC}), vfs.OpWrite)
 	case 6:
 		m.failNext(1+m.rng.IntN(2), pick[error](m.rng, syscall.EIO, syscall.ENOSPC), pick(m.rng, vfs.OpCreate, vfs.OpRename, vfs.OpRemove, vfs.OpSyncDir, vfs.OpTruncate, vfs.OpPreallocate))
 	case 7, 8:
