@@ -63,9 +63,10 @@ func testFilterOperators(f func(typ, text string, test is)) {
 }
 
 func testFilterPaths(f func(typ, text string, test is)) {
-	f("Observation", `subject.name co "halm"`, has("subject.reference", "Patient/example"))
+	newborn := all(has("subject.reference", "#newborn"), inside("contained", has("id", "newborn"), has("gender", "male"), nameIs(begins("chalmers"))))
+	f("Observation", `subject.name co "halm"`, anyIs(has("subject.reference", "Patient/example"), newborn))
 	f("Observation", `subject:Patient[gender eq male and birthdate lt 1980].name co "halm"`, has("subject.reference", "Patient/example"))
-	f("Observation", `subject[not (gender eq male)].name sw a or subject[gender eq male].family eq chalmers`, has("subject.reference", "Patient/example"))
+	f("Observation", `subject[not (gender eq male)].name sw a or subject[gender eq male].family eq chalmers`, anyIs(has("subject.reference", "Patient/example"), newborn))
 	f("Observation", `patient re Patient/f001 and not (status eq final)`, all(has("subject.reference", "Patient/f001"), notIs(has("status", "final"))))
 	f("Patient", `_has:Observation:patient:code eq 15074-8`, has("id", "f001"))
 	f("DocumentReference", `relatesTo[code eq appends].target re DocumentReference/example`, inside("relatesTo", has("code", "appends"), has("target.reference", "DocumentReference/example")))
