@@ -32,6 +32,25 @@ func appendBlockHeader(dst, owner []byte) []byte {
 	return append(append(dst, owner...), `"}}]}`+"\n"...)
 }
 
+// isBlockHeader tells whether a resource is such a line, of any server.
+func isBlockHeader(r *fhir.Resource) (header bool) {
+	if string(r.TypeName) != "Parameters" {
+		return false
+	}
+	fhir.Members(r.Body, 0, func(key []byte, at, _ int) bool {
+		if string(key) != "parameter" || r.Body[at] != '[' {
+			return true
+		}
+		fhir.Elements(r.Body, at, func(at, _ int) bool {
+			name, _ := fhir.MemberText(r.Body, at, "name")
+			header = string(name) == "header"
+			return false
+		})
+		return false
+	})
+	return header
+}
+
 // begin begins the block of a patient with so many lines, which have so many bytes.
 func (b *blockWriter) begin(ctx context.Context, owner []byte, lines, bytes int64) error {
 	b.header, b.here = appendBlockHeader(b.header[:0], owner), 0

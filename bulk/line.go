@@ -167,7 +167,7 @@ func (w *lineScanner) check(resource *fhir.Resource, r *row) (refusalKind, strin
 	if resource.Type == 0 {
 		return refusedText, "not a FHIR resource: '" + quoted(resource.TypeName) + "' is not an R4 resource type"
 	}
-	if resource.ID == nil && string(resource.TypeName) == "Parameters" {
+	if resource.ID == nil && isBlockHeader(resource) {
 		return refusedText, textBlockHeader
 	}
 	if resource.ID == nil {

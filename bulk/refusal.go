@@ -99,7 +99,7 @@ func (k refusalKind) code() string {
 const (
 	textIDBefore = "Invalid resource id: '"
 	// textBlockHeader is ours: that server writes no such files.
-	textBlockHeader = "Parameters without an id are not stored. In a file organized by Patient they are the headers of the patients' blocks; the lines behind them are loaded."
+	textBlockHeader = "This Parameters resource is not stored: it is the header of a patient's block in a file that is organized by Patient. The lines behind it are loaded."
 	textIDAfter     = "'. Id must be any combination of upper or lower case ASCII letters ('A'..'Z', and 'a'..'z'), numerals ('0'..'9'), '-' and '.', with a length limit of 64 characters. (This might be an integer, an un-prefixed OID, UUID, or any other identifier pattern that meets these constraints.)"
 )
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -249,7 +250,9 @@ func (s *Store) readEntry(e *headEntry, space []byte) (Version, error) {
 		body = make([]byte, e.bodyBytes)
 	}
 	body = body[:e.bodyBytes]
-	if err := s.log.ReadAt(body, e.at); err != nil {
+	if err := s.log.ReadAt(body, e.at); errors.Is(err, wal.ErrClosed) {
+		return Version{}, ErrClosed // of a commit that was being planned
+	} else if err != nil {
 		return Version{}, err
 	}
 	if bodyCRC(body) != e.crc {

@@ -80,6 +80,7 @@ func TestExportKillLoop(t *testing.T) {
 
 func newExportKillLoop(t *testing.T, seed uint64, kills int) *exportKillLoop {
 	x := &exportKillLoop{killLoop: newKillLoop(t, seed), base: map[string]bool{}}
+	x.keepAll = true
 	patients := exportKillPatients
 	if kills > exportKillsDefault {
 		patients = exportKillPatientsLong

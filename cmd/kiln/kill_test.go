@@ -38,6 +38,8 @@ type killLoop struct {
 	mixer      *mixWriter
 	jobs       []*killJob
 	killing    atomic.Bool
+	// keepAll: nothing is taken out for good, since histories tell what there was.
+	keepAll bool
 }
 
 // TestKillLoop kills the server at random moments during imports and writes.

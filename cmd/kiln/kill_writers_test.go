@@ -33,6 +33,9 @@ func (w *killWriter) write(s *server) bool {
 	case 1, 2:
 		return w.change(s, http.MethodDelete, "")
 	case 3:
+		if w.loop.keepAll {
+			return true
+		}
 		return w.purge(s)
 	default:
 		return w.change(s, http.MethodPut, marker)
