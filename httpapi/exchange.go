@@ -15,6 +15,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/httpapi/access"
 )
 
 // exchange is one request and the answer being made for it. It lives no longer
@@ -25,6 +26,8 @@ type exchange struct {
 	addr   address
 	row    int // of the table, or rowNone
 	prefer preferences
+	// who asks; nil: an open server, which does not want to know.
+	who    *access.Principal
 	pretty bool
 	id     string // X-Request-Id, made when first needed
 	base   string // FHIR base as the client sees it, made when first needed
