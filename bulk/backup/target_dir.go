@@ -113,46 +113,22 @@ const copyBytes = 1 << 20
 // putFile writes a file that is there whole and durable, or not at all. Its
 // directory exists.
 func putFile(ctx context.Context, fsys vfs.FS, name string, from io.Reader) error {
-	temp := name + vfs.TempSuffix
-	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove stale %q: %w", temp, err)
-	}
-	err := writeTemp(ctx, fsys, temp, from)
-	if err == nil {
-		err = fsys.Rename(temp, name)
-	}
-	if err != nil {
-		// The first error is the one that matters; the leftover is harmless.
-		_ = fsys.Remove(temp)
-		return fmt.Errorf("cannot write %q: %w", name, err)
-	}
-	if err := fsys.SyncDir(path.Dir(name)); err != nil {
-		return fmt.Errorf("cannot sync the directory of %q: %w", name, err)
-	}
-	return nil
-}
-
-func writeTemp(ctx context.Context, fsys vfs.FS, temp string, from io.Reader) error {
-	file, err := fsys.Create(temp)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, copyBytes)
-	for at := int64(0); ; {
-		n, readErr := io.ReadFull(from, buf)
-		if _, err = file.WriteAt(buf[:n], at); err != nil {
-			break
+	return vfs.ReplaceFile(fsys, name, func(file vfs.File) error {
+		buf := make([]byte, copyBytes)
+		for at := int64(0); ; {
+			n, readErr := io.ReadFull(from, buf)
+			if _, err := file.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+			at += int64(n)
+			if readErr == io.EOF || readErr == io.ErrUnexpectedEOF { // ReadFull's own; a checkedReader wraps others
+				return nil
+			}
+			if err := errors.Join(readErr, ctx.Err()); err != nil {
+				return err
+			}
 		}
-		at += int64(n)
-		if readErr == io.EOF || readErr == io.ErrUnexpectedEOF { // ReadFull's own; a checkedReader wraps others
-			err = file.Sync()
-			break
-		}
-		if err = errors.Join(readErr, ctx.Err()); err != nil {
-			break
-		}
-	}
-	return errors.Join(err, file.Close())
+	})
 }
 
 // isTemp tells what a crash may have left of a file being written.

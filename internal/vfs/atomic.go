@@ -16,11 +16,20 @@ const TempSuffix = ".tmp"
 // new content survives a power cut; when it fails, or the power goes, the name
 // holds the old content or the new, whole, never a mix. One writer per name.
 func WriteFileAtomic(fsys FS, name string, data []byte) error {
+	return ReplaceFile(fsys, name, func(f File) error {
+		_, err := f.WriteAt(data, 0)
+		return err
+	})
+}
+
+// ReplaceFile is WriteFileAtomic with the bytes that fill writes into an empty file.
+// Where fill fails, the name keeps what it held.
+func ReplaceFile(fsys FS, name string, fill func(File) error) error {
 	temp := name + TempSuffix
 	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove stale %q: %w", temp, err)
 	}
-	if err := writeSynced(fsys, temp, data); err != nil {
+	if err := writeSynced(fsys, temp, fill); err != nil {
 		// The first error is the one that matters; the leftover is harmless.
 		_ = fsys.Remove(temp)
 		return fmt.Errorf("cannot write %q: %w", temp, err)
@@ -35,13 +44,12 @@ func WriteFileAtomic(fsys FS, name string, data []byte) error {
 	return nil
 }
 
-func writeSynced(fsys FS, name string, data []byte) error {
+func writeSynced(fsys FS, name string, fill func(File) error) error {
 	f, err := fsys.Create(name)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, 0)
-	if err == nil {
+	if err = fill(f); err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
