@@ -48,7 +48,9 @@ type Options struct {
 	ValidateWrites bool
 	// Units converts quantities that are searched for; nil: they are found in the
 	// unit that is asked for.
-	Units          *ucum.Table
+	Units *ucum.Table
+	// Auth says who makes a request; nil: the server is open to everybody.
+	Auth           Authenticator
 	BodyBytesMax   int // 0: 32 MiB
 	ConnectionsMax int // 0: 4,096
 	Timeouts       Timeouts
