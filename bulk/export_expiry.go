@@ -85,7 +85,7 @@ func (m *Manager) endedExports() (ids []int64, err error) {
 	var all []int64
 	err = m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
 		var r struct{ ID int64 }
-		if err := parseRecord(value, &r); err != nil {
+		if err := ParseRecord(value, &r); err != nil {
 			return fmt.Errorf("cannot read an export's record: %w", err)
 		}
 		all = append(all, r.ID)

@@ -127,7 +127,7 @@ func (m *Manager) getExport(id int64) (*exportRecord, error) {
 		return nil, fmt.Errorf("cannot read export %d: %w", id, err)
 	}
 	r := new(exportRecord)
-	if err := parseRecord(raw, r); err != nil {
+	if err := ParseRecord(raw, r); err != nil {
 		return nil, fmt.Errorf("cannot read export %d: %w", id, err)
 	}
 	return r, nil
@@ -139,7 +139,7 @@ func (m *Manager) loadExports() (running []*exportRecord, err error) {
 	kept := make(map[int64]bool)
 	err = m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
 		r := new(exportRecord)
-		if err := parseRecord(value, r); err != nil {
+		if err := ParseRecord(value, r); err != nil {
 			return fmt.Errorf("cannot read an export's record: %w", err)
 		}
 		kept[r.ID] = r.State == Running || r.State == Completed

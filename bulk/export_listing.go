@@ -32,7 +32,7 @@ func (m *Manager) listing(id int64) (l exportListing, err error) {
 		return l, nil
 	}
 	if err == nil {
-		err = parseRecord(raw, &l)
+		err = ParseRecord(raw, &l)
 	}
 	if err != nil {
 		return l, fmt.Errorf("cannot read which files of export %d were shown: %w", id, err)

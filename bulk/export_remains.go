@@ -57,7 +57,7 @@ func (m *Manager) removeRemains() error {
 	err := m.opts.Store.CatalogList(keyExportRemains, func(_ string, value []byte) error {
 		r := new(exportRecord)
 		remains = append(remains, r)
-		return parseRecord(value, r)
+		return ParseRecord(value, r)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot list what is left of exports: %w", err)

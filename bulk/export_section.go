@@ -91,7 +91,7 @@ func (m *Manager) finishedSections(id int64) (map[int][]ExportFile, error) {
 }
 
 func parseSection(value []byte) (files []ExportFile, err error) {
-	if err := parseRecord(value, &files); err != nil {
+	if err := ParseRecord(value, &files); err != nil {
 		return nil, fmt.Errorf("cannot read a section's record: %w", err)
 	}
 	return files, nil

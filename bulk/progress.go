@@ -44,7 +44,7 @@ func parseProgress(raw []byte, inputs int) (progress, error) {
 	if raw == nil {
 		return p, nil
 	}
-	if err := parseRecord(raw, &p); err != nil {
+	if err := ParseRecord(raw, &p); err != nil {
 		return p, fmt.Errorf("cannot read the progress of an import: %w", err)
 	}
 	if len(p.Inputs) > inputs {

@@ -106,8 +106,8 @@ func (m *Manager) putRecord(key string, record any) error {
 // and is written where a Kiln that does not know what is new would do harm.
 const recordFormat = 1
 
-// parseRecord reads a value. One of a newer format is engine.ErrNewerFormat.
-func parseRecord(raw []byte, record any) error {
+// ParseRecord reads a value of the catalog. One of a newer format is engine.ErrNewerFormat.
+func ParseRecord(raw []byte, record any) error {
 	var head struct {
 		Format int `json:"format"`
 	}
@@ -152,7 +152,7 @@ func (m *Manager) getImport(id int64) (*importRecord, error) {
 
 func parseImport(raw []byte) (*importRecord, error) {
 	r := new(importRecord)
-	if err := parseRecord(raw, r); err != nil {
+	if err := ParseRecord(raw, r); err != nil {
 		return nil, fmt.Errorf("cannot read an import's record: %w", err)
 	}
 	return r, nil

@@ -31,8 +31,8 @@ type JobsOptions struct {
 	Logger *slog.Logger // nil: slog.Default()
 }
 
-// Jobs are the backups that clients of a server asked for, one at a time. They
-// are known as long as the process lives: one that was cut off is asked for again.
+// Jobs are the backups that clients of a server asked for, one at a time. One that
+// was cut off is asked for again.
 type Jobs struct {
 	opts   JobsOptions
 	ctx    context.Context
@@ -48,16 +48,16 @@ type Jobs struct {
 	failures          atomic.Int64
 }
 
-// jobsKnownMax ended backups can be asked about.
+// jobsKnownMax backups can be asked about: enough for some months of one a day.
 const jobsKnownMax = 100
 
 type job struct {
 	cancel      context.CancelFunc
 	done, total atomic.Int64
 	// The rest is guarded by Jobs.mu.
-	ended  bool
-	result *Result
-	err    error
+	record
+	ended     bool
+	cancelled bool // by its client
 }
 
 // Status is how a backup is doing.
@@ -68,7 +68,7 @@ type Status struct {
 	Err               error   // when it did not
 }
 
-// NewJobs checks the roots.
+// NewJobs checks the roots, and reads what former processes were asked for.
 func NewJobs(opts JobsOptions) (*Jobs, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -84,7 +84,7 @@ func NewJobs(opts JobsOptions) (*Jobs, error) {
 	}
 	j := &Jobs{opts: opts, known: map[int64]*job{}}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
-	return j, nil
+	return j, j.load()
 }
 
 // Close stops the backup under way, which leaves what the next one goes on from.
@@ -93,7 +93,7 @@ func (j *Jobs) Close() {
 	j.work.Wait()
 }
 
-func refused(status int, code, format string, args ...any) error {
+func refused(status int, code, format string, args ...any) *bulk.RequestError {
 	return &bulk.RequestError{Status: status, Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
@@ -108,8 +108,8 @@ type asked struct {
 }
 
 // Start begins the backup that a Parameters resource asks for: target (valueString,
-// as kiln backup takes it) and maybe rate (valueInteger, bytes a second). Errors
-// are *bulk.RequestError.
+// as kiln backup takes it) and maybe rate (valueInteger, bytes a second). It is in the
+// catalog on return. *bulk.RequestError; other errors are of the catalog.
 func (j *Jobs) Start(body []byte) (int64, error) {
 	target, rate, err := j.parse(body)
 	if err != nil {
@@ -129,14 +129,17 @@ func (j *Jobs) Start(body []byte) (int64, error) {
 			return 0, refused(409, "conflict", "Backup %d is running; there is one at a time.", id)
 		}
 	}
+	b := &job{record: record{ID: j.last + 1, Target: to.String(), Asked: j.opts.Now().UTC()}}
+	if err := j.put(&b.record); err != nil {
+		return 0, err
+	}
 	j.last++
-	delete(j.known, j.last-jobsKnownMax)
-	ctx, cancel := context.WithCancel(j.ctx)
-	b := &job{cancel: cancel}
-	j.known[j.last] = b
-	id := j.last
-	j.work.Go(func() { j.run(ctx, id, b, to, rate) })
-	return id, nil
+	j.known[b.ID] = b
+	j.forget()
+	var ctx context.Context
+	ctx, b.cancel = context.WithCancel(j.ctx)
+	j.work.Go(func() { j.run(ctx, b, to, rate) })
+	return b.ID, nil
 }
 
 func (j *Jobs) parse(body []byte) (target string, rate int64, err error) {
@@ -207,9 +210,9 @@ func realPath(path string) string {
 	}
 }
 
-func (j *Jobs) run(ctx context.Context, id int64, b *job, to Target, rate int64) {
+func (j *Jobs) run(ctx context.Context, b *job, to Target, rate int64) {
 	defer b.cancel()
-	logger := j.opts.Logger.With("backup", id, "target", to.String())
+	logger := j.opts.Logger.With("backup", b.ID, "target", b.Target)
 	logger.Info("a backup begins")
 	result, err := Run(ctx, Options{
 		Store: j.opts.Store, FS: j.opts.FS, Target: to, Kiln: j.opts.Kiln,
@@ -218,26 +221,44 @@ func (j *Jobs) run(ctx context.Context, id int64, b *job, to Target, rate int64)
 			b.total.Store(total)
 		}},
 	})
+	j.end(b, result, err, logger)
+}
+
+// end makes a job's end known, in the catalog first.
+func (j *Jobs) end(b *job, result *Result, err error, logger *slog.Logger) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	b.ended, b.result, b.err = true, result, err
+	ended, cancelled := b.record, b.cancelled
+	j.mu.Unlock()
+	stopped := j.ctx.Err() != nil
 	switch {
 	case err == nil:
+		ended.Result = result
 		j.succeeded.Store(j.opts.Now().Unix())
 		j.copied.Store(result.BytesCopied)
 		logger.Info("a backup is made", "id", result.ID, "lsn", result.LSN, "bytes copied", result.BytesCopied, "warnings", result.Warnings)
-	case ctx.Err() != nil:
-		b.result, b.err = nil, refused(400, "processing", "The backup was cancelled; the next one goes on from what it copied.")
+	case cancelled:
+		ended.Error = refused(400, "processing", "The backup was cancelled; the next one goes on from what it copied.")
+		logger.Info("a backup was cancelled")
+	case stopped: // the next start finds it as a crash leaves it
+		ended.Error = refused(503, "transient", "The server is stopping.")
 		logger.Info("a backup was stopped")
 	default:
 		j.failures.Add(1)
-		b.result, b.err = nil, wordFailure(err)
+		ended.Error = wordFailure(err)
 		logger.Error("a backup failed", "error", err)
 	}
+	if err == nil || cancelled || !stopped {
+		if err := j.put(&ended); err != nil {
+			logger.Error("the end of a backup is not in the job catalog: after a restart it counts as cut off", "error", err)
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b.record, b.ended = ended, true
 }
 
 // wordFailure tells the operator what a backup failed for: it is the operator who asked.
-func wordFailure(err error) error {
+func wordFailure(err error) *bulk.RequestError {
 	switch {
 	case errors.Is(err, ErrBusy):
 		return refused(409, "conflict", "%s.", err.Error())
@@ -250,7 +271,7 @@ func wordFailure(err error) error {
 func (j *Jobs) find(id int64) (*job, error) {
 	b := j.known[id]
 	if b == nil {
-		return nil, refused(404, "not-found", "The requested backup %d was not found. A server knows those that were asked for since it started; kiln backup --list shows what a target has.", id)
+		return nil, refused(404, "not-found", "The requested backup %d was not found. A server knows the last %d that were asked for; kiln backup --list shows what a target has.", id, jobsKnownMax)
 	}
 	return b, nil
 }
@@ -263,7 +284,11 @@ func (j *Jobs) Status(id int64) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Status{Running: !b.ended, BytesDone: b.done.Load(), Expect: b.total.Load(), Result: b.result, Err: b.err}, nil
+	status := &Status{Running: !b.ended, BytesDone: b.done.Load(), Expect: b.total.Load(), Result: b.Result}
+	if b.Error != nil {
+		status.Err = b.Error
+	}
+	return status, nil
 }
 
 // Cancel stops a backup that runs. *bulk.RequestError 404, 409.
@@ -277,6 +302,7 @@ func (j *Jobs) Cancel(id int64) error {
 	if b.ended {
 		return refused(409, "conflict", "Backup %d has ended.", id)
 	}
+	b.cancelled = true
 	b.cancel()
 	return nil
 }
