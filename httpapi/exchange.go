@@ -142,12 +142,24 @@ func (x *exchange) snapshot() (*engine.Snapshot, func(), error) {
 const (
 	cacheControl       = "private, no-cache"
 	contentTypeOptions = "nosniff"
+	// An answer that a browser shows loads nothing, is in no frame, and its address,
+	// which may have patients' ids in it, is told to nobody.
+	contentPolicy  = "default-src 'none'; frame-ancestors 'none'"
+	referrerPolicy = "no-referrer"
+	// strictTransport is for a year (RFC 6797); browsers then never ask in clear text.
+	strictTransport = "max-age=31536000"
 )
 
 func (x *exchange) standingHeaders() {
 	x.cors()
-	x.ctx.Response.Header.Set("Cache-Control", cacheControl)
-	x.ctx.Response.Header.Set("X-Content-Type-Options", contentTypeOptions)
+	header := &x.ctx.Response.Header
+	header.Set("Cache-Control", cacheControl)
+	header.Set("X-Content-Type-Options", contentTypeOptions)
+	header.Set("Content-Security-Policy", contentPolicy)
+	header.Set("Referrer-Policy", referrerPolicy)
+	if x.ctx.IsTLS() {
+		header.Set("Strict-Transport-Security", strictTransport)
+	}
 }
 
 // checkProtocol refuses other major versions than 1 (RFC 9110 section 15.6.6),
@@ -261,7 +273,11 @@ func (x *exchange) baseURL() string {
 		if host == "" { // HTTP/1.0
 			host = x.ctx.LocalAddr().String()
 		}
-		x.base = "http://" + host + fhirPath
+		scheme := "http://"
+		if x.ctx.IsTLS() {
+			scheme = "https://"
+		}
+		x.base = scheme + host + fhirPath
 	}
 	return x.base
 }

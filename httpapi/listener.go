@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"strconv"
@@ -23,6 +24,11 @@ type limitedListener struct {
 	refusals chan struct{}
 	close    sync.Once
 	closed   error // what the first Close returned
+	// secures gives what a connection is secured with; nil: none is.
+	secures *Certificates
+	shakes  *handshakes
+	// refusePlain answers a connection that does not begin with a handshake.
+	refusePlain func(net.Conn)
 
 	mu    sync.Mutex
 	fresh map[*counted]net.Conn // that have sent nothing yet; guarded by mu
@@ -59,7 +65,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		case l.refusals <- struct{}{}:
 			go func() {
 				defer func() { <-l.refusals }()
-				l.refuse(conn)
+				l.refuse(l.refused(conn))
 			}()
 		default:
 			_ = conn.Close() // the client is told nothing, and the server has no time
@@ -67,20 +73,37 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	}
 }
 
+// refused is a connection that is to be told that it is one too many. Securing it
+// is part of the time that it has for that.
+func (l *limitedListener) refused(conn net.Conn) net.Conn {
+	if l.secures == nil {
+		return conn
+	}
+	return tls.Server(conn, l.secures.config())
+}
+
 // counted wraps a connection so that its end is noticed. A TCP connection keeps
 // its methods, which files are sent with.
 func (l *limitedListener) counted(conn net.Conn) net.Conn {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+	tcp, isTCP := conn.(*net.TCPConn)
+	if isTCP {
+		// The library would set these, if it saw the connection itself.
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlivePeriod, Interval: keepAlivePeriod})
+	}
+	switch {
+	case l.secures != nil:
+		c := &countedTLS{Conn: tls.Server(conn, l.secures.config()), counted: counted{listener: l}, raw: conn, shakes: l.shakes}
+		l.begin(&c.counted, conn)
+		return c
+	case isTCP:
+		c := &countedTCP{TCPConn: tcp, counted: counted{listener: l}}
+		l.begin(&c.counted, conn)
+		return c
+	default:
 		c := &countedConn{Conn: conn, counted: counted{listener: l}}
 		l.begin(&c.counted, conn)
 		return c
 	}
-	// The library would set these, if it saw the connection itself.
-	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlivePeriod, Interval: keepAlivePeriod})
-	c := &countedTCP{TCPConn: tcp, counted: counted{listener: l}}
-	l.begin(&c.counted, conn)
-	return c
 }
 
 func (l *limitedListener) begin(c *counted, conn net.Conn) {
@@ -149,27 +172,43 @@ func (c *countedTCP) Close() error {
 	return c.TCPConn.Close()
 }
 
+// rawAnswer is a refusal for a connection that the HTTP library does not serve.
+func (s *Server) rawAnswer(status int, is issue, headers string) []byte {
+	id := s.opts.NewID()
+	body := appendOutcome(nil, id, s.opts.Now(), is)
+	head := "HTTP/1.1 " + strconv.Itoa(status) + " " + fasthttp.StatusMessage(status) + "\r\nConnection: close\r\nX-Request-Id: " + id + "\r\n" + headers +
+		"Cache-Control: " + cacheControl + "\r\nX-Content-Type-Options: " + contentTypeOptions +
+		"\r\nReferrer-Policy: " + referrerPolicy + "\r\nContent-Security-Policy: " + contentPolicy +
+		"\r\nContent-Type: " + contentTypeAnswer + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
+	s.metrics.observe(rowNone, status, 0)
+	return append([]byte(head), body...)
+}
+
+// refusePlain answers who asks in clear text where connections must be secure.
+func (s *Server) refusePlain(conn net.Conn) {
+	is := issue{severity: "error", code: codeInvalid, text: "This server speaks HTTPS only: ask for https:// at the same address."}
+	if conn.SetDeadline(time.Now().Add(refusalTime)) == nil {
+		_, _ = conn.Write(s.rawAnswer(fasthttp.StatusBadRequest, is, "")) // who has gone does not need it
+	}
+}
+
 // refuseConnection answers when the client has begun to ask, since an answer
 // before that is an error to most clients, and waits a moment for the client to
 // hear it: closing with unread bytes would reset the connection.
 func (s *Server) refuseConnection(conn net.Conn) {
 	defer conn.Close()
-	id := s.opts.NewID()
-	body := appendOutcome(nil, id, s.opts.Now(), issue{severity: "error", code: codeThrottled, text: "Too many connections are open; try again."})
-	head := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nX-Request-Id: " + id + "\r\nRetry-After: " + strconv.Itoa(retryAfterSeconds) +
-		"\r\nCache-Control: " + cacheControl + "\r\nX-Content-Type-Options: " + contentTypeOptions +
-		"\r\nContent-Type: " + contentTypeAnswer + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
-	s.metrics.observe(rowNone, fasthttp.StatusServiceUnavailable, 0)
+	is := issue{severity: "error", code: codeThrottled, text: "Too many connections are open; try again."}
+	answer := s.rawAnswer(fasthttp.StatusServiceUnavailable, is, "Retry-After: "+strconv.Itoa(retryAfterSeconds)+"\r\n")
 	if conn.SetDeadline(time.Now().Add(refusalTime)) != nil {
 		return
 	}
 	if _, err := conn.Read(make([]byte, writeBufferBytes)); err != nil {
 		return
 	}
-	if _, err := conn.Write(append([]byte(head), body...)); err != nil {
+	if _, err := conn.Write(answer); err != nil {
 		return
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, conn, headBytesMax)
 	}
 }

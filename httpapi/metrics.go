@@ -91,10 +91,19 @@ func (x *exchange) metrics() error {
 	s.metrics.writeDurations(out)
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
+	s.writeTLSMetrics(out)
 	metrics.WriteProcessMetrics(out)
 	metrics.WriteFDMetrics(out)
 	x.body(fasthttp.StatusOK, contentTypeText, out.Bytes())
 	return nil
+}
+
+func (s *Server) writeTLSMetrics(w io.Writer) {
+	if s.opts.Certificates == nil {
+		return
+	}
+	s.opts.Certificates.writeMetrics(w)
+	metrics.WriteCounterUint64(w, "kiln_tls_handshake_failures_total", s.shakes.failures.Load())
 }
 
 func writeStoreMetrics(w io.Writer, st engine.Stats) {

@@ -36,9 +36,12 @@ type Options struct {
 	NewID  func() string
 	Logger *slog.Logger // nil: slog.Default()
 	// BaseURL is the FHIR base as clients see it, such as
-	// "https://fhir.example.org/fhir"; "": http, the request's Host, and /fhir.
+	// "https://fhir.example.org/fhir"; "": http or https as the connection is, the
+	// request's Host, and /fhir.
 	BaseURL           string
 	InitialImportMode bool
+	// Certificates secure the connections; nil: they are plain.
+	Certificates *Certificates
 	// PagingKey signs paging tokens; nil: the store's own, kept in its catalog.
 	PagingKey []byte
 	// CORSOrigins are the sites whose pages may use the server from a browser:
@@ -74,6 +77,7 @@ type Server struct {
 	bodies     *bodyBudget
 	stopping   atomic.Bool
 	listener   atomic.Pointer[limitedListener] // of Serve
+	shakes     *handshakes
 	conditions *conditionLocks
 	parameters *query.Registry
 	// manifestFiles are in a page of an export's manifest; tests make it small.
@@ -121,7 +125,7 @@ func New(opts Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), shakes: newHandshakes(), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
 	if s.parameters = opts.Parameters; s.parameters == nil {
 		if s.parameters, err = query.NewRegistry(context.Background(), opts.Store, opts.Logger); err != nil {
 			return nil, fmt.Errorf("cannot read the store's search parameters: %w", err)
@@ -182,7 +186,7 @@ func (s *Server) config() *fasthttp.Server {
 func (s *Server) Serve(ln net.Listener) error {
 	limited := &limitedListener{
 		Listener: ln, max: int64(s.opts.ConnectionsMax), refuse: s.refuseConnection, refusals: make(chan struct{}, refusalsMax),
-		fresh: map[*counted]net.Conn{},
+		fresh: map[*counted]net.Conn{}, secures: s.opts.Certificates, shakes: s.shakes, refusePlain: s.refusePlain,
 	}
 	s.listener.Store(limited)
 	if s.stopping.Load() { // Shutdown came first and may not have seen the listener

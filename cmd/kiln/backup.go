@@ -29,6 +29,7 @@ type backupCmd struct {
 	Verify  bool   `help:"Read everything in TARGET and check it; exit 4 when something is damaged."`
 	Rate    string `placeholder:"BYTES" help:"Read at most so much a second, such as 50MB."`
 	JSON    bool   `name:"json" help:"Print the result as JSON."`
+	connectFlags
 	blobFlags
 	Target string `arg:"" help:"Directory, or address of a blob container or a folder in one. A second backup copies only what is new."`
 }
@@ -196,7 +197,7 @@ func (c *backupCmd) ofDirectory(ctx context.Context, std streams) (*backup.Resul
 
 // ofServer asks a server, and follows it to the end.
 func (c *backupCmd) ofServer(ctx context.Context, std streams) (*backup.Result, error) {
-	server, err := newClient(c.Server)
+	server, err := c.client(c.Server)
 	if err != nil {
 		return nil, err
 	}

@@ -42,11 +42,15 @@ type client struct {
 	waitMax time.Duration // between two looks at a job
 }
 
-// newClient takes the FHIR base; an address without a path means its /fhir.
+// newClient takes the FHIR base of a server that needs no token.
 func newClient(server string) (*client, error) {
+	return new(connectFlags).client(server)
+}
+
+func plainClient(server string) (*client, *url.URL, error) {
 	parsed, err := url.Parse(server)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
-		return nil, usageError("--server %q is not an http(s) address", server)
+		return nil, nil, usageError("--server %q is not an http(s) address", server)
 	}
 	if strings.Trim(parsed.Path, "/") == "" {
 		parsed.Path = "/fhir"
@@ -58,7 +62,7 @@ func newClient(server string) (*client, error) {
 	retrying.RetryWaitMax = retryWaitMax
 	retrying.CheckRetry = retryable
 	retrying.ErrorHandler = retryablehttp.PassthroughErrorHandler
-	return &client{base: strings.TrimRight(parsed.String(), "/"), http: retrying, waitMax: pollWaitMax}, nil
+	return &client{base: strings.TrimRight(parsed.String(), "/"), http: retrying, waitMax: pollWaitMax}, parsed, nil
 }
 
 // retryable repeats what may work a moment later. A 500 is a final answer
@@ -66,6 +70,9 @@ func newClient(server string) (*client, error) {
 func retryable(ctx context.Context, answer *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
+	}
+	if isOurFault(err) {
+		return false, err
 	}
 	if err != nil {
 		return true, nil

@@ -40,8 +40,10 @@ func (c *demoCmd) Run(ctx context.Context, std streams) (err error) {
 	if c.Patients < 1 {
 		return usageError("--patients must be at least 1")
 	}
-	if err := checkListen(c.Listen, false); err != nil {
+	if isLocal, err := isLoopbackListen(c.Listen); err != nil {
 		return err
+	} else if !isLocal {
+		return usageError("--listen %s can be reached from other machines: use a loopback address such as 127.0.0.1:8080", c.Listen)
 	}
 	dir, err := os.MkdirTemp("", "kiln-demo-")
 	if err != nil {

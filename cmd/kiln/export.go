@@ -15,6 +15,7 @@ import (
 )
 
 type exportCmd struct {
+	connectFlags
 	Server     string   `default:"${server}" placeholder:"URL" help:"FHIR base of the server (${default})."`
 	Out        string   `type:"path" xor:"place" placeholder:"DIR" help:"Directory for the files; it may not hold others (the current one). Deletions come into deleted/ below it, what the server could not export is told in error/. A command that was stopped goes on there when it is run again."`
 	Container  string   `xor:"place,kept" placeholder:"NAME" help:"Instead of downloading: let the server write the files into this container of its storage account, which is made when it is missing, and tell where they are. This command cannot read them."`
@@ -216,7 +217,7 @@ func (c *exportCmd) check() (*client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	server, err := newClient(c.Server)
+	server, err := c.client(c.Server)
 	if err != nil {
 		return nil, "", err
 	}

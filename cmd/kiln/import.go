@@ -12,6 +12,7 @@ import (
 
 type importCmd struct {
 	Server string `default:"${server}" placeholder:"URL" help:"FHIR base of the server (${default})."`
+	connectFlags
 	importOptions
 	Source string   `placeholder:"URI" help:"Name of this import. The same files under the same name are the same import: a failed one goes on, a finished one is only reported. Default: a new name."`
 	Inputs []string `arg:"" name:"path|url" help:"File, directory (its *.ndjson, *.ndjson.gz, *.ndjson.zst) or URL; the server must be allowed to read it."`
@@ -19,7 +20,7 @@ type importCmd struct {
 
 // Run posts one $import and follows it to its end.
 func (c *importCmd) Run(ctx context.Context, std streams) error {
-	server, err := newClient(c.Server)
+	server, err := c.client(c.Server)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,8 @@ type serveCmd struct {
 	BaseURL               string        `placeholder:"URL" help:"Address that clients know the FHIR base by, when it is not the Host they ask."`
 	CORSOrigin            []string      `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
 	DrainTime             time.Duration `default:"${drain}" placeholder:"TIME" help:"How long requests in flight may take after a signal; longer ones are cut off (${default})."`
-	InsecureNoAuth        bool          `help:"Allow an address that other machines can reach although nobody is asked who they are."`
+	transportFlags
+	InsecureNoAuth bool `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 }
 
 // storeOptions are what the flags say about the store.
@@ -74,7 +75,7 @@ func (c *serveCmd) storeOptions() storeOptions {
 
 // Run serves until the context ends.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
-	if err := checkListen(c.Listen, c.InsecureNoAuth); err != nil {
+	if err := errors.Join(c.transportFlags.check(), c.checkListen()); err != nil {
 		return err
 	}
 	if c.ExportExpiry < 0 {
@@ -135,13 +136,19 @@ func (c *serveCmd) allowBackups(in *instance, logger *slog.Logger) error {
 }
 
 func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *instance, units *ucum.Table) error {
+	ctx, cancel := context.WithCancel(ctx) // ends what looks at certificates
+	defer cancel()
+	certificates, err := c.certificates(ctx, logger)
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	return in.serve(ctx, logger, listener, c.DrainTime, httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
-		Units: units,
+		Units: units, Certificates: certificates,
 	})
 }
 
@@ -181,7 +188,7 @@ func (in *instance) serve(ctx context.Context, logger *slog.Logger, listener net
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	logger.Info("listening", "addr", listener.Addr().String(), "version", version, "data", in.store.Dir())
+	logger.Info("listening", "addr", listener.Addr().String(), "tls", opts.Certificates != nil, "version", version, "data", in.store.Dir())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	failed := in.failure(ctx)
@@ -224,21 +231,4 @@ func (in *instance) failure(ctx context.Context) <-chan error {
 		}
 	}()
 	return failed
-}
-
-// checkListen refuses addresses that other machines reach, unless told: the
-// server does not ask who is calling.
-func checkListen(addr string, insecure bool) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return usageError("--listen %q is not HOST:PORT: %w", addr, err)
-	}
-	if insecure || host == "localhost" {
-		return nil
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
-		return nil
-	}
-	return usageError("--listen %s can be reached from other machines, and this server does not ask who is calling: "+
-		"use a loopback address such as 127.0.0.1:8080, or say --insecure-no-auth", addr)
 }

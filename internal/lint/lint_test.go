@@ -23,6 +23,7 @@ const (
 var layers = map[string][]string{
 	"internal/lint": {},
 	// For tests.
+	"internal/certtest":   {},
 	"internal/npmtest":    {},
 	"internal/shareddata": {},
 	"internal/vfs":        {},
