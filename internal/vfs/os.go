@@ -118,7 +118,7 @@ func (osFS) Lock(name string) (io.Closer, error) {
 
 func (osFS) FreeBytes(dir string) (int64, error) { return freeBytes(filepath.FromSlash(dir)) }
 
-// osFile embeds *os.File for ReadAt, WriteAt, Close, Sync and Truncate.
+// osFile embeds *os.File for ReadAt, WriteAt, Close and Truncate.
 type osFile struct {
 	*os.File
 }
@@ -131,7 +131,25 @@ func (f *osFile) Bytes() (int64, error) {
 	return info.Size(), nil
 }
 
-func (f *osFile) SyncData() error { return syncData(f.File) }
+// Sync is as the interface says.
+func (f *osFile) Sync() error {
+	lookOut()
+	return f.File.Sync()
+}
+
+func (f *osFile) SyncData() error {
+	lookOut()
+	return syncData(f.File)
+}
+
+// lookOut is called before a system call that waits for the disk. Go's scheduler lets
+// one thread wait for the network; it goes on with the first goroutine that became
+// ready there, and until that one parks nobody else looks. When it waits in a system
+// call instead, whoever asks next is noticed by the runtime's monitor only, up to
+// 10 ms later, though processors are idle (findRunnable and sysmon in runtime/proc.go
+// of Go 1.26). A goroutine that is begun wakes a thread, which finds nothing else to
+// do and waits for the network.
+func lookOut() { go func() {}() }
 
 func (f *osFile) WriteBack(from, bytes int64) { writeBack(f.File, from, bytes) }
 
