@@ -80,6 +80,7 @@ bench:
 	$(GO) run ./bench read
 	$(GO) run ./bench write
 	$(GO) run ./bench history
+	$(GO) run ./bench merge
 
 bench-postgres:
 	$(GO) run ./bench import --compare-postgres

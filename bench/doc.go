@@ -23,6 +23,9 @@
 //	history.go   bench history
 //	grow.go      bench grow: a store that grows
 //	mixed.go     bench mixed: clients without and beside an import
+//	merge.go     bench merge: clients without and beside merges; merge_store.go
+//	             has the store with many runs, merge_watch.go looks at merges
+//	paced.go     clients that send at a fixed rate, whatever the answers take
 //	search.go    bench search: counts and first pages, with the comparison;
 //	             search_questions.go has the questions and their SQL,
 //	             search_values.go draws what they ask for, search_ask.go asks

@@ -43,18 +43,7 @@ const requestTimeout = 30 * time.Second
 // load runs the clients against base until the time is over. Every client draws
 // from its own seeded stream.
 func load(ctx context.Context, base string, s loadSettings, seed uint64, makeClient func(i int) client) (*loadResult, error) {
-	host, _, _ := strings.Cut(strings.TrimPrefix(base, "http://"), "/")
-	door := &fasthttp.HostClient{
-		Addr:                host,
-		MaxConns:            s.Concurrency,
-		ReadBufferSize:      16 << 10,
-		WriteBufferSize:     16 << 10,
-		ReadTimeout:         requestTimeout,
-		WriteTimeout:        requestTimeout,
-		MaxResponseBodySize: 64 << 20,
-		// A write that is sent again would count twice.
-		MaxIdemponentCallAttempts: 1,
-	}
+	door := newDoor(base, s.Concurrency)
 	defer door.CloseIdleConnections()
 	parts := make([]loadResult, s.Concurrency)
 	start := time.Now()
@@ -72,6 +61,22 @@ func load(ctx context.Context, base string, s loadSettings, seed uint64, makeCli
 		return nil, errors.Join(errors.New("cannot measure: no right answer"), all.example, ctx.Err())
 	}
 	return all, ctx.Err()
+}
+
+// newDoor connects clients to the server of a base address.
+func newDoor(base string, clients int) *fasthttp.HostClient {
+	host, _, _ := strings.Cut(strings.TrimPrefix(base, "http://"), "/")
+	return &fasthttp.HostClient{
+		Addr:                host,
+		MaxConns:            clients,
+		ReadBufferSize:      16 << 10,
+		WriteBufferSize:     16 << 10,
+		ReadTimeout:         requestTimeout,
+		WriteTimeout:        requestTimeout,
+		MaxResponseBodySize: 64 << 20,
+		// A write that is sent again would count twice.
+		MaxIdemponentCallAttempts: 1,
+	}
 }
 
 // add takes in what others saw in the same time.
@@ -100,24 +105,32 @@ func (c client) run(ctx context.Context, door *fasthttp.HostClient, end time.Tim
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
 	for now := time.Now(); now.Before(end) && ctx.Err() == nil; now = time.Now() {
-		request.Reset()
-		response.Reset()
-		c.next(r, request)
-		sent := time.Now()
-		err := door.DoTimeout(request, response, requestTimeout)
-		took := time.Since(sent)
-		if err != nil || !slices.Contains(c.want, response.StatusCode()) {
-			result.wrong++
-			result.example = fmt.Errorf("%s %s: status %d: %.500s: %w", request.Header.Method(), request.RequestURI(), response.StatusCode(), response.Body(), errors.Join(err))
-			continue
-		}
-		result.latencies = append(result.latencies, took)
-		result.bytes += int64(len(response.Body()))
-		if c.answered != nil {
-			c.answered(response, took)
-		}
+		c.send(door, request, response, r, time.Time{}, &result)
 	}
 	return result
+}
+
+// send sends one request, which counts from began on; the zero time: from when it is
+// filled in.
+func (c client) send(door *fasthttp.HostClient, request *fasthttp.Request, response *fasthttp.Response, r *rand.Rand, began time.Time, result *loadResult) {
+	request.Reset()
+	response.Reset()
+	c.next(r, request)
+	if began.IsZero() {
+		began = time.Now()
+	}
+	err := door.DoTimeout(request, response, requestTimeout)
+	took := time.Since(began)
+	if err != nil || !slices.Contains(c.want, response.StatusCode()) {
+		result.wrong++
+		result.example = fmt.Errorf("%s %s: status %d: %.500s: %w", request.Header.Method(), request.RequestURI(), response.StatusCode(), response.Body(), errors.Join(err))
+		return
+	}
+	result.latencies = append(result.latencies, took)
+	result.bytes += int64(len(response.Body()))
+	if c.answered != nil {
+		c.answered(response, took)
+	}
 }
 
 // percentile p of 100.

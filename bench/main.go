@@ -20,6 +20,7 @@ type commands struct {
 	Search  searchCommand  `cmd:"" help:"Search: counts and first pages, beside PostgreSQL."`
 	Grow    growCommand    `cmd:"" help:"Import the data again and again under new ids: what a resource costs in a store that grows."`
 	Mixed   mixedCommand   `cmd:"" help:"Create, update, read and page through histories, without and then beside an import: latencies of both."`
+	Merge   mergeCommand   `cmd:"" help:"Read, search and create at a fixed rate, by turns while nothing and while runs are merged: latencies and their ratios."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Serve one body from memory: what bench read compares with."`
 }
 

@@ -126,3 +126,6 @@ func (u usage) figures() []figure {
 		{processorTime, u.cpuSeconds, "s"},
 	}
 }
+
+// spread is the least and the greatest of at least one value.
+func spread(values []float64) (low, high float64) { return slices.Min(values), slices.Max(values) }

@@ -49,6 +49,7 @@ type storeOptions struct {
 	scrubInterval time.Duration // negative: never
 	freeMin       int64         // 0: the default
 	ballast       int64         // negative: none
+	mergeFanIn    int           // 0: the default; negative: runs are never merged
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
@@ -61,7 +62,7 @@ func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeO
 		ReadOnly: with.readOnly,
 
 		ScrubRate: with.scrubRate, ScrubInterval: with.scrubInterval,
-		FreeBytesMin: with.freeMin, BallastBytes: with.ballast,
+		FreeBytesMin: with.freeMin, BallastBytes: with.ballast, MergeFanIn: with.mergeFanIn,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open data directory %q: %w", dir, err)

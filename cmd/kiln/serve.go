@@ -45,6 +45,7 @@ type serveCmd struct {
 	BackupRoot            []string      `placeholder:"DIR|URL" help:"Directory, or address of a blob container or a folder in one, at or below which a client may have the server write backups (kiln backup --server); repeatable."`
 	ReadOnly              bool          `help:"Serve a data directory without changing anything in it but its LOCK: no writes, no jobs, no background work. It may lie on a file system that is mounted for reading."`
 	ExportSectionRows     uint64        `hidden:"" help:"How many versions a section of an export has, about; 0: the default. Tests make it small."`
+	MergeFanIn            int           `hidden:"" help:"How many runs are merged at once; 0: the default, negative: none ever. bench merge and tests set it."`
 	MinFree               byteSize      `default:"256MiB" placeholder:"BYTES" help:"Free space on the data disk below which writes are refused; imports and merges wait below twice that (${default})."`
 	Ballast               byteSize      `default:"128MiB" placeholder:"BYTES" help:"Size of a file that holds space for getting out of a full disk, at most a 16th of the free space; 0: none (${default})."`
 	ScrubInterval         time.Duration `default:"168h" placeholder:"TIME" help:"How long after one check of everything on disk the next begins; 0: never (${default})."`
@@ -62,7 +63,7 @@ type serveCmd struct {
 
 // storeOptions are what the flags say about the store.
 func (c *serveCmd) storeOptions() storeOptions {
-	with := storeOptions{readOnly: c.ReadOnly, scrubRate: int64(c.ScrubRate), scrubInterval: c.ScrubInterval}
+	with := storeOptions{readOnly: c.ReadOnly, scrubRate: int64(c.ScrubRate), scrubInterval: c.ScrubInterval, mergeFanIn: c.MergeFanIn}
 	if c.ScrubInterval <= 0 {
 		with.scrubInterval = -1
 	}
