@@ -57,8 +57,7 @@ const (
 	comparisonBytes    = 24
 )
 
-// add takes the key at hand, its lines and those of its versions that matter:
-// all when a line is dated, only the current one otherwise.
+// add takes the key at hand, its lines and those of its versions that matter.
 func (w *window) add(m *merge, key []byte, versions []engine.KeyVersion) {
 	k := windowKey{
 		key:      span{int32(len(w.arena)), int32(len(w.arena) + len(key))},
@@ -66,17 +65,9 @@ func (w *window) add(m *merge, key []byte, versions []engine.KeyVersion) {
 		versions: span{from: int32(len(w.versions))},
 		compares: span{from: int32(len(w.compares))},
 	}
-	dated := false
-	for _, at := range m.lines {
-		dated = dated || m.row(at).class != classUndated
-	}
 	w.arena = append(w.arena, key...)
 	w.lines = append(w.lines, m.lines...)
-	for _, v := range versions {
-		if dated || v.Current {
-			w.versions = append(w.versions, v)
-		}
-	}
+	w.versions = append(w.versions, versions...)
 	k.versions.to = int32(len(w.versions))
 	w.addComparisons(m, int32(len(w.keys)), w.versions[k.versions.from:])
 	k.compares.to = int32(len(w.compares))

@@ -176,7 +176,7 @@ func (m *merge) key(i int) error {
 		from = m.batch.ends[i-1]
 	}
 	m.lines = m.batch.lines[from:m.batch.ends[i]]
-	versions, err := m.lookup.Probed(i, key)
+	versions, err := m.stored(i, key)
 	if err != nil {
 		return fmt.Errorf("cannot look up a key: %w", err)
 	}
@@ -193,6 +193,18 @@ func (m *merge) key(i int) error {
 	m.window.add(m, key, versions)
 	return nil
 }
+
+// stored is what the store has of the batch's i-th key, as far as it matters for the
+// lines at hand: every version when one of them is dated, only the current one
+// otherwise. It holds until the next look-up.
+func (m *merge) stored(i int, key []byte) ([]engine.KeyVersion, error) {
+	if m.resolver.mode == InitialLoad || !slices.ContainsFunc(m.lines, m.isDated) {
+		return m.lookup.Current(i, key)
+	}
+	return m.lookup.Probed(i, key)
+}
+
+func (m *merge) isDated(at lineAt) bool { return m.row(at).class != classUndated }
 
 // set gives a row its version.
 func (m *merge) set(at lineAt, r *row, version int64, date fhir.Instant) {

@@ -199,16 +199,17 @@ func (g *headGen) purge(e *headEntry, lsn uint64) {
 	g.purged.Add(1)
 }
 
-// current is the key's version with the highest positive versionId as of lsn; nil: none.
-func (g *headGen) current(key []byte, lsn uint64) *headEntry {
+// current is the key's version with the highest positive versionId as of lsn, and
+// its ordinal; nil: none.
+func (g *headGen) current(key []byte, lsn uint64) (int32, *headEntry) {
 	i := g.latest(key, lsn)
 	if i == none {
-		return nil
+		return none, nil
 	}
 	if best := g.entry(int(i)).best; best != none && !g.entry(int(best)).isPurgedAt(lsn) {
-		return g.entry(int(best))
+		return best, g.entry(int(best))
 	}
-	return nil
+	return none, nil
 }
 
 // versions calls fn for every version of the key as of lsn, newest commit

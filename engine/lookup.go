@@ -98,6 +98,51 @@ func (k *KeyLookup) Probed(i int, key []byte) ([]KeyVersion, error) {
 	return k.out, nil
 }
 
+// Current is Probed without the history: the current version, or none. It does not
+// cost more when the history is long, since the key tables tell which version it is,
+// and its row is the only one that is read.
+func (k *KeyLookup) Current(i int, key []byte) ([]KeyVersion, error) {
+	k.out = k.out[:0]
+	var best found
+	for word, maybe := range k.maybe[i*k.words : (i+1)*k.words] {
+		for ; maybe != 0; maybe &= maybe - 1 {
+			if err := k.currentFrom(&best, 64*word+bits.TrailingZeros64(maybe), key); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !best.ok() {
+		return nil, nil
+	}
+	row, err := best.row()
+	if err != nil {
+		return nil, err
+	}
+	k.add(row, best.place())
+	k.out[0].Current = true
+	return k.out, nil
+}
+
+// currentFrom makes best the current version of a generation of the head or of a
+// run, if that is a later one.
+func (k *KeyLookup) currentFrom(best *found, source int, key []byte) error {
+	gens := k.n.view.gens
+	if source < len(gens) {
+		best.orHead(gens[source], key, k.n.lsn)
+		return nil
+	}
+	i := source - len(gens)
+	return best.orRow(k.n.view.runs[i], k.cursor(i), key, k.n.lsn)
+}
+
+// cursor is that of the view's i-th run.
+func (k *KeyLookup) cursor(i int) *index.LookupCursor {
+	if k.cursors[i] == nil {
+		k.cursors[i] = k.n.view.runs[i].run.LookupCursor()
+	}
+	return k.cursors[i]
+}
+
 // addFrom adds the versions in a generation of the head or in a run.
 func (k *KeyLookup) addFrom(source int, key []byte) error {
 	gens := k.n.view.gens
@@ -114,10 +159,7 @@ func (k *KeyLookup) addFrom(source int, key []byte) error {
 }
 
 func (k *KeyLookup) addRows(i int, r *runState, key []byte) (err error) {
-	if k.cursors[i] == nil {
-		k.cursors[i] = r.run.LookupCursor()
-	}
-	if k.rows, err = k.cursors[i].Lookup(k.rows[:0], key); err != nil {
+	if k.rows, err = k.cursor(i).Lookup(k.rows[:0], key); err != nil {
 		return err
 	}
 	for _, f := range k.rows {

@@ -308,6 +308,10 @@ func (m *simModel) checkLookup(n *Snapshot, lookup *KeyLookup, k simKey) error {
 			return fmt.Errorf("BodyAt %v %+v: %q, %w", k, v, body.Body, err)
 		}
 	}
+	want := slices.DeleteFunc(slices.Clone(versions), func(v KeyVersion) bool { return !v.Current })
+	if got, err := lookup.Current(0, k.key()); err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("KeyLookup of the current %v: %+v, %w; want %+v", k, got, err, want)
+	}
 	return nil
 }
 

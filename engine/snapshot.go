@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"kiln/fhir"
@@ -150,21 +151,62 @@ type found struct {
 
 func (f *found) ok() bool { return f.run != nil || f.entry != nil }
 
+func (f *found) place() Place {
+	if f.run != nil {
+		return Place{Run: f.run.run.Meta().ID, Ordinal: f.ordinal}
+	}
+	return Place{Ordinal: index.Ordinal(f.number)}
+}
+
 // current is the key's version with the highest positive versionId.
 func (n *Snapshot) current(key []byte) (found, error) {
 	var best found
 	for _, g := range n.view.gens {
-		if e := g.current(key, n.lsn); e != nil && e.versionID > best.versionID {
-			best = found{entry: e, versionID: e.versionID}
+		best.orHead(g, key, n.lsn)
+	}
+	hash := index.KeyHash(key)
+	for _, r := range n.view.runs {
+		if !r.run.MayContain(hash) {
+			continue
+		}
+		if err := best.orRow(r, r.run.LookupCursor(), key, n.lsn); err != nil {
+			return found{}, err
 		}
 	}
-	err := n.runVersions(key, func(f found) bool {
-		if f.versionID > best.versionID {
-			best = f
+	return best, nil
+}
+
+// orHead makes f the key's current version in a generation of the head, if that
+// one's number is higher.
+func (f *found) orHead(g *headGen, key []byte, lsn uint64) {
+	if i, e := g.current(key, lsn); e != nil && e.versionID > f.versionID {
+		*f = found{entry: e, number: uint32(g.base) + uint32(i), versionID: e.versionID}
+	}
+}
+
+// orRow makes f the key's row in a run with the highest versionId, if that is
+// positive and higher. c is one of the run's cursors.
+func (f *found) orRow(r *runState, c *index.LookupCursor, key []byte, lsn uint64) error {
+	var space [1]index.Found
+	for _, most := range [...]int{1, math.MaxInt} {
+		rows, err := c.Highest(space[:0], key, most)
+		if err != nil {
+			return err
 		}
-		return true
-	})
-	return best, err
+		for _, row := range rows {
+			if r.isVoid(row.Ordinal, lsn) {
+				continue
+			}
+			if row.VersionID > f.versionID {
+				*f = found{run: r, ordinal: row.Ordinal, versionID: row.VersionID}
+			}
+			return nil
+		}
+		if len(rows) < most {
+			return nil
+		}
+	}
+	return nil
 }
 
 // versions calls fn for every version of key, in no order, until it returns false.

@@ -261,6 +261,12 @@ func (m *model) checkKeys(t testing.TB, r *Run) {
 		if err != nil || !slices.Equal(found, keys[key]) {
 			t.Fatalf("lookup of %x: %v, want %v: %v", key, found, keys[key], err)
 		}
+		for most := range min(4, len(found)+2) {
+			some, err := c.Highest([]Found{{}}, []byte(key), most) // behind what is there
+			if err != nil || !slices.Equal(some[1:], found[:min(most, len(found))]) {
+				t.Fatalf("the %d highest of %x: %v of %v: %v", most, key, some, found, err)
+			}
+		}
 		if len(found) > 0 && !r.MayContain(KeyHash([]byte(key))) {
 			t.Fatalf("the filter denies %x", key)
 		}

@@ -1,6 +1,9 @@
 package index
 
-import "bytes"
+import (
+	"bytes"
+	"math"
+)
 
 // MayContain asks the filter. No false negatives.
 func (r *Run) MayContain(keyHash uint64) bool { return r.filter.mayContain(keyHash) }
@@ -32,7 +35,14 @@ type LookupCursor struct {
 // Lookup appends every version of key, highest VersionID first. It is fastest
 // when keys ascend, and right in any order.
 func (c *LookupCursor) Lookup(dst []Found, key []byte) ([]Found, error) {
+	return c.Highest(dst, key, math.MaxInt)
+}
+
+// Highest is Lookup of so many versions at most, those with the highest
+// VersionIDs. The rest of a long history is not read.
+func (c *LookupCursor) Highest(dst []Found, key []byte, most int) ([]Found, error) {
 	r := c.r
+	most = len(dst) + min(most, math.MaxInt-len(dst))
 	if r.keys.count() == 0 || bytes.Compare(key, r.keyMin) < 0 || bytes.Compare(key, r.keyMax) > 0 {
 		return dst, nil
 	}
@@ -45,10 +55,10 @@ func (c *LookupCursor) Lookup(dst []Found, key []byte) ([]Found, error) {
 			return dst, err
 		}
 		var ok bool
-		if dst, ok = c.collect(dst, key); !ok {
+		if dst, ok = c.collect(dst, key, most); !ok {
 			return dst, r.impossible(blockKeys, r.keys, block)
 		}
-		if c.on || block+1 == r.keys.count() || bytes.Compare(r.keys.separator(block+1), key) > 0 {
+		if c.on || len(dst) == most || block+1 == r.keys.count() || bytes.Compare(r.keys.separator(block+1), key) > 0 {
 			return dst, nil
 		}
 	}
@@ -77,12 +87,12 @@ func (c *LookupCursor) enter(block int) error {
 	return nil
 }
 
-// collect appends the key's versions in this block; on tells whether a greater
-// key follows in it. ok is false for a damaged block.
-func (c *LookupCursor) collect(dst []Found, key []byte) (found []Found, ok bool) {
+// collect appends the key's versions in this block until there are most in dst;
+// on tells whether an entry follows in it. ok is false for a damaged block.
+func (c *LookupCursor) collect(dst []Found, key []byte, most int) (found []Found, ok bool) {
 	c.on = c.seek(key)
 	c.last = append(c.last[:0], key...)
-	for c.on && bytes.Equal(c.entries.key, key) {
+	for len(dst) < most && c.on && bytes.Equal(c.entries.key, key) {
 		f, ok := parseKeyPayload(c.entries.payload, c.r.footer.meta.Rows)
 		if !ok {
 			c.block = -1
