@@ -2,8 +2,10 @@ package bulk
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 
 	"kiln/internal/vfs"
@@ -11,9 +13,16 @@ import (
 
 // Download is an open file to serve; Close it.
 type Download struct {
-	io.ReaderAt
 	io.Closer
 	Bytes int64
+	file  checkedFile
+}
+
+// Part reads a stretch of the file, which must be inside of it. Its first megabyte is
+// checked by then. *vfs.CorruptError, from reads too: the file is not what was written.
+// Files of older builds, which kept no sums, are read as they are.
+func (d *Download) Part(from, bytes int64) (io.Reader, error) {
+	return d.file.part(from, bytes)
 }
 
 func fileNotFound(name string) error {
@@ -39,7 +48,7 @@ func (m *Manager) ErrorFile(id int64, name string) (*Download, error) {
 	for i, in := range record.Request.Inputs {
 		if i < len(result.Inputs) && result.Inputs[i][progressErrorBytes] > 0 && errorFileName(id, i, in.Type) == name {
 			files := newErrorFiles(m.opts.Store.FS(), m.opts.Store.Dir(), id)
-			return openDownload(files.fs, path.Join(files.dir, name), result.Inputs[i][progressErrorBytes])
+			return openDownload(files.fs, path.Join(files.dir, name), result.Inputs[i][progressErrorBytes], result.Sums[i])
 		}
 	}
 	return nil, fileNotFound(name)
@@ -55,7 +64,10 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	}
 	if name == ExportIgnoredName && len(record.Request.Ignored) > 0 {
 		text := ignoredLines(record.Request.Ignored)
-		return &Download{Bytes: int64(len(text)), ReaderAt: bytes.NewReader(text), Closer: io.NopCloser(nil)}, nil
+		return newDownload(name, struct {
+			io.ReaderAt
+			io.Closer
+		}{bytes.NewReader(text), io.NopCloser(nil)}, int64(len(text)), nil), nil
 	}
 	f, ok, err := m.exportFileOf(record, name)
 	if err != nil {
@@ -64,13 +76,24 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	if !ok || record.State == Failed || record.Folder != "" {
 		return nil, fileNotFound(name)
 	}
-	return openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes)
+	return openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes, f.Sums)
 }
 
-func openDownload(fsys vfs.FS, name string, bytes int64) (*Download, error) {
+// openDownload opens a file that a job of the catalog names: it must be there.
+func openDownload(fsys vfs.FS, name string, bytes int64, sums []byte) (*Download, error) {
 	file, err := fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &vfs.CorruptError{File: name, What: "the file is gone"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %q: %w", name, err)
 	}
-	return &Download{Bytes: bytes, ReaderAt: file, Closer: file}, nil
+	return newDownload(name, file, bytes, sums), nil
+}
+
+func newDownload(name string, file interface {
+	io.ReaderAt
+	io.Closer
+}, bytes int64, sums []byte) *Download {
+	return &Download{Closer: file, Bytes: bytes, file: checkedFile{name: name, from: file, bytes: bytes, sums: sums}}
 }

@@ -53,9 +53,11 @@ func (m *Manager) storeErrors(ctx context.Context, j *importJob, record *importR
 			if refused.Load() || ctx.Err() != nil {
 				return ctx.Err()
 			}
-			address, err := m.storeErrorFile(ctx, record, i, in[progressErrorBytes])
+			address, err := m.storeErrorFile(ctx, record, i, in[progressErrorBytes], j.published.Sums[i])
 			if err != nil && ctx.Err() == nil {
-				refused.Store(true)
+				if !m.opts.Store.NoteDamage(err) {
+					refused.Store(true)
+				}
 				m.counters.errorFilesKept.Add(1)
 				m.logger.Error("cannot store an error file in the blob account, it is served from here", "import", j.id, "blob", address, "error", err)
 				return nil
@@ -75,12 +77,17 @@ func (m *Manager) storeErrors(ctx context.Context, j *importJob, record *importR
 	return stored, err
 }
 
-// storeErrorFile copies one file and returns the blob's address.
-func (m *Manager) storeErrorFile(ctx context.Context, record *importRecord, input int, bytes int64) (string, error) {
+// storeErrorFile copies one file, which must be what was written, and returns the
+// blob's address.
+func (m *Manager) storeErrorFile(ctx context.Context, record *importRecord, input int, bytes int64, sums []byte) (string, error) {
 	files := newErrorFiles(m.opts.Store.FS(), m.opts.Store.Dir(), record.ID)
-	file, err := files.fs.Open(path.Join(files.dir, errorFileName(record.ID, input, record.Request.Inputs[input].Type)))
+	name := path.Join(files.dir, errorFileName(record.ID, input, record.Request.Inputs[input].Type))
+	file, err := files.fs.Open(name)
 	if err != nil {
 		return "", err
+	}
+	if err := (&checkedFile{name: name, from: file, bytes: bytes, sums: sums}).verify(); err != nil {
+		return "", errors.Join(err, file.Close())
 	}
 	container := record.Request.ErrorContainer
 	if container == "" {

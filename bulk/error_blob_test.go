@@ -45,7 +45,7 @@ func (s *testSite) localText(status *ImportStatus, input int) string {
 		s.t.Fatal(err)
 	}
 	defer d.Close()
-	text, err := io.ReadAll(io.NewSectionReader(d, 0, d.Bytes))
+	text, err := readDownload(d)
 	if err != nil {
 		s.t.Fatal(err)
 	}

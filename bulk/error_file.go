@@ -35,20 +35,39 @@ func newErrorFiles(fsys vfs.FS, dataDir string, job int64) *errorFiles {
 }
 
 // append adds refusals behind the recorded length of a file and makes them
-// durable. It returns the new length.
-func (e *errorFiles) append(name string, from int64, refusals []refusal) (int64, error) {
+// durable. It returns the new length, and the sums of the file's pieces when there are
+// those of what it had.
+func (e *errorFiles) append(name string, from int64, sums []byte, refusals []refusal) (int64, []byte, error) {
 	file, err := e.open(name, from)
 	if err != nil {
-		return 0, fmt.Errorf("cannot open error file %q: %w", name, err)
+		return 0, nil, fmt.Errorf("cannot open error file %q: %w", name, err)
 	}
-	at, err := writeRefusals(file, from, refusals)
+	at, sums, err := e.write(name, file, from, sums, refusals)
 	if err == nil {
 		err = file.Sync()
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return 0, fmt.Errorf("cannot write error file %q: %w", name, err)
+		return 0, nil, fmt.Errorf("cannot write error file %q: %w", name, err)
 	}
-	return at, nil
+	return at, sums, nil
+}
+
+// write writes behind what a file has. A file that has changed since is refused.
+func (e *errorFiles) write(name string, file vfs.File, from int64, sums []byte, refusals []refusal) (int64, []byte, error) {
+	if from > 0 && sums == nil { // of an older build
+		at, err := writeRefusals(file, from, refusals, func([]byte) {})
+		return at, nil, err
+	}
+	before := &checkedFile{name: path.Join(e.dir, name), from: file, bytes: from, sums: sums}
+	if err := before.checkSums(); err != nil {
+		return 0, nil, err
+	}
+	pieces, err := resumePieces(before)
+	if err != nil {
+		return 0, nil, err
+	}
+	at, err := writeRefusals(file, from, refusals, pieces.write)
+	return at, pieces.end(), err
 }
 
 // open opens or makes a file and cuts it to a length. A new file's name is
@@ -90,8 +109,9 @@ func (e *errorFiles) cut(file vfs.File, bytes int64) error {
 	return file.Truncate(bytes)
 }
 
-// writeRefusals writes lines at an offset and returns where they end.
-func writeRefusals(file vfs.File, at int64, refusals []refusal) (int64, error) {
+// writeRefusals writes lines at an offset, shows what it writes to each, and returns
+// where they end.
+func writeRefusals(file vfs.File, at int64, refusals []refusal, each func(p []byte)) (int64, error) {
 	buf := make([]byte, 0, min(len(refusals)*400, errorFileFlushBytes))
 	for i := range refusals {
 		buf = refusals[i].appendLine(buf)
@@ -101,6 +121,7 @@ func writeRefusals(file vfs.File, at int64, refusals []refusal) (int64, error) {
 		if _, err := file.WriteAt(buf, at); err != nil {
 			return 0, err
 		}
+		each(buf)
 		at += int64(len(buf))
 		buf = buf[:0]
 	}

@@ -3,7 +3,6 @@ package bulk
 import (
 	"context"
 	"errors"
-	"io"
 	"testing"
 	"time"
 
@@ -72,7 +71,7 @@ func TestExportsExpire(t *testing.T) {
 	if finished, err := s.jobs.finishedSections(status.ID); err != nil || len(finished) > 0 {
 		t.Errorf("left in the catalog are %v, %v", finished, err)
 	}
-	text, err := io.ReadAll(io.NewSectionReader(download, 0, download.Bytes))
+	text, err := readDownload(download)
 	if err != nil || int64(len(text)) != status.Files[0].Bytes {
 		t.Errorf("who reads the file meanwhile got %d bytes of %d, %v", len(text), status.Files[0].Bytes, err)
 	}

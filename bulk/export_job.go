@@ -21,7 +21,9 @@ type ExportFile struct {
 	Bytes int64
 	// Continues is the name of the file with the rest of the last patient; "": there is none.
 	Continues string `json:",omitempty"`
-	URL       string `json:"-"` // of a file that another server has
+	// Sums are those of its pieces (pieces.go); nil: an older build wrote it, or it is elsewhere.
+	Sums []byte `json:",omitempty"`
+	URL  string `json:"-"` // of a file that another server has
 }
 
 // ExportStatus is what the status address tells.

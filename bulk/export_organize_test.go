@@ -475,8 +475,7 @@ func TestOrganizedFilesAreImported(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	text := make([]byte, d.Bytes)
-	if _, err := d.ReadAt(text, 0); err != nil || strings.Count(string(text), "the header of a patient's block") != 2 {
+	if text, err := readDownload(d); err != nil || strings.Count(string(text), "the header of a patient's block") != 2 {
 		t.Errorf("%s: %v", text, err)
 	}
 }

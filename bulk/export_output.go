@@ -40,6 +40,9 @@ type exportOutput interface {
 // is called without a turn.
 type exportWriter interface {
 	io.Writer
+	// sums are those of the file's pieces (see pieces.go), when all is written; nil:
+	// somebody else keeps the file.
+	sums() []byte
 	close(ctx context.Context) error // durable; after an error nothing is there
 	abort()
 }

@@ -47,7 +47,7 @@ func (o *localOutput) create(_ context.Context, name string) (exportWriter, erro
 	if err != nil {
 		return nil, fmt.Errorf("cannot create export file %q: %w", name, err)
 	}
-	return &localWriter{o: o, name: name, file: file}, nil
+	return &localWriter{o: o, name: name, file: file, pieces: newPieceSummer()}, nil
 }
 
 func (o *localOutput) settle(context.Context) error {
@@ -106,17 +106,19 @@ func (o *localOutput) address(string) string { return "" }
 
 // localWriter writes one file.
 type localWriter struct {
-	o    *localOutput
-	name string
-	file vfs.File
-	at   int64
-	sent int64 // so many bytes were handed to the disk
+	o      *localOutput
+	name   string
+	file   vfs.File
+	pieces *pieceSummer
+	at     int64
+	sent   int64 // so many bytes were handed to the disk
 }
 
 func (w *localWriter) Write(p []byte) (int, error) {
 	if err := w.o.checkRoom(len(p)); err != nil {
 		return 0, fmt.Errorf("cannot write export file %q: %w", w.name, err)
 	}
+	w.pieces.write(p)
 	n, err := w.file.WriteAt(p, w.at)
 	w.at += int64(n)
 	if err != nil {
@@ -128,6 +130,8 @@ func (w *localWriter) Write(p []byte) (int, error) {
 	}
 	return n, nil
 }
+
+func (w *localWriter) sums() []byte { return w.pieces.end() }
 
 // close syncs the file before it gets its name: a finished export must not
 // lose lines to a power cut.

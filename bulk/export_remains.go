@@ -30,6 +30,7 @@ func (m *Manager) removeLater(r *exportRecord) error {
 // again at the next start.
 func (m *Manager) removeFiles(ctx context.Context, r *exportRecord) error {
 	err := m.exportOutput(r).remove(ctx)
+	m.opts.Store.ForgetDamage(m.exportDir(r.ID))
 	if r.Folder != "" {
 		m.dropSpill(r.ID)
 	}

@@ -98,7 +98,7 @@ func (s *exportSink) end(ctx context.Context, f *exportFile) error {
 		f.writer.abort()
 		return err
 	}
-	f.Bytes = f.encoder.size()
+	f.Bytes, f.Sums = f.encoder.size(), f.writer.sums()
 	f.encoder = nil // its memory is free
 	durable := func() error {
 		if err := f.writer.close(ctx); err != nil {

@@ -44,6 +44,15 @@ func (s *testSite) exports(query map[string][]string) (*ExportStatus, map[string
 	return status, files
 }
 
+// readDownload reads a file as it is served.
+func readDownload(d *Download) ([]byte, error) {
+	part, err := d.Part(0, d.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(part)
+}
+
 func (s *testSite) exportFile(id int64, name string) string {
 	s.t.Helper()
 	d, err := s.jobs.ExportFile(id, name)
@@ -51,7 +60,7 @@ func (s *testSite) exportFile(id int64, name string) string {
 		s.t.Fatal(err)
 	}
 	defer d.Close()
-	raw, err := io.ReadAll(io.NewSectionReader(d, 0, d.Bytes))
+	raw, err := readDownload(d)
 	if err != nil {
 		s.t.Fatal(err)
 	}

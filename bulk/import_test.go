@@ -214,8 +214,8 @@ func (s *testSite) errorTexts(status *ImportStatus, input int) []string {
 		s.t.Fatal(err)
 	}
 	defer d.Close()
-	raw := make([]byte, d.Bytes)
-	if _, err := d.ReadAt(raw, 0); err != nil && d.Bytes > 0 && err.Error() != "EOF" {
+	raw, err := readDownload(d)
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	return parseErrorTexts(s.t, raw)

@@ -3,6 +3,7 @@ package bulk
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 )
 
 // progress is what a job has published: it is written into the same log record
@@ -18,6 +19,9 @@ type progress struct {
 	Stored int64  `json:"stored"`
 	Bytes  int64  `json:"bytes"`
 	Etag   string `json:"etag"`
+	// Sums are those of the pieces (pieces.go) of error files, by input. None for a file that a
+	// build which made none has written to. What is in the map is never changed.
+	Sums map[int][]byte `json:"sums,omitempty"`
 }
 
 // inputProgress is loaded lines, refused lines, lines in all and the length of
@@ -65,5 +69,17 @@ func (p *progress) at(input int) *inputProgress {
 func (p *progress) clone() progress {
 	c := *p
 	c.Inputs = append([]inputProgress(nil), p.Inputs...)
+	c.Sums = maps.Clone(p.Sums)
 	return c
+}
+
+// setSums takes the sums of an input's error file; nil: there are none.
+func (p *progress) setSums(input int, sums []byte) {
+	if sums == nil {
+		return
+	}
+	if p.Sums == nil {
+		p.Sums = make(map[int][]byte)
+	}
+	p.Sums[input] = sums
 }

@@ -152,12 +152,13 @@ func (r *round) writeRefusals(next *progress) error {
 			before = r.job.published.Inputs[input]
 		}
 		name := errorFileName(r.job.id, input, r.job.request.Inputs[input].Type)
-		end, err := r.job.errorFiles.append(name, before[progressErrorBytes], lines)
+		end, sums, err := r.job.errorFiles.append(name, before[progressErrorBytes], r.job.published.Sums[input], lines)
 		if err != nil {
 			return err
 		}
 		entry := next.at(input)
 		entry[progressErrorBytes] = end
+		next.setSums(input, sums)
 		entry[progressRefused] = before[progressRefused] + int64(len(lines))
 	}
 	return nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"io/fs"
+	"path"
 	"slices"
 	"sync"
 	"syscall"
@@ -75,6 +76,11 @@ func (d *damages) add(found Damage) bool {
 	return true
 }
 
+// ForgetDamage drops what is known of the files in a directory, which was removed.
+func (s *Store) ForgetDamage(dir string) {
+	s.damages.forget(func(file string) bool { return path.Dir(file) == dir })
+}
+
 // forget drops the damages of files that are gone.
 func (d *damages) forget(gone func(file string) bool) {
 	d.mu.Lock()
@@ -89,9 +95,9 @@ func damageOf(err error) (Damage, bool) {
 	if errors.As(err, &corrupt) {
 		return Damage{File: corrupt.File, Offset: corrupt.Offset, What: corrupt.What}, true
 	}
-	var path *fs.PathError
-	if errors.Is(err, syscall.EIO) && errors.As(err, &path) && path.Op == "read" {
-		return Damage{File: path.Path, What: err.Error()}, true
+	var file *fs.PathError
+	if errors.Is(err, syscall.EIO) && errors.As(err, &file) && file.Op == "read" {
+		return Damage{File: file.Path, What: err.Error()}, true
 	}
 	return Damage{}, false
 }

@@ -37,10 +37,10 @@ type codedFile struct {
 }
 
 // codedFile begins to compress a file; nil: too many are being compressed.
-func (s *Server) codedFile(c coding, d *bulk.Download) *codedFile {
+func (s *Server) codedFile(c coding, d *bulk.Download, plain io.Reader) *codedFile {
 	select {
 	case s.codedFiles <- struct{}{}:
-		return &codedFile{server: s, coding: c, file: d, plain: io.NewSectionReader(d, 0, d.Bytes), left: d.Bytes}
+		return &codedFile{server: s, coding: c, file: d, plain: plain, left: d.Bytes}
 	default:
 		return nil
 	}
@@ -69,7 +69,7 @@ func (f *codedFile) fill() error {
 	}
 	n, err := io.ReadFull(f.plain, f.piece[:min(codedPieceBytes, f.left)])
 	if err != nil {
-		return errors.Join(io.ErrUnexpectedEOF, err) // it is shorter than its record says
+		return errors.Join(io.ErrUnexpectedEOF, err) // an io.EOF alone would look like the end
 	}
 	f.left -= int64(n)
 	if _, err := f.packer.Write(f.piece[:n]); err != nil || f.left > 0 {

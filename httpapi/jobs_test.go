@@ -328,7 +328,7 @@ func TestFailedReadNeverLooksLikeAWholeFile(t *testing.T) {
 	broken := &breakingReader{left: 50_000}
 	s.table.rows[s.table.find(placeExportFile, methodGet)].run = func(x *exchange) error {
 		x.ctx.SetStatusCode(fasthttp.StatusOK)
-		x.ctx.Response.SetBodyStream(&fileBody{part: broken, file: broken, conn: x.ctx.Conn()}, 100_000)
+		x.ctx.Response.SetBodyStream(&fileBody{server: x.server, part: broken, file: broken, conn: x.ctx.Conn()}, 100_000)
 		return nil
 	}
 	response, err := http.Get("http://" + s.addr + "/fhir/_operations/export/1/Patient-1.ndjson")
