@@ -81,6 +81,8 @@ type RepairSummary struct {
 	Lost, LostRecords, Doubts int
 	Versions                  uint64 // that the store has now
 	SetAside                  string // the folder; "": none
+	// Ended is the folder of the repair that was ended, with its report; "": there was none.
+	Ended string
 }
 
 // ErrRepairUnfinished refuses a directory in which a repair was interrupted.

@@ -30,8 +30,9 @@ const (
 	repairName    = "REPAIR"
 	repairTemp    = "repair.tmp"
 	damagedPrefix = "damaged-"
-	reportName    = "report.ndjson"
-	repairWord    = "kiln-repair 1"
+	// RepairReportName is the report in the folder of what was set aside.
+	RepairReportName = "report.ndjson"
+	repairWord       = "kiln-repair 1"
 	// repairBytesMax is far above a million lines.
 	repairBytesMax = 256 << 20
 )
@@ -102,6 +103,7 @@ func (p *repair) resume() (bool, error) {
 		return false, err
 	}
 	p.summary.SetAside = p.path(p.plan.folder())
+	p.summary.Ended = p.summary.SetAside
 	err = p.perform()
 	p.plan = repairPlan{}
 	return true, err
@@ -136,11 +138,11 @@ func (p *repair) commit() error {
 		return err
 	}
 	if p.opts.Encode != nil {
-		from := path.Join(repairTemp, reportName)
+		from := path.Join(repairTemp, RepairReportName)
 		if err := vfs.WriteFileAtomic(p.opts.FS, p.path(from), p.lines); err != nil {
 			return err
 		}
-		p.plan.moves = append(p.plan.moves, move{from: from, to: path.Join(p.plan.folder(), reportName)})
+		p.plan.moves = append(p.plan.moves, move{from: from, to: path.Join(p.plan.folder(), RepairReportName)})
 	}
 	temp := p.path(repairTemp)
 	err := errors.Join(p.opts.FS.SyncDir(path.Join(temp, runsDir)), p.opts.FS.SyncDir(temp))

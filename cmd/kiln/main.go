@@ -32,7 +32,7 @@ type commandLine struct {
 	Backup  backupCmd  `cmd:"" help:"Copy a store, while a server uses it too; list, check and prune such copies."`
 	Restore restoreCmd `cmd:"" help:"Make a data directory of a backup."`
 	Fsck    fsckCmd    `cmd:"" help:"Read every byte of a data directory and check it."`
-	Repair  repairCmd  `cmd:"" help:"Make a data directory sound again, and tell exactly what is lost."`
+	Repair  repairCmd  `cmd:"" help:"Make a data directory sound again, and tell exactly what is lost: exit 4 when something is, or is doubtful."`
 
 	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
 	Dump    dumpCmd    `cmd:"" help:"Show what is on disk, human-readable."`

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 
 	"kiln/engine"
 	"kiln/internal/vfs"
 )
 
+// repairCmd exits with 0 when nothing is lost, with exitDamage when something is, or is doubtful.
 type repairCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
 	DryRun  bool   `help:"Tell what would be done, and leave everything as it is. Needs room for what would be written."`
@@ -28,7 +34,46 @@ func (c *repairCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return fmt.Errorf("cannot repair %q: %w", c.DataDir, err)
 	}
-	return c.summary(std, &summary)
+	if err := c.summary(std, &summary); err != nil {
+		return err
+	}
+	losses, err := losses(&summary)
+	if err != nil {
+		return fmt.Errorf("cannot tell what the repair of %q has lost: %w", c.DataDir, err)
+	}
+	if losses > 0 {
+		return &exitError{code: exitDamage, err: fmt.Errorf("%d findings of the repair of %q are losses or doubts: the report names each", losses, c.DataDir)}
+	}
+	return nil
+}
+
+// losses counts what is lost or doubtful, by this repair and by one that it ended: a script that goes
+// on after exit 0 has everything.
+func losses(s *engine.RepairSummary) (int, error) {
+	n := s.Lost + s.LostRecords + s.Doubts
+	if !s.Resumed {
+		return n, nil
+	}
+	report, err := os.Open(filepath.Join(s.Ended, engine.RepairReportName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
+	}
+	if err != nil {
+		return n, err
+	}
+	defer report.Close()
+	lines := bufio.NewScanner(report)
+	for lines.Scan() {
+		var found foundLine
+		if err := json.Unmarshal(lines.Bytes(), &found); err != nil {
+			return n, err
+		}
+		switch found.Kind {
+		case engine.FoundLost, engine.FoundLostRecords, engine.FoundDoubt:
+			n++
+		}
+	}
+	return n, lines.Err()
 }
 
 // foundLine is a finding as the report file and --json have it.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kiln/engine"
 )
 
 // TestRepairOfADamagedRun damages a block of bodies: the store is repaired, the report
@@ -26,13 +28,13 @@ func TestRepairOfADamagedRun(t *testing.T) {
 	}
 	flipByte(t, runs[0], 100)
 	mustKiln(t, exitDamage, "fsck", "--data-dir", dir)
-	if got := mustKiln(t, 0, "repair", "--data-dir", dir, "--dry-run"); !strings.Contains(got.out, "would leave") {
+	if got := mustKiln(t, exitDamage, "repair", "--data-dir", dir, "--dry-run"); !strings.Contains(got.out, "would leave") {
 		t.Errorf("dry run: %s", got.out)
 	}
 	if got := mustKiln(t, exitDamage, "fsck", "--data-dir", dir, "--json"); !strings.Contains(got.out, `"offset":32`) {
 		t.Errorf("fsck after a dry run: %s", got.out)
 	}
-	got := mustKiln(t, 0, "repair", "--data-dir", dir, "--json")
+	got := mustKiln(t, exitDamage, "repair", "--data-dir", dir, "--json")
 	lines := strings.Split(strings.TrimSpace(got.out), "\n")
 	var summary struct {
 		Lost     int    `json:"lost"`
@@ -84,6 +86,45 @@ func checkLostOverHTTP(t *testing.T, dir string, report []byte) {
 	}
 	s.stop()
 	mustKiln(t, 0, "fsck", "--data-dir", dir)
+}
+
+// A repair that loses nothing says so by its exit code.
+func TestRepairWithoutLosses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	mustKiln(t, 0, "load", "--data-dir", dir, write(t, t.TempDir(), "p.ndjson", patients(3, "x")))
+	runs, err := filepath.Glob(filepath.Join(dir, "runs", "*.run"))
+	if err != nil || len(runs) != 1 {
+		t.Fatalf("runs: %v, %v", runs, err)
+	}
+	info, err := os.Stat(runs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipByte(t, runs[0], int(info.Size())-1) // in the footer, which can be made anew
+	mustKiln(t, exitDamage, "fsck", "--data-dir", dir)
+	if got := mustKiln(t, 0, "repair", "--data-dir", dir); !strings.Contains(got.out, " 0 versions known to be lost") {
+		t.Errorf("repair: %s", got.out)
+	}
+}
+
+// What a repair that was interrupted has lost counts for the run that ends it.
+func TestLossesOfAnEndedRepair(t *testing.T) {
+	dir := t.TempDir()
+	report := `{"kind":"damage","what":"a"}` + "\n" + `{"kind":"lost","what":"b"}` + "\n" + `{"kind":"set-aside","what":"c"}` + "\n" + `{"kind":"doubt","what":"d"}` + "\n"
+	if err := os.WriteFile(filepath.Join(dir, engine.RepairReportName), []byte(report), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := func(s engine.RepairSummary, want int) {
+		t.Helper()
+		if n, err := losses(&s); n != want || err != nil {
+			t.Errorf("%+v: %d losses, %v", s, n, err)
+		}
+	}
+	f(engine.RepairSummary{Sound: true}, 0)
+	f(engine.RepairSummary{Damages: 3}, 0)
+	f(engine.RepairSummary{Lost: 1, LostRecords: 2, Doubts: 3}, 6)
+	f(engine.RepairSummary{Resumed: true, Sound: true, Ended: dir}, 2)
+	f(engine.RepairSummary{Resumed: true, Sound: true, Ended: filepath.Join(dir, "gone")}, 0)
 }
 
 func flipByte(t *testing.T, name string, at int) {
