@@ -27,10 +27,13 @@ type exchange struct {
 	row    int // of the table, or rowNone
 	prefer preferences
 	// who asks; nil: an open server, which does not want to know.
-	who    *access.Principal
-	pretty bool
-	id     string // X-Request-Id, made when first needed
-	base   string // FHIR base as the client sees it, made when first needed
+	who *access.Principal
+	// from is where the request came from, once that is known.
+	from      origin
+	fromKnown bool
+	pretty    bool
+	id        string // X-Request-Id, made when first needed
+	base      string // FHIR base as the client sees it, made when first needed
 	// snap is what reads show; nil: the newest. Whoever sets it releases it.
 	snap *engine.Snapshot
 	// work bounds an entry of a Bundle with the Bundle; nil: nothing does.
@@ -157,7 +160,7 @@ func (x *exchange) standingHeaders() {
 	header.Set("X-Content-Type-Options", contentTypeOptions)
 	header.Set("Content-Security-Policy", contentPolicy)
 	header.Set("Referrer-Policy", referrerPolicy)
-	if x.ctx.IsTLS() {
+	if x.isSecure() {
 		header.Set("Strict-Transport-Security", strictTransport)
 	}
 }
@@ -269,12 +272,15 @@ func (x *exchange) baseURL() string {
 		x.base = x.server.base
 	}
 	if x.base == "" {
-		host := string(x.ctx.Host())
+		host := x.origin().host
+		if host == "" {
+			host = string(x.ctx.Host())
+		}
 		if host == "" { // HTTP/1.0
 			host = x.ctx.LocalAddr().String()
 		}
 		scheme := "http://"
-		if x.ctx.IsTLS() {
+		if told := x.origin().scheme; told == "https" || told == "" && x.ctx.IsTLS() {
 			scheme = "https://"
 		}
 		x.base = scheme + host + fhirPath

@@ -42,6 +42,8 @@ type Options struct {
 	InitialImportMode bool
 	// Certificates secure the connections; nil: they are plain.
 	Certificates *Certificates
+	// TrustedProxies say where requests came from.
+	TrustedProxies TrustedProxies
 	// PagingKey signs paging tokens; nil: the store's own, kept in its catalog.
 	PagingKey []byte
 	// CORSOrigins are the sites whose pages may use the server from a browser:

@@ -143,13 +143,17 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return err
 	}
+	proxies, err := c.proxies()
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	return in.serve(ctx, logger, listener, c.DrainTime, httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
-		Units: units, Certificates: certificates,
+		Units: units, Certificates: certificates, TrustedProxies: proxies,
 	})
 }
 

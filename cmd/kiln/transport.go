@@ -24,6 +24,9 @@ type transportFlags struct {
 	TLSClientCA    string `name:"tls-client-ca" type:"path" placeholder:"FILE" help:"PEM file with the authorities whose certificates clients must show (mutual TLS)."`
 	TLSClientAuth  string `name:"tls-client-auth" enum:"required,optional" default:"required" placeholder:"required|optional" help:"Whether clients without a certificate are turned away when --tls-client-ca is set (${default})."`
 	AllowPlainHTTP bool   `name:"allow-plain-http" help:"Allow HTTP without TLS at an address that other machines can reach, where something else secures the way to it."`
+
+	TrustedProxy       []string `name:"trusted-proxy" placeholder:"CIDR" help:"Network or address of a proxy in front: what it says of the client's address and of the host and scheme that were asked for is believed, for links, limits and the audit; repeatable. It must set or remove all of these headers."`
+	TrustedProxyHeader string   `name:"trusted-proxy-header" enum:"x-forwarded,forwarded" default:"x-forwarded" placeholder:"x-forwarded|forwarded" help:"Where proxies say so: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239); the other is not looked at (${default})."`
 }
 
 func (f *transportFlags) check() error {
@@ -33,7 +36,16 @@ func (f *transportFlags) check() error {
 	case f.TLSClientCA != "" && f.TLSCert == "":
 		return usageError("--tls-client-ca needs --tls-cert and --tls-key: only a server with TLS sees clients' certificates")
 	}
-	return nil
+	_, err := f.proxies()
+	return err
+}
+
+func (f *transportFlags) proxies() (httpapi.TrustedProxies, error) {
+	proxies, err := httpapi.ParseTrustedProxies(f.TrustedProxy, f.TrustedProxyHeader == "forwarded")
+	if err != nil {
+		return proxies, usageError("--trusted-proxy: %w", err)
+	}
+	return proxies, nil
 }
 
 // asksWho says whether every client must show a certificate.
