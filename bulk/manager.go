@@ -82,6 +82,10 @@ type Manager struct {
 	// unrecorded holds, by catalog key, how jobs ended that the catalog could
 	// not be told about.
 	unrecorded map[string][]byte
+	// looked holds, by catalog key, the records of running imports whose status was
+	// asked for: clients ask again and again. Only for reading; every write of a
+	// record takes it out.
+	looked map[string]*importRecord
 }
 
 // NewManager resumes what a former process left running.
@@ -117,9 +121,9 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		chunkBytes: chunkBytes, lineBytes: LineBytesMax,
 		importing: make(chan struct{}, importsMax), exporting: make(chan struct{}, exportsMax),
 		imports: make(map[int64]*importJob), exports: make(map[int64]*exportJob), published: make(map[int64]int64),
-		unrecorded: make(map[string][]byte),
-		turns:      turns{most: opts.Workers, now: opts.Now},
-		staging:    blobStaging{sends: make(chan struct{}, blobSendsMax)},
+		unrecorded: make(map[string][]byte), looked: make(map[string]*importRecord),
+		turns:   turns{most: opts.Workers, now: opts.Now},
+		staging: blobStaging{sends: make(chan struct{}, blobSendsMax)},
 	}
 	if m.logger == nil {
 		m.logger = slog.Default()
@@ -299,6 +303,7 @@ func (m *Manager) recordImportEnd(j *importJob, err error, blobs map[int]string)
 		return false
 	}
 	delete(m.imports, j.id)
+	delete(m.looked, jobKey(keyImport, j.id))
 	if err != nil && isStop(err) && m.ctx.Err() != nil {
 		return false
 	}
@@ -348,7 +353,7 @@ func (m *Manager) endProgress(id int64) {
 func (m *Manager) ImportStatus(id int64) (*ImportStatus, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	record, err := m.getImport(id)
+	record, err := m.lookAtImport(id)
 	if err != nil {
 		return nil, err
 	}

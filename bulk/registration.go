@@ -94,6 +94,7 @@ func (m *Manager) putRecord(key string, record any) error {
 	if err != nil {
 		panic("BUG: a job's record cannot be written: " + err.Error())
 	}
+	delete(m.looked, key) // also when the write fails: then nobody knows what is there
 	if err := m.opts.Store.CatalogPut(key, raw); err != nil {
 		return err
 	}
@@ -125,6 +126,7 @@ func (m *Manager) keepRecord(key string, record any) {
 	if err != nil {
 		panic("BUG: a job's record cannot be written: " + err.Error())
 	}
+	delete(m.looked, key)
 	m.unrecorded[key] = raw
 }
 
@@ -148,6 +150,21 @@ func (m *Manager) getImport(id int64) (*importRecord, error) {
 		return nil, fmt.Errorf("cannot read import %d: %w", id, err)
 	}
 	return parseImport(raw)
+}
+
+// lookAtImport is getImport for those who change nothing in it; the record of a running
+// import is read from the catalog once. What the job does meanwhile is not in the
+// record, so nothing gets old. The caller holds m.mu.
+func (m *Manager) lookAtImport(id int64) (*importRecord, error) {
+	key := jobKey(keyImport, id)
+	if r := m.looked[key]; r != nil {
+		return r, nil
+	}
+	r, err := m.getImport(id)
+	if err == nil && m.imports[id] != nil {
+		m.looked[key] = r
+	}
+	return r, err
 }
 
 func parseImport(raw []byte) (*importRecord, error) {
