@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 
+	"kiln/fhir"
 	"kiln/internal/vfs"
 )
 
@@ -15,6 +16,8 @@ import (
 type Download struct {
 	io.Closer
 	Bytes int64
+	// Types are those of resources that an export's file may have; none: nobody's.
+	Types []fhir.TypeCode
 	file  checkedFile
 }
 
@@ -76,7 +79,11 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	if !ok || record.State == Failed || record.Folder != "" {
 		return nil, fileNotFound(name)
 	}
-	return openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes, f.Sums)
+	d, err := openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes, f.Sums)
+	if err == nil {
+		d.Types = record.fileTypes(&f)
+	}
+	return d, err
 }
 
 // openDownload opens a file that a job of the catalog names: it must be there.

@@ -230,6 +230,7 @@ func (r *exportReader) typeFilter(text string) error {
 	for _, ignored := range s.Ignored {
 		r.request.Ignored = append(r.request.Ignored, fmt.Sprintf("The search parameter %q of the _typeFilter segment '%s' is not supported.", ignored, text))
 	}
+	r.request.note(s)
 	r.request.Filters, r.request.Parameters = append(r.request.Filters, f), r.parameters.Mark()
 	return nil
 }

@@ -45,6 +45,10 @@ type ExportRequest struct {
 	SeparateStatus bool `json:",omitempty"`
 	// Partial: its client takes a manifest of what is there while it runs.
 	Partial bool `json:",omitempty"`
+	// Owner is who asked; "": anybody.
+	Owner string `json:",omitempty"`
+
+	looksInto []fhir.TypeCode // what filters look into beside their own types
 }
 
 // ExportFilter is a search that resources of a type must match.

@@ -41,6 +41,7 @@ type ImportRequest struct {
 	UnitBytes             int64 // 0: UnitBytesDefault
 	ErrorContainer        string
 	Inputs                []ImportInput
+	Owner                 string `json:",omitempty"` // who asked; "": anybody
 }
 
 // Texts of the contract that clients may know.

@@ -30,6 +30,8 @@ type containedChunk struct {
 	// terms has the contained resources of the types, an ordinal each.
 	terms *index.MemoryTerms
 	parts []heldPart
+	// whole: the one part is a version, and not inside of one.
+	whole bool
 }
 
 // heldPart is a contained resource whose terms were made.
@@ -158,7 +160,7 @@ func (k *containedChunk) eval(s *searching, where *Expr, x *Explanation) (*roari
 		return all, nil
 	}
 	v := evaluation{
-		s: s, src: src, parts: k.parts, small: true,
+		s: s, src: src, parts: k.parts, whole: k.whole, small: true,
 		terms: index.MemorySource{Terms: k.terms, Below: index.Ordinal(src.rows)},
 	}
 	return v.eval(where, all, x)
@@ -167,7 +169,7 @@ func (k *containedChunk) eval(s *searching, where *Expr, x *Explanation) (*roari
 // partKeys gives the rows of within whose type and id are among the keys of e.
 func (v *evaluation) partKeys(e *Expr, within *roaring.Bitmap) *roaring.Bitmap {
 	sorted, rows := v.s.sortedKeys(e), roaring.New()
-	if e.Stored {
+	if e.Stored && !v.whole {
 		return rows
 	}
 	for it := within.Iterator(); it.HasNext(); {

@@ -68,6 +68,7 @@ type evaluation struct {
 	terms index.TermSource
 	small bool       // terms are those of a few rows
 	parts []heldPart // rows are these contained resources; nil: versions
+	whole bool       // the one part is a version
 	// enough is for what eval evaluates next: so many of its rows are needed, the
 	// lowest; 0: all. With counting only their number is: source.counted may have it
 	// instead.

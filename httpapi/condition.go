@@ -12,6 +12,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/httpapi/access"
 	"kiln/query"
 )
 
@@ -61,6 +62,9 @@ func (x *exchange) matches(c criteria, limit int) ([]engine.Version, error) {
 		if p.Value == "" {
 			return nil, badRequest("The criteria '%s' have no value for '%s'.", c, p.Name)
 		}
+	}
+	if err := x.check(access.Search, c.typ); err != nil {
+		return nil, err
 	}
 	options := x.queryOptions()
 	options.Lenient = false

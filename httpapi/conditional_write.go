@@ -8,6 +8,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/httpapi/access"
 )
 
 // selected is what the criteria of a conditional write have found.
@@ -192,6 +193,9 @@ func (x *exchange) deleteAll(found []engine.Version, condition engine.Preconditi
 		return engine.Committed{Unchanged: true}, first, nil
 	}
 	var changes []engine.Change
+	if err := x.reachesAll(access.Delete, found); err != nil {
+		return done, first, err
+	}
 	for i := range found {
 		changes = append(changes, engine.Change{Type: x.addr.typ, ID: found[i].ID, Delete: true, If: x.unchangedSince(&found[i], condition)})
 	}

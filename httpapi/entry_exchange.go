@@ -34,7 +34,7 @@ func (t *entryExchange) begin(e *bundleEntry, resource []byte) error {
 	ctx.Request.Reset()
 	ctx.Response.Reset()
 	t.inner = exchange{
-		server: x.server, ctx: ctx, row: rowNone, id: x.requestID(), base: x.baseURL(),
+		server: x.server, ctx: ctx, who: x.who, row: rowNone, id: x.requestID(), base: x.baseURL(),
 		scanner: scanner, snap: x.snap, work: t.work, prefer: x.prefer,
 	}
 	target, err := x.entryTarget(e.url)
@@ -129,7 +129,10 @@ func (x *exchange) routeEntry() error {
 	if x.addr.place == placeBase && m == methodPost {
 		return notSupported(fasthttp.StatusBadRequest, "A Bundle cannot be sent inside a Bundle.")
 	}
-	return x.route(m)
+	if err := x.route(m); err != nil {
+		return err
+	}
+	return x.authorize()
 }
 
 // answer appends the response entry of what the inner exchange has answered.

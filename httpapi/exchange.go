@@ -86,8 +86,14 @@ func (x *exchange) serve() error {
 	if x.addr.place == placeNone {
 		return &problem{fasthttp.StatusNotFound, codeNotFound, "This server has nothing at that address."}
 	}
+	if err := x.identify(m); err != nil {
+		return err
+	}
 	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
 	if err := x.route(m); err != nil {
+		return err
+	}
+	if err := x.authorize(); err != nil {
 		return err
 	}
 	if err := x.unpack(); err != nil {

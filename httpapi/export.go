@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,9 @@ func (x *exchange) exportStart() error {
 	jobs := x.server.opts.Jobs
 	request, err := jobs.ParseExport(kickOff)
 	if err != nil {
+		return err
+	}
+	if err := x.limitExport(request); err != nil {
 		return err
 	}
 	ctx, cancel := x.workContext()
@@ -123,7 +127,8 @@ func (x *exchange) appendManifest(dst []byte, status *bulk.ExportStatus, page in
 	dst = status.TransactionTime.Append(dst)
 	dst = append(dst, `","request":`...)
 	dst = appendString(dst, status.Request)
-	dst = append(dst, `,"requiresAccessToken":false`...)
+	dst = append(dst, `,"requiresAccessToken":`...)
+	dst = strconv.AppendBool(dst, x.who != nil && (len(status.Files) == 0 || status.Files[0].URL == ""))
 	if status.ByPatient {
 		dst = append(dst, `,"outputOrganizedBy":"Patient"`...)
 	}
@@ -188,6 +193,9 @@ func (x *exchange) appendFile(dst []byte, status *bulk.ExportStatus, file *bulk.
 
 // exportDelete answers DELETE _operations/export/{id}.
 func (x *exchange) exportDelete() error {
+	if err := x.ownExport(false); err != nil {
+		return err
+	}
 	ctx, cancel := x.workContext()
 	defer cancel()
 	if err := x.server.opts.Jobs.DeleteExport(ctx, x.jobID()); err != nil {
@@ -199,5 +207,14 @@ func (x *exchange) exportDelete() error {
 
 // exportFile serves a file of a finished export.
 func (x *exchange) exportFile() error {
-	return x.file(x.server.opts.Jobs.ExportFile)
+	if err := x.ownExport(true); err != nil {
+		return err
+	}
+	return x.file(func(id int64, name string) (*bulk.Download, error) {
+		d, err := x.server.opts.Jobs.ExportFile(id, name)
+		if err == nil && !x.mayHave(d.Types) {
+			return nil, errors.Join(denied(), d.Close())
+		}
+		return d, err
+	})
 }

@@ -17,6 +17,9 @@ const pageParameter = "page"
 // told by the answer's status in any case; how the export is doing, by a header
 // when its client wants it there.
 func (x *exchange) exportStatus() error {
+	if err := x.ownExport(true); err != nil {
+		return err
+	}
 	if !x.server.polls.take(x.jobID(), x.now()) {
 		return &problem{fasthttp.StatusTooManyRequests, codeThrottled, "The status of this export is asked for too often. Wait as long as Retry-After says."}
 	}
@@ -120,6 +123,9 @@ func manifestPage(files []bulk.ExportFile, ends []int, page int) []bulk.ExportFi
 // bulkPublish answers GET $bulk-publish with the manifest of the published export.
 // Its further pages are those of the export, so that all are of one.
 func (x *exchange) bulkPublish() error {
+	if x.who != nil && !x.exportsAll() {
+		return denied()
+	}
 	status, err := x.server.opts.Jobs.PublishedExport()
 	if err != nil {
 		return err

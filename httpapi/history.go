@@ -50,6 +50,9 @@ func (x *exchange) history() error {
 	if err := x.historyMembers(ctx, snap, &page); err != nil {
 		return err
 	}
+	if err := x.limitHistory(snap, &page); err != nil {
+		return err
+	}
 	if page.total < 0 {
 		page.total, err = snap.HistoryTotal(ctx, page.query)
 		if err != nil {
@@ -77,7 +80,7 @@ func (x *exchange) historyMembers(ctx context.Context, snap *engine.Snapshot, pa
 	if page.lists == nil {
 		return nil
 	}
-	lists := query.Lists{IDs: page.lists, Base: x.baseURL(), AsOf: page.query.LSN}
+	lists := query.Lists{IDs: page.lists, Base: x.baseURL(), AsOf: page.query.LSN, Access: x.searchAccess()}
 	var err error
 	page.query.Among, err = lists.Members(ctx, x.server.opts.Store, snap)
 	var refused *query.Error
@@ -187,5 +190,5 @@ func (x *exchange) historyScope(lists []string) uint64 {
 	if lists != nil {
 		scope += "?_list=" + strings.Join(lists, ",")
 	}
-	return xxhash.Sum64String(scope)
+	return xxhash.Sum64String(scope + x.tokenOwner())
 }

@@ -21,6 +21,7 @@ func (x *exchange) importStart() error {
 	if err != nil {
 		return err
 	}
+	request.Owner = x.owner()
 	ctx, cancel := x.workContext()
 	defer cancel()
 	id, err := x.server.opts.Jobs.StartImport(ctx, request)
@@ -74,6 +75,9 @@ func (x *exchange) jobID() int64 {
 
 // importStatus answers GET _operations/import/{id}.
 func (x *exchange) importStatus() error {
+	if err := x.ownImport(); err != nil {
+		return err
+	}
 	status, err := x.server.opts.Jobs.ImportStatus(x.jobID())
 	if err != nil {
 		return err
@@ -212,6 +216,9 @@ func appendInput(dst []byte, input *bulk.InputResult, count int64) []byte {
 
 // importCancel answers DELETE _operations/import/{id}.
 func (x *exchange) importCancel() error {
+	if err := x.ownImport(); err != nil {
+		return err
+	}
 	if err := x.server.opts.Jobs.CancelImport(x.jobID()); err != nil {
 		return err
 	}
@@ -221,5 +228,8 @@ func (x *exchange) importCancel() error {
 
 // importFile serves an error file.
 func (x *exchange) importFile() error {
+	if err := x.ownImport(); err != nil {
+		return err
+	}
 	return x.file(x.server.opts.Jobs.ErrorFile)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"kiln/engine"
+	"kiln/httpapi/access"
 )
 
 // method is an HTTP method that some address knows.
@@ -48,7 +49,9 @@ type interaction struct {
 	place  place
 	method method // HEAD follows GET when safe is set
 	name   string // in metrics and logs
-	run    func(*exchange) error
+	// needs is what it needs of the client; a row has to say so.
+	needs access.Needs
+	run   func(*exchange) error
 	// prepare makes the change of a write; what it holds lasts as long as the
 	// exchange and the request.
 	prepare func(*exchange) (engine.Change, error)
@@ -91,64 +94,64 @@ func interactions() []interaction {
 	part := []string{"_summary", "_elements"}
 	search := []string{"*"} // package query knows them
 	return []interaction{
-		{place: placeHealth, method: get, name: "healthz", run: (*exchange).health, safe: true, params: []string{"*"}},
-		{place: placeReady, method: get, name: "readyz", run: (*exchange).ready, safe: true, params: []string{"*"}},
-		{place: placeMetrics, method: get, name: "metrics", run: (*exchange).metrics, safe: true, params: []string{"*"}},
+		{place: placeHealth, method: get, name: "healthz", needs: access.Public, run: (*exchange).health, safe: true, params: []string{"*"}},
+		{place: placeReady, method: get, name: "readyz", needs: access.Public, run: (*exchange).ready, safe: true, params: []string{"*"}},
+		{place: placeMetrics, method: get, name: "metrics", needs: access.AnyRole, run: (*exchange).metrics, safe: true, params: []string{"*"}},
 
-		{place: placeMetadata, method: get, name: "capabilities", run: (*exchange).capabilities, safe: true, json: true, params: []string{"mode"}},
-		{place: placeSystemHistory, method: get, name: "history-system", run: (*exchange).history, safe: true, json: true, params: history, level: levelSystem, code: "history-system"},
-		{place: placeTypeHistory, method: get, name: "history-type", run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-type"},
-		{place: placeInstanceHistory, method: get, name: "history-instance", run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-instance"},
+		{place: placeMetadata, method: get, name: "capabilities", needs: access.Public, run: (*exchange).capabilities, safe: true, json: true, params: []string{"mode"}},
+		{place: placeSystemHistory, method: get, name: "history-system", needs: access.Search, run: (*exchange).history, safe: true, json: true, params: history, level: levelSystem, code: "history-system"},
+		{place: placeTypeHistory, method: get, name: "history-type", needs: access.Search, run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-type"},
+		{place: placeInstanceHistory, method: get, name: "history-instance", needs: access.Read, run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-instance"},
 
-		{place: placeInstance, method: get, name: "read", run: (*exchange).read, safe: true, json: true, params: part, level: levelType, code: "read"},
-		{place: placeVersion, method: get, name: "vread", run: (*exchange).vread, safe: true, json: true, params: part, level: levelType, code: "vread"},
-		{place: placeType, method: post, name: "create", run: (*exchange).write, prepare: (*exchange).create, json: true, level: levelType, code: "create"},
-		{place: placeInstance, method: put, name: "update", run: (*exchange).write, prepare: (*exchange).update, json: true, level: levelType, code: "update"},
-		{place: placeInstance, method: del, name: "delete", run: (*exchange).remove, prepare: (*exchange).delete, params: hardDeleteNames[:], level: levelType, code: "delete"},
-		{place: placeInstance, method: methodPatch, name: "patch", run: (*exchange).write, prepare: (*exchange).patch, json: true, level: levelType, code: "patch"},
+		{place: placeInstance, method: get, name: "read", needs: access.Read, run: (*exchange).read, safe: true, json: true, params: part, level: levelType, code: "read"},
+		{place: placeVersion, method: get, name: "vread", needs: access.Read, run: (*exchange).vread, safe: true, json: true, params: part, level: levelType, code: "vread"},
+		{place: placeType, method: post, name: "create", needs: access.Create, run: (*exchange).write, prepare: (*exchange).create, json: true, level: levelType, code: "create"},
+		{place: placeInstance, method: put, name: "update", needs: access.Update, run: (*exchange).write, prepare: (*exchange).update, json: true, level: levelType, code: "update"},
+		{place: placeInstance, method: del, name: "delete", needs: access.Delete, run: (*exchange).remove, prepare: (*exchange).delete, params: hardDeleteNames[:], level: levelType, code: "delete"},
+		{place: placeInstance, method: methodPatch, name: "patch", needs: access.Update, run: (*exchange).write, prepare: (*exchange).patch, json: true, level: levelType, code: "patch"},
 
-		{place: placeBase, method: post, name: "bundle", run: (*exchange).bundle, json: true, level: levelSystem, code: "transaction", also: "batch"},
+		{place: placeBase, method: post, name: "bundle", needs: access.Known, run: (*exchange).bundle, json: true, level: levelSystem, code: "transaction", also: "batch"},
 
-		{place: placeImport, method: post, name: "import", run: (*exchange).importStart, level: levelSystem, code: "import", operation: definitionImport},
-		{place: placeImportJob, method: get, name: "import-status", run: (*exchange).importStatus, safe: true, params: []string{"_details"}},
-		{place: placeImportJob, method: del, name: "import-cancel", run: (*exchange).importCancel},
-		{place: placeImportFile, method: get, name: "import-file", run: (*exchange).importFile, safe: true},
-		{place: placeExport, method: get, name: "export", run: (*exchange).exportStart, params: []string{"*"}, level: levelSystem, code: "export", operation: definitionExport},
-		{place: placeExport, method: post, name: "export", run: (*exchange).exportStart, params: []string{"*"}},
-		{place: placeTypeExport, method: get, name: "export-patient", run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "patient-export", operation: definitionPatientExport, only: "Patient"},
-		{place: placeTypeExport, method: post, name: "export-patient", run: (*exchange).exportStart, params: []string{"*"}},
-		{place: placeGroupExport, method: get, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "group-export", operation: definitionGroupExport, only: "Group"},
-		{place: placeGroupExport, method: post, name: "export-group", run: (*exchange).exportStart, params: []string{"*"}},
-		{place: placeExportJob, method: get, name: "export-status", run: (*exchange).exportStatus, safe: true, params: []string{pageParameter}},
-		{place: placeExportJob, method: del, name: "export-delete", run: (*exchange).exportDelete},
-		{place: placeBulkPublish, method: get, name: "bulk-publish", run: (*exchange).bulkPublish, safe: true, level: levelSystem, code: "bulk-publish", operation: definitionBulkPublish},
-		{place: placeExportFile, method: get, name: "export-file", run: (*exchange).exportFile, safe: true},
+		{place: placeImport, method: post, name: "import", needs: access.Import, run: (*exchange).importStart, level: levelSystem, code: "import", operation: definitionImport},
+		{place: placeImportJob, method: get, name: "import-status", needs: access.Import, run: (*exchange).importStatus, safe: true, params: []string{"_details"}},
+		{place: placeImportJob, method: del, name: "import-cancel", needs: access.Import, run: (*exchange).importCancel},
+		{place: placeImportFile, method: get, name: "import-file", needs: access.Import, run: (*exchange).importFile, safe: true},
+		{place: placeExport, method: get, name: "export", needs: access.Export, run: (*exchange).exportStart, params: []string{"*"}, level: levelSystem, code: "export", operation: definitionExport},
+		{place: placeExport, method: post, name: "export", needs: access.Export, run: (*exchange).exportStart, params: []string{"*"}},
+		{place: placeTypeExport, method: get, name: "export-patient", needs: access.Export, run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "patient-export", operation: definitionPatientExport, only: "Patient"},
+		{place: placeTypeExport, method: post, name: "export-patient", needs: access.Export, run: (*exchange).exportStart, params: []string{"*"}},
+		{place: placeGroupExport, method: get, name: "export-group", needs: access.Export, run: (*exchange).exportStart, params: []string{"*"}, level: levelType, code: "export", also: "group-export", operation: definitionGroupExport, only: "Group"},
+		{place: placeGroupExport, method: post, name: "export-group", needs: access.Export, run: (*exchange).exportStart, params: []string{"*"}},
+		{place: placeExportJob, method: get, name: "export-status", needs: access.Export, run: (*exchange).exportStatus, safe: true, params: []string{pageParameter}},
+		{place: placeExportJob, method: del, name: "export-delete", needs: access.Export, run: (*exchange).exportDelete},
+		{place: placeBulkPublish, method: get, name: "bulk-publish", needs: access.Export, run: (*exchange).bulkPublish, safe: true, level: levelSystem, code: "bulk-publish", operation: definitionBulkPublish},
+		{place: placeExportFile, method: get, name: "export-file", needs: access.Export, run: (*exchange).exportFile, safe: true},
 
-		{place: placeBackup, method: post, name: "backup", run: (*exchange).backupStart},
-		{place: placeBackupJob, method: get, name: "backup-status", run: (*exchange).backupStatus, safe: true},
-		{place: placeBackupJob, method: del, name: "backup-cancel", run: (*exchange).backupCancel},
+		{place: placeBackup, method: post, name: "backup", needs: access.Administer, run: (*exchange).backupStart},
+		{place: placeBackupJob, method: get, name: "backup-status", needs: access.Administer, run: (*exchange).backupStatus, safe: true},
+		{place: placeBackupJob, method: del, name: "backup-cancel", needs: access.Administer, run: (*exchange).backupCancel},
 
-		{place: placeTypeValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}, level: levelType, code: "validate", operation: definitionValidate},
-		{place: placeInstanceValidate, method: post, name: "validate", run: (*exchange).validate, json: true, params: []string{"mode", "profile"}},
-		{place: placeInstanceValidate, method: get, name: "validate", run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},
+		{place: placeTypeValidate, method: post, name: "validate", needs: access.Read, run: (*exchange).validate, json: true, params: []string{"mode", "profile"}, level: levelType, code: "validate", operation: definitionValidate},
+		{place: placeInstanceValidate, method: post, name: "validate", needs: access.Read, run: (*exchange).validate, json: true, params: []string{"mode", "profile"}},
+		{place: placeInstanceValidate, method: get, name: "validate", needs: access.Read, run: (*exchange).validate, safe: true, json: true, params: []string{"mode", "profile"}},
 
-		{place: placeInstancePurge, method: del, name: "purge-history", run: (*exchange).purgeHistory, level: levelType, code: "purge-history", operation: definitionPurge},
+		{place: placeInstancePurge, method: del, name: "purge-history", needs: access.Administer, run: (*exchange).purgeHistory, level: levelType, code: "purge-history", operation: definitionPurge},
 
-		{place: placeParameterStatus, method: get, name: "parameter-status", run: (*exchange).parameterStatus, safe: true, json: true, params: []string{"url", "code", "resourcetype"}, level: levelType, code: "status", operation: definitionStatus, only: "SearchParameter"},
+		{place: placeParameterStatus, method: get, name: "parameter-status", needs: access.Read, run: (*exchange).parameterStatus, safe: true, json: true, params: []string{"url", "code", "resourcetype"}, level: levelType, code: "status", operation: definitionStatus, only: "SearchParameter"},
 
-		{place: placeBase, method: get, name: "search-system", run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelSystem, code: "search-system"},
-		{place: placeSystemSearch, method: post, name: "search-system", run: (*exchange).searchTypes, json: true, params: search},
-		{place: placeType, method: get, name: "search-type", run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelType, code: "search-type"},
-		{place: placeTypeSearch, method: get, name: "search-type", run: (*exchange).searchTypes, safe: true, json: true, params: search},
-		{place: placeTypeSearch, method: post, name: "search-type", run: (*exchange).searchTypes, json: true, params: search},
-		{place: placeCompartment, method: get, name: "search-compartment", run: (*exchange).searchCompartment, safe: true, json: true, params: search},
+		{place: placeBase, method: get, name: "search-system", needs: access.Search, run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelSystem, code: "search-system"},
+		{place: placeSystemSearch, method: post, name: "search-system", needs: access.Search, run: (*exchange).searchTypes, json: true, params: search},
+		{place: placeType, method: get, name: "search-type", needs: access.Search, run: (*exchange).searchTypes, safe: true, json: true, params: search, level: levelType, code: "search-type"},
+		{place: placeTypeSearch, method: get, name: "search-type", needs: access.Search, run: (*exchange).searchTypes, safe: true, json: true, params: search},
+		{place: placeTypeSearch, method: post, name: "search-type", needs: access.Search, run: (*exchange).searchTypes, json: true, params: search},
+		{place: placeCompartment, method: get, name: "search-compartment", needs: access.Search, run: (*exchange).searchCompartment, safe: true, json: true, params: search},
 
-		{place: placeEverything, method: get, name: "everything", run: (*exchange).everything, safe: true, json: true, params: search, level: levelType, code: "everything", operation: definitionEverything, only: "Patient"},
-		{place: placeEverything, method: post, name: "everything", run: (*exchange).everything, json: true, params: search},
+		{place: placeEverything, method: get, name: "everything", needs: access.Read | access.Search, run: (*exchange).everything, safe: true, json: true, params: search, level: levelType, code: "everything", operation: definitionEverything, only: "Patient"},
+		{place: placeEverything, method: post, name: "everything", needs: access.Read | access.Search, run: (*exchange).everything, json: true, params: search},
 
-		{place: placeType, method: put, name: "conditional-update", run: (*exchange).write, prepare: (*exchange).conditionalUpdate, conditional: true, json: true, params: search},
-		{place: placeType, method: methodPatch, name: "conditional-patch", run: (*exchange).write, prepare: (*exchange).conditionalPatch, conditional: true, json: true, params: search},
-		{place: placeType, method: del, name: "conditional-delete", run: (*exchange).conditionalDelete, prepare: (*exchange).conditionalDeleteOne, conditional: true, params: search},
+		{place: placeType, method: put, name: "conditional-update", needs: access.Update | access.Search, run: (*exchange).write, prepare: (*exchange).conditionalUpdate, conditional: true, json: true, params: search},
+		{place: placeType, method: methodPatch, name: "conditional-patch", needs: access.Update | access.Search, run: (*exchange).write, prepare: (*exchange).conditionalPatch, conditional: true, json: true, params: search},
+		{place: placeType, method: del, name: "conditional-delete", needs: access.Delete | access.Search, run: (*exchange).conditionalDelete, prepare: (*exchange).conditionalDeleteOne, conditional: true, params: search},
 		unknownOperation(placeSystemOperation, get), unknownOperation(placeSystemOperation, post),
 		unknownOperation(placeTypeOperation, get), unknownOperation(placeTypeOperation, post),
 		unknownOperation(placeInstanceOperation, get), unknownOperation(placeInstanceOperation, post),
@@ -156,7 +159,7 @@ func interactions() []interaction {
 }
 
 func unknownOperation(p place, m method) interaction {
-	return interaction{place: p, method: m, name: "operation", params: []string{"*"}, run: func(x *exchange) error {
+	return interaction{place: p, method: m, name: "operation", needs: access.Known, params: []string{"*"}, run: func(x *exchange) error {
 		return notSupported(fasthttp.StatusNotFound, "The operation '%s' is not supported.", x.addr.name)
 	}}
 }
@@ -178,6 +181,9 @@ func newTable() *table {
 		}
 	}
 	for i, row := range t.rows {
+		if row.needs == 0 {
+			panic("BUG: the interaction " + row.name + " does not say what it needs of a client")
+		}
 		t.index[row.place][row.method] = int16(i)
 		if row.safe {
 			t.index[row.place][methodHead] = int16(i)

@@ -9,6 +9,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/patch"
+	"kiln/httpapi/access"
 )
 
 const (
@@ -73,7 +74,7 @@ func (x *exchange) patchFormat() (func(resource, text []byte) ([]byte, error), e
 
 // patchable reads the version to patch.
 func (x *exchange) patchable(condition engine.Precondition) (*engine.Version, error) {
-	v, err := x.current()
+	v, err := x.current(access.Update)
 	switch {
 	case err != nil:
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/httpapi/access"
 )
 
 // hardDeleteNames are what a hard delete is asked for by, as Microsoft's server has it.
@@ -22,6 +23,9 @@ func (x *exchange) remove() error {
 	case err != nil:
 		return err
 	case hard:
+		if err := x.check(access.Administer, x.addr.typ); err != nil {
+			return err
+		}
 		return x.purge(engine.PurgeAll)
 	}
 	return x.write()

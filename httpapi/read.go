@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -8,11 +9,12 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir"
+	"kiln/httpapi/access"
 )
 
 // read answers GET {type}/{id}.
 func (x *exchange) read() error {
-	v, err := x.current()
+	v, err := x.current(access.Read)
 	if err != nil {
 		return err
 	}
@@ -20,8 +22,8 @@ func (x *exchange) read() error {
 }
 
 // current is the current version of the address's resource, which may be a
-// deleted one. 404 when there is none.
-func (x *exchange) current() (engine.Version, error) {
+// deleted one. 404 when there is none that the client reaches with needs.
+func (x *exchange) current(needs access.Needs) (engine.Version, error) {
 	if !fhir.ValidID(x.addr.id) {
 		return engine.Version{}, x.missing()
 	}
@@ -37,12 +39,15 @@ func (x *exchange) current() (engine.Version, error) {
 	case err != nil:
 		return v, fmt.Errorf("cannot read a resource: %w", err)
 	}
+	if ok, err := x.reaches(snap, needs, &v); err != nil || !ok {
+		return engine.Version{}, x.notThere(err)
+	}
 	return v, nil
 }
 
 // live is current, and 410 for a deleted one.
 func (x *exchange) live() (*engine.Version, error) {
-	v, err := x.current()
+	v, err := x.current(access.Read)
 	switch {
 	case err != nil:
 		return nil, err
@@ -69,6 +74,9 @@ func (x *exchange) vread() error {
 	}
 	if err != nil {
 		return fmt.Errorf("cannot read a version: %w", err)
+	}
+	if ok, err := x.reachesVersion(snap, &v); err != nil || !ok {
+		return cmp.Or(err, x.missingVersion())
 	}
 	return x.version(&v)
 }

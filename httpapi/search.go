@@ -14,6 +14,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/view"
+	"kiln/httpapi/access"
 	"kiln/query"
 )
 
@@ -142,6 +143,9 @@ func (x *exchange) searchPage(types []fhir.TypeCode, limit func(*query.Search) e
 	if p.search, err = query.Parse(types, parameters, options); err != nil {
 		return nil, searchError(err)
 	}
+	if err := x.checkTypes(p.search.Types); err != nil {
+		return nil, err
+	}
 	if err := limit(p.search); err != nil {
 		return nil, searchError(err)
 	}
@@ -165,6 +169,13 @@ func (x *exchange) pageOfToken() (p *searchPage, text string, err error) {
 }
 
 func (x *exchange) queryOptions() query.Options {
+	options := x.openOptions()
+	options.Access = x.searchAccess()
+	return options
+}
+
+// openOptions limit nothing.
+func (x *exchange) openOptions() query.Options {
 	return query.Options{
 		Base: x.baseURL(), Now: x.now(), Units: x.server.opts.Units, Lenient: x.prefer.lenient, Table: x.server.parameters.Current().Table,
 	}
@@ -207,7 +218,7 @@ func (x *exchange) searchLinks(p *searchPage, token string) error {
 	for _, q := range p.search.Used {
 		b.WriteString("&" + url.QueryEscape(q.Name) + "=" + url.QueryEscape(q.Value))
 	}
-	scope := xxhash.Sum64String(string(x.addr.typeName) + "/" + string(x.addr.id) + "/" + string(x.addr.name) + "?" + b.String())
+	scope := xxhash.Sum64String(string(x.addr.typeName) + "/" + string(x.addr.id) + "/" + string(x.addr.name) + "?" + b.String() + x.tokenOwner())
 	for _, name := range presentation {
 		if value := x.ctx.QueryArgs().Peek(name); len(value) > 0 && name != "ct" {
 			b.WriteString("&" + name + "=" + url.QueryEscape(string(value)))
@@ -224,6 +235,29 @@ func (x *exchange) searchLinks(p *searchPage, token string) error {
 	}
 	p.self = strings.TrimPrefix(p.query+"&ct="+token, "&")
 	return nil
+}
+
+// checkTypes denies a search that names a type of which the client may find nothing;
+// a compartment names all of its own.
+func (x *exchange) checkTypes(types []fhir.TypeCode) error {
+	if x.addr.place == placeCompartment {
+		return nil
+	}
+	for _, t := range types {
+		if err := x.check(access.Search, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tokenOwner is what binds paging tokens to a client; "": an open server's, which are
+// bound to nobody.
+func (x *exchange) tokenOwner() string {
+	if x.who == nil {
+		return ""
+	}
+	return "\x00" + x.who.Key() + "\x00" + x.who.Patient
 }
 
 // pageLink is the address of another page of a search.

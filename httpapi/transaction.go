@@ -252,7 +252,7 @@ func (t *transaction) prepareEntry(i int) error {
 	inner := &t.inner.inner
 	inner.addr.id, inner.selected = []byte(p.id), p.selected
 	inner.ctx.Request.Header.Del("If-None-Exist") // evaluated by plan
-	change, err := t.x.server.table.rows[p.row].prepare(inner)
+	change, err := inner.prepared()
 	if err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func (x *exchange) appendWritten(dst []byte, change *engine.Change, done *engine
 	switch {
 	case x.prefer.returns == returnOutcome:
 		r.outcome = appendOutcome(nil, x.requestID(), x.now(), issue{severity: "information", code: codeInformational, text: written(change, done)})
-	case !change.Delete && x.prefer.returns != returnMinimal:
+	case !change.Delete && x.prefer.returns != returnMinimal && x.mayShow(versionOf(change, done)):
 		dst = append(dst, `"resource":`...)
 		dst = versionOf(change, done).AppendJSON(dst)
 		dst = append(dst, ',')

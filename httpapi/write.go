@@ -20,9 +20,8 @@ func (x *exchange) write() error {
 		return err
 	}
 	defer unlock()
-	prepare := x.server.table.rows[x.row].prepare
 	for attempt := 1; ; attempt++ {
-		change, err := prepare(x)
+		change, err := x.prepared()
 		var exists *existsError
 		if errors.As(err, &exists) {
 			return x.answerExisting(exists.id)
@@ -43,6 +42,15 @@ func (x *exchange) write() error {
 		x.answerWrite(&change, &done)
 		return nil
 	}
+}
+
+// prepared is the change of the exchange's row, which the client may make.
+func (x *exchange) prepared() (engine.Change, error) {
+	change, err := x.server.table.rows[x.row].prepare(x)
+	if err == nil && x.who != nil {
+		err = x.permitted(&change)
+	}
+	return change, err
 }
 
 // create prepares POST {type}: the server gives the id.
@@ -227,15 +235,16 @@ func (x *exchange) answerWrite(change *engine.Change, done *engine.Committed) {
 		status = fasthttp.StatusCreated
 		x.ctx.Response.Header.Set("Location", x.versionURL(change, done))
 	}
-	switch x.prefer.returns {
-	case returnMinimal:
+	made := versionOf(change, done)
+	switch returns := x.prefer.returns; {
+	case returns == returnMinimal, returns != returnOutcome && !x.mayShow(made):
 		x.versionHeaders(done.VersionID, done.LastUpdated)
 		x.empty(status)
-	case returnOutcome:
+	case returns == returnOutcome:
 		x.versionHeaders(done.VersionID, done.LastUpdated)
 		x.outcome(status, issue{severity: "information", code: codeInformational, text: written(change, done)})
 	default:
-		x.resource(status, versionOf(change, done))
+		x.resource(status, made)
 	}
 }
 

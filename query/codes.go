@@ -146,6 +146,9 @@ func (s storedResources) WithID(t fhir.TypeCode, id string) (r terminology.Resou
 
 func (s storedResources) find(t fhir.TypeCode, where *engine.Expr) (all []terminology.Resource, err error) {
 	q := &engine.Query{Types: []fhir.TypeCode{t}, Where: where, AsOf: s.u.asOf}
+	if err := s.u.limit(q, toFind); err != nil {
+		return nil, err
+	}
 	_, err = s.u.snap.Search(s.u.ctx, q, func(v *engine.Version) error {
 		if len(all) == sameURLMax {
 			return tooCostly("More than %d resources of type '%s' have the same url.", sameURLMax, t)

@@ -192,6 +192,9 @@ func (b *bringing) followBack(in include, to []engine.Version) error {
 
 // add appends the matches of a query that are not there yet.
 func (b *bringing) add(q *engine.Query) error {
+	if err := b.limit(q, toBring); err != nil {
+		return err
+	}
 	_, err := b.snap.Search(b.ctx, q, func(v *engine.Version) error {
 		k := keyOf(v)
 		if b.there[k] {

@@ -51,6 +51,8 @@ type Lists struct {
 	IDs  []string
 	Base string // own references may begin with it
 	AsOf uint64 // LSN
+	// Access limits which Lists are there; nil: nothing does.
+	Access *Access
 }
 
 // Members is what the entries of the Lists refer to: resources of this server,
@@ -87,6 +89,10 @@ func (l *Lists) read(ctx context.Context, snap *engine.Snapshot) ([]engine.Versi
 		}
 	}
 	q.Where = keysExpr(keys)
+	u := runner{ctx: ctx, snap: snap, asOf: l.AsOf, base: l.Base, access: l.Access}
+	if err := u.limit(q, toFind); err != nil {
+		return nil, err
+	}
 	var lists []engine.Version
 	_, err := snap.Search(ctx, q, func(v *engine.Version) error {
 		lists = append(lists, *v)

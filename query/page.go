@@ -64,7 +64,7 @@ func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snap
 	if err != nil {
 		return nil, worded(err)
 	}
-	u := runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base}
+	u := runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base, access: s.access}
 	result.Included, err = s.bring(u, store, result.shown())
 	return result, worded(err)
 }

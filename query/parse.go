@@ -28,6 +28,8 @@ type Options struct {
 	// Table is the parameters that are known, as Registry.Current gives them; nil:
 	// those of R4.
 	Table *search.Table
+	// Access limits what is found; nil: nothing does.
+	Access *Access
 }
 
 // Search is what a client asks for.
@@ -52,6 +54,7 @@ type Search struct {
 	includes  []include
 	base      string
 	table     *search.Table
+	access    *Access
 }
 
 // Conditions tells whether anything limits what is found.
@@ -84,13 +87,19 @@ func Parse(types []fhir.TypeCode, parameters []Parameter, o Options) (*Search, e
 			return nil, err
 		}
 	}
-	s := &Search{Types: types, Count: -1, base: o.Base, table: o.Table}
+	s := &Search{Types: types, Count: -1, base: o.Base, table: o.Table, access: o.Access}
+	if s.access != nil && (s.access.Find == nil || s.access.Bring == nil) {
+		panic("BUG: an Access without its functions")
+	}
 	r := &reader{Options: o, table: o.Table, search: s}
 	if err := r.types(parameters); err != nil {
 		return nil, err
 	}
 	if err := r.contained(parameters); err != nil {
 		return nil, err
+	}
+	if s.access != nil && s.contained.asked {
+		return nil, notSupported("The parameter '_contained' is not supported for who may see a part of the resources only. Leave it out.")
 	}
 	var all []*filter
 	for _, p := range parameters {
@@ -103,6 +112,9 @@ func Parse(types []fhir.TypeCode, parameters []Parameter, o Options) (*Search, e
 		}
 	}
 	s.where = and(all...)
+	if s.access != nil && s.Explain {
+		return nil, notSupported("The parameter '_explain' is not supported for who may see a part of the resources only. Leave it out.")
+	}
 	return s, nil
 }
 

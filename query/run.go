@@ -17,17 +17,20 @@ type runner struct {
 	asOf uint64
 	base string
 	sets *terminology.Expander // made when asked for
+	// access limits what searches inside of this one find; nil: nothing does.
+	access *Access
 }
 
 // query is the engine's query of a search: chains have run. asOf as in
 // engine.Query. Errors are *Error and the engine's.
 func (s *Search) query(ctx context.Context, snap *engine.Snapshot, asOf uint64) (*engine.Query, error) {
-	u := &runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base}
+	u := &runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base, access: s.access}
 	where, err := u.expr(s.where)
 	if err != nil {
 		return nil, err
 	}
-	return &engine.Query{Types: s.Types, Where: where, AsOf: asOf}, nil
+	q := &engine.Query{Types: s.Types, Where: where, AsOf: asOf}
+	return q, u.limit(q, toFind)
 }
 
 func (u *runner) expr(f *filter) (*engine.Expr, error) {
@@ -119,6 +122,9 @@ func (u *runner) chain(f *filter) (*engine.Expr, error) {
 func (u *runner) keys(t target, where *engine.Expr) ([]key, error) {
 	var keys []key
 	q := &engine.Query{Types: []fhir.TypeCode{t.typ}, Where: where, AsOf: u.asOf}
+	if err := u.limit(q, toFind); err != nil {
+		return nil, err
+	}
 	err := u.snap.SearchKeys(u.ctx, q, func(typ fhir.TypeCode, id []byte) error {
 		if len(keys) == chainMatchesMax {
 			return tooCostly("The chain goes through more than %d resources of type '%s'; narrow it.", chainMatchesMax, t.typ)
@@ -171,6 +177,9 @@ func (u *runner) list(f *filter) (*engine.Expr, error) {
 func (u *runner) referred(q *engine.Query, walks []index.Walk) (*engine.Expr, error) {
 	if len(walks) == 0 {
 		return nothingExpr(), nil
+	}
+	if err := u.limit(q, toFind); err != nil {
+		return nil, err
 	}
 	seen := map[key]bool{}
 	var keys []key
