@@ -26,8 +26,10 @@ const (
 // *ConflictError that wraps ErrPrecondition. History that was imported without
 // any current version is history: both scopes take it.
 //
-// It waits for import rounds under way: what they compared and found stored
-// must not vanish before they are published. Snapshots from before the purge show
+// It waits for import rounds under way, from their snapshot to their record: what
+// they compared and found stored must not vanish before they are published. They
+// could not look at such a key again, as they do at keys that were written
+// meanwhile: a line that was found stored left no row. Snapshots from before the purge show
 // the versions until they are released, and no later one does.
 //
 // What is left on disk: bodies stay in the log until it is trimmed, and in a run
