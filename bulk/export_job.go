@@ -38,6 +38,7 @@ type ExportStatus struct {
 	Ends []int
 	// Partial: its client takes a manifest of what is there while it runs.
 	Partial   bool
+	Resting   bool // until a server is started that is not read-only
 	ByPatient bool // its files are organized by patients
 	RowsDone  uint64
 	RowsTotal uint64
@@ -278,6 +279,7 @@ func (m *Manager) exportStatus(r *exportRecord) (s *ExportStatus, err error) {
 		ID: r.ID, State: r.State, TransactionTime: r.At, Request: r.Request.URL, Ignored: r.Request.Ignored,
 		ByPatient: r.Request.ByPatient, RowsDone: r.Rows, RowsTotal: r.Rows, Error: r.Error, Expires: m.expires(r), SeparateStatus: r.Request.SeparateStatus,
 	}
+	s.Resting = m.readOnly
 	if s.Partial = r.Request.Partial; r.State != Failed {
 		if s.Files, s.Ends, err = m.filesToShow(r); err != nil {
 			return nil, err

@@ -65,7 +65,7 @@ func (m *Manager) listed(r *exportRecord) (l exportListing, shown, rest []Export
 // ShowExport is ExportStatus for a client that reads the manifest in pages of so
 // many files at most. While an export runs whose client takes partial manifests,
 // what is there is put into pages, which are recorded: each goes on with what came
-// since the one before was shown.
+// since the one before was shown. A store that is opened for reading adds none.
 func (m *Manager) ShowExport(id int64, pageFiles int) (*ExportStatus, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,7 +73,7 @@ func (m *Manager) ShowExport(id int64, pageFiles int) (*ExportStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.State != Running || !r.Request.Partial {
+	if r.State != Running || !r.Request.Partial || m.readOnly {
 		return m.exportStatus(r)
 	}
 	l, shown, rest, unshown, err := m.listed(r)

@@ -1,6 +1,10 @@
 package bulk
 
-import "kiln/engine"
+import (
+	"fmt"
+
+	"kiln/engine"
+)
 
 // Whoever asks for $bulk-publish is given the newest completed export of
 // everything there is: of the system, without a parameter that leaves something out,
@@ -18,6 +22,22 @@ func (m *Manager) publish(r *exportRecord) {
 	if r.State == Completed && r.isWhole() {
 		m.published[r.ID] = r.At.Milli
 	}
+}
+
+// loadPublished notes the completed exports, where jobs do not go on.
+func (m *Manager) loadPublished() error {
+	err := m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
+		r := new(exportRecord)
+		if err := ParseRecord(value, r); err != nil {
+			return fmt.Errorf("cannot read an export's record: %w", err)
+		}
+		m.publish(r)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot list the exports: %w", err)
+	}
+	return nil
 }
 
 // PublishedExport is the status of the export that is published; a *RequestError

@@ -49,6 +49,7 @@ type ImportStatus struct {
 	Starting        bool          // for what is learned about the inputs before one is read
 	Storing         bool          // its error files in the blob account
 	NoRoom          bool          // it waits for room on the data disk
+	Resting         bool          // until a server is started that is not read-only
 	Error           *RequestError // for Failed
 }
 
@@ -69,6 +70,7 @@ type Manager struct {
 	// to the store there. nil: nothing.
 	beforePublish func()
 	counters      importCounters
+	readOnly      bool // the store was opened for reading
 	turns         turns
 	schemas       *parquet.Schemas // of exports
 	staging       blobStaging      // of exports to the blob account
@@ -129,8 +131,8 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		m.logger = slog.Default()
 	}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if opts.Store.Health().OpenedReadOnly {
-		return m, nil // jobs stay as they are
+	if m.readOnly = opts.Store.Health().OpenedReadOnly; m.readOnly {
+		return m, m.loadPublished() // jobs stay as they are
 	}
 	return m, m.resume()
 }
@@ -170,7 +172,7 @@ func (m *Manager) takesJobs() error {
 	switch {
 	case m.closed:
 		return engine.ErrClosed
-	case m.opts.Store.Health().OpenedReadOnly:
+	case m.readOnly:
 		return engine.ErrOpenedReadOnly
 	}
 	return nil
@@ -358,6 +360,7 @@ func (m *Manager) ImportStatus(id int64) (*ImportStatus, error) {
 		return nil, err
 	}
 	s := &ImportStatus{ID: id, State: record.State, TransactionTime: record.Created, Request: record.Request.URL, Error: record.Error}
+	s.Resting = m.readOnly
 	result := record.Result
 	if j := m.imports[id]; j != nil {
 		if p, ok := j.status(s); ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"sync"
 
@@ -91,7 +92,8 @@ func openVerified(o badger.Options, fsys vfs.FS, markName string) (*catalog, err
 
 // openCatalogForReading opens the catalog as it lies there. One that was not closed
 // has logs that only an opening for writing puts in order, and on a file system
-// that is mounted for reading Badger opens none: then no jobs are known.
+// that is mounted for reading Badger opens none: then a copy is read. Where that
+// cannot be made no jobs are known.
 func openCatalogForReading(opts Options, dir string) (*catalog, error) {
 	err := catalogReadable(opts.FS, opts.Dir, dir)
 	if err == nil {
@@ -100,12 +102,66 @@ func openCatalogForReading(opts Options, dir string) (*catalog, error) {
 			return c, nil
 		}
 	}
-	opts.Logger.Warn("the job catalog cannot be opened for reading: no import and no export is known", "error", err)
-	db, err := badger.Open(catalogOptions("").WithInMemory(true))
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a job catalog in memory: %w", err)
+	db, memErr := badger.Open(catalogOptions("").WithInMemory(true))
+	if memErr != nil {
+		return nil, fmt.Errorf("cannot make a job catalog in memory: %w", memErr)
 	}
-	return &catalog{db: db}, nil
+	if opts.TempDir != "" {
+		err = readCatalogCopy(db, opts, dir)
+	}
+	if err != nil {
+		opts.Logger.Warn("the job catalog cannot be opened for reading: no import, export or backup is known", "error", err)
+		err = db.DropAll() // some of it would be worse
+	}
+	return &catalog{db: db}, err
+}
+
+// catalogCopyBytesMin must be free where a copy of the catalog is opened: Badger maps
+// logs of twice catalogMemTableBytes, and the tables come along.
+const catalogCopyBytesMin = 4 * catalogMemTableBytes
+
+// readCatalogCopy reads a catalog into memory by way of a copy, which is put in order.
+func readCatalogCopy(db *badger.DB, opts Options, dir string) error {
+	if free, err := opts.FS.FreeBytes(opts.TempDir); err != nil || free < catalogCopyBytesMin {
+		return errors.Join(err, fmt.Errorf("%w for a copy of it in %q: %d bytes are free, at least %d must be", ErrNoSpace, opts.TempDir, free, catalogCopyBytesMin))
+	}
+	names, err := opts.FS.List(dir)
+	if err != nil {
+		return err
+	}
+	copied := path.Join(opts.TempDir, catalogDir)
+	err = copyFiles(opts.FS, dir, copied, names)
+	if err == nil {
+		err = removeEmptyLogs(opts.FS, copied)
+	}
+	if err == nil {
+		err = readCatalogInto(db, opts, copied)
+	}
+	return errors.Join(err, opts.FS.RemoveAll(copied))
+}
+
+func readCatalogInto(db *badger.DB, opts Options, dir string) error {
+	c, err := openVerified(catalogOptions(dir), opts.FS, opts.Dir+"/"+catalogMarkName)
+	if err != nil {
+		return err
+	}
+	batch := db.NewWriteBatch()
+	defer batch.Cancel()
+	err = c.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.DefaultIteratorOptions)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			value, err := it.Item().ValueCopy(nil)
+			if err == nil {
+				err = batch.Set(it.Item().KeyCopy(nil), value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, batch.Flush(), c.close())
 }
 
 // catalogReadable is why Badger should not even try: it would walk into the holes of

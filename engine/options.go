@@ -41,7 +41,11 @@ type Options struct {
 	// ReadOnly opens a directory that exists and changes nothing in it but the
 	// LOCK file: no flush, merge, trim or repair of a torn tail, and every write is
 	// refused with ErrOpenedReadOnly.
-	ReadOnly      bool
+	ReadOnly bool
+	// TempDir is where ReadOnly may put a copy of a job catalog that was not closed,
+	// or that lies where nothing can be written; it is removed again. "": the jobs of
+	// such a catalog are not known.
+	TempDir       string
 	PrepareInline bool // deterministic background work, for simulations
 	CatalogInMem  bool // the job catalog is not kept, for simulations
 	// newExtraction takes the place of index.NewExtraction, for simulations, which

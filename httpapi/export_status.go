@@ -64,7 +64,13 @@ func (x *exchange) tellExport(status *bulk.ExportStatus, page int) error {
 }
 
 // exportProgress is a text of less than 100 characters that begins with a share.
+// progressResting is told of jobs that a server in read-only mode knows.
+const progressResting = "resting: the server was started read-only; the job goes on when one is started that is not"
+
 func exportProgress(status *bulk.ExportStatus) string {
+	if status.Resting {
+		return progressResting
+	}
 	if status.RowsTotal == 0 {
 		return "0.0% (starting)"
 	}

@@ -109,6 +109,8 @@ func (x *exchange) running(progress string) {
 // importProgress is a text of less than 100 characters.
 func importProgress(status *bulk.ImportStatus) string {
 	switch {
+	case status.Resting:
+		return progressResting
 	case status.Waiting:
 		return "starting: waiting for its turn"
 	case status.Starting:

@@ -53,9 +53,19 @@ type storeOptions struct {
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
+	temp := ""
+	if with.readOnly {
+		var err error
+		if temp, err = os.MkdirTemp("", "kiln-catalog-"); err != nil {
+			logger.Warn("there is no place for a copy of the job catalog", "error", err)
+		} else {
+			defer os.RemoveAll(temp) // it is empty again
+		}
+	}
 	store, err := engine.Open(ctx, engine.Options{
 		FS:       vfs.OS(),
 		Dir:      dir,
+		TempDir:  temp,
 		Now:      time.Now,
 		NewID:    rand.Uint64,
 		Logger:   logger,
