@@ -11,7 +11,7 @@ import (
 )
 
 // Pace is told how many bytes were read since the last call, about every
-// mergeStepBytes, and may wait so that others get the disk and the processor; its
+// mergeStepBytes or checkStepBytes, and may wait so that others get the disk and the processor; its
 // error ends what it paces. nil: full speed.
 type Pace func(ctx context.Context, bytes int) error
 
@@ -132,7 +132,7 @@ func (c *checker) step(bytes int) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	if c.read += bytes; c.read < mergeStepBytes || c.pace == nil {
+	if c.read += bytes; c.read < checkStepBytes || c.pace == nil {
 		return nil
 	}
 	read := c.read

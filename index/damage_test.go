@@ -163,7 +163,7 @@ func TestCheckReadsEveryByteOnce(t *testing.T) {
 	defer r.Close()
 	paced := 0
 	err = r.Check(context.Background(), func(_ context.Context, n int) error { paced += n; return nil }, func(e *vfs.CorruptError) { t.Error(e) })
-	if err != nil || int64(paced) > meta.Bytes || int64(paced) < meta.Bytes-2*mergeStepBytes {
+	if err != nil || int64(paced) > meta.Bytes || int64(paced) < meta.Bytes-2*checkStepBytes {
 		t.Errorf("Check of %d bytes: %v, paced over %d", meta.Bytes, err, paced)
 	}
 	stop := errors.New("stop")

@@ -19,11 +19,13 @@ type fileWriter struct {
 	base int64  // file offset of buf[0]
 	hash *xxhash.Digest
 	err  error
+	// flushBytes are collected for one write call: writeBufferBytes, or less.
+	flushBytes int
 }
 
 // newFileWriter writes through buf's room, if it has any.
 func newFileWriter(file vfs.File, name string, id RunID, buf []byte) *fileWriter {
-	w := &fileWriter{file: file, name: name, id: id, hash: xxhash.New(), buf: buf}
+	w := &fileWriter{file: file, name: name, id: id, hash: xxhash.New(), buf: buf, flushBytes: writeBufferBytes}
 	w.empty()
 	return w
 }
@@ -99,7 +101,7 @@ func (w *fileWriter) end(start int, kind blockKind, codec byte, rawBytes int) (o
 		return 0, 0, w.err
 	}
 	putBlockHeader(w.buf[start:], w.id, offset, kind, codec, rawBytes)
-	if len(w.buf) >= writeBufferBytes {
+	if len(w.buf) >= w.flushBytes {
 		return offset, length, w.flush()
 	}
 	return offset, length, w.err

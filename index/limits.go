@@ -69,12 +69,22 @@ const (
 	// while it is built, 40 MB here.
 	mergeFuseKeysMax = 1 << 20
 
-	// mergeStepBytes lie between two calls of MergeOptions.Pace: a few
-	// milliseconds of work.
-	mergeStepBytes = 1 << 20
+	// mergeStepBytes lie between two calls of MergeOptions.Pace: 200 µs of work at
+	// most, so that who paces may let requests in soon.
+	mergeStepBytes = 32 << 10
 
-	// mergeSyncBytes lie between two syncs of the file that a merge writes.
-	mergeSyncBytes = 16 << 20
+	// mergeReadBytes of bodies a merge reads at once where blocks are neighbours, and
+	// mergeWriteBytes is how much it collects for one write call: copied in 100 µs,
+	// and more at once gains nothing.
+	mergeReadBytes  = 128 << 10
+	mergeWriteBytes = 128 << 10
+
+	// mergeWriteBackBytes of the file that a merge writes are handed to the disk
+	// together, so that neither its sync nor the log's has many of them to wait for.
+	mergeWriteBackBytes = 512 << 10
+
+	// checkStepBytes lie between two calls of a check's Pace.
+	checkStepBytes = 1 << 20
 
 	// arenaBytesMax bounds each arena of a Builder, whose offsets are uint32.
 	arenaBytesMax = 2 << 30

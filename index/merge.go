@@ -56,6 +56,7 @@ func Merge(ctx context.Context, opts MergeOptions) (RunMeta, error) {
 		return RunMeta{}, fmt.Errorf("cannot create run %q: %w", name, err)
 	}
 	m := &merger{ctx: ctx, opts: opts, file: file, out: newFileWriter(file, name, opts.ID, nil)}
+	m.out.flushBytes = mergeWriteBytes
 	m.out.buf = appendHeader(m.out.buf, opts.ID)
 	err = m.write()
 	if err == nil {
@@ -80,7 +81,7 @@ type merger struct {
 	raw    []byte        // of a body block that is written anew
 	enc    *zstd.Encoder // likewise; nil: not needed yet
 	read   int           // bytes since the last Pace
-	synced int64         // offset up to which the file was synced
+	sent   int64         // offset up to which the file was handed to the disk
 }
 
 // mergeInput is an input with what the merge knows about it.
@@ -146,11 +147,9 @@ func (m *merger) step(bytes int) error {
 	if err := m.ctx.Err(); err != nil {
 		return err
 	}
-	if m.out.base-m.synced >= mergeSyncBytes {
-		m.synced = m.out.base
-		if err := m.file.SyncData(); err != nil {
-			return err
-		}
+	if bytes := m.out.base - m.sent; bytes >= mergeWriteBackBytes {
+		m.file.WriteBack(m.sent, bytes)
+		m.sent = m.out.base
 	}
 	if m.opts.Pace != nil {
 		if err := m.opts.Pace(m.ctx, m.read); err != nil {

@@ -20,7 +20,7 @@ func (m *merger) copyBodies(index *blockIndex, in *mergeInput) error {
 		blocks[i] = i
 	}
 	for len(blocks) > 0 {
-		n := r.neighbours(blocks)
+		n := r.neighbours(blocks, mergeReadBytes)
 		base, last := r.bodies.offsets[blocks[0]], blocks[n-1]
 		length := int(r.bodies.offsets[last] + int64(r.bodies.lengths[last]) - base)
 		m.disk = roomFor(m.disk, length)

@@ -24,7 +24,7 @@ func (r *Run) ScanWith(ctx context.Context, space *ScanSpace, want *roaring.Bitm
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n := r.neighbours(blocks)
+		n := r.neighbours(blocks, scanReadBytes)
 		if err := s.read(blocks[:n]); err != nil {
 			return err
 		}
@@ -45,12 +45,12 @@ func (r *Run) wantedBlocks(want *roaring.Bitmap) (blocks []int) {
 }
 
 // neighbours is how many of blocks lie behind each other and are read at once.
-func (r *Run) neighbours(blocks []int) int {
+func (r *Run) neighbours(blocks []int, bytesMax int64) int {
 	first := r.bodies.offsets[blocks[0]]
 	n := 1
 	for n < len(blocks) && blocks[n] == blocks[n-1]+1 {
 		end := r.bodies.offsets[blocks[n]] + int64(r.bodies.lengths[blocks[n]])
-		if end-first > scanReadBytes {
+		if end-first > bytesMax {
 			break
 		}
 		n++
