@@ -179,8 +179,11 @@ func (m *Manager) takesJobs() error {
 }
 
 // MakeWay tells when a client asked for something: for a moment after, the
-// jobs leave it a core, if there are two.
-func (m *Manager) MakeWay(at time.Time) { m.turns.makeWay(at) }
+// jobs leave it a core, if there are two, and merges rest often.
+func (m *Manager) MakeWay(at time.Time) {
+	m.turns.makeWay(at)
+	m.opts.Store.MakeWay(at)
+}
 
 // Close stops running jobs where they can go on later, and waits.
 func (m *Manager) Close() error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"kiln/index"
 	"kiln/internal/vfs"
@@ -54,10 +53,6 @@ type movedRun struct {
 	base uint32 // is added to the ordinals
 	lsn  uint64 // of the REPLACE record
 }
-
-// mergeBusyRuns: with fewer runs a merge rests as long as it works; with more
-// it is behind and works through.
-const mergeBusyRuns = 64
 
 // mergesOff tells whether the options forbid merges.
 func (s *Store) mergesOff() bool { return s.opts.MergeFanIn < 0 }
@@ -245,10 +240,10 @@ func (s *Store) buildMerge(ctx context.Context, m *merge) (index.RunMeta, error)
 	for _, r := range m.inputs {
 		opts.Inputs = append(opts.Inputs, index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.voidAt(math.MaxUint64)})
 	}
-	if !s.opts.PrepareInline {
-		opts.Pace = s.mergePace()
-	}
+	pace, done := s.mergePace()
+	opts.Pace = pace
 	meta, err := index.Merge(ctx, opts)
+	done()
 	var damage *vfs.CorruptError
 	if errors.As(err, &damage) {
 		s.mu.Lock()
@@ -258,39 +253,6 @@ func (s *Store) buildMerge(ctx context.Context, m *merge) (index.RunMeta, error)
 		s.mu.Unlock()
 	}
 	return meta, noSpace(err)
-}
-
-// mergePace makes a merge rest as long as it works, so that half a processor
-// and half of the disk's time at least are left, unless it is behind.
-func (s *Store) mergePace() func(context.Context, int) error {
-	began := s.opts.Now()
-	return func(ctx context.Context, _ int) error {
-		rest := s.opts.Now().Sub(began)
-		if rest > 0 && s.runCount() < mergeBusyRuns {
-			timer := time.NewTimer(min(rest, mergeRestMax))
-			defer timer.Stop()
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-timer.C:
-			}
-		}
-		began = s.opts.Now()
-		return nil
-	}
-}
-
-// mergeRestMax bounds one rest: about what a step takes when nobody disturbs it.
-// Where others do, it had its rest already.
-const mergeRestMax = 10 * time.Millisecond
-
-func (s *Store) runCount() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.view == nil {
-		return 0
-	}
-	return len(s.view.runs)
 }
 
 // finishMerge is step 3.

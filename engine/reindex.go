@@ -227,10 +227,10 @@ func (s *Store) buildReindex(ctx context.Context, m *merge) (index.RunMeta, erro
 		FS: s.opts.FS, Dir: s.path(runsDir), ID: newID(), NewID: newID, Fields: s.Fields(), Pool: s.opts.builders,
 		Input: index.MergeInput{Run: r.run, PublishLSN: r.publishLSN, Void: r.voidAt(math.MaxUint64)},
 	}
-	if !s.opts.PrepareInline {
-		opts.Pace = s.mergePace()
-	}
+	pace, done := s.mergePace()
+	opts.Pace = pace
 	meta, report, err := index.Reindex(ctx, opts)
+	done()
 	if report.Unindexable > 0 {
 		s.opts.Logger.Warn("versions have a value that cannot be searched for", "run", uint64(r.run.Meta().ID), "versions", report.Unindexable)
 	}

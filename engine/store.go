@@ -57,6 +57,8 @@ type Store struct {
 	trimKick       chan struct{}
 	checkpointKick chan struct{}
 	mergeKicks     [mergePools]chan struct{}
+	mergePiece     sync.Mutex   // held by the merge that computes: see merge_pace.go
+	asked          atomic.Int64 // when a client last asked for something, UTC nanoseconds
 	reindexKick    chan struct{}
 	flushDue       atomic.Bool
 	mergesStuck    atomic.Bool // the last one failed, or found no room
