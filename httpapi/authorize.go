@@ -20,16 +20,6 @@ import (
 // A client that reaches a part of a type only is told of the rest what it is told of
 // what is not there.
 
-// identify finds out who asks, unless what is asked for is everybody's: OPTIONS and
-// what an address does not have are, too.
-func (x *exchange) identify(m method) error {
-	row := x.server.table.find(x.addr.place, m)
-	if x.server.opts.Auth == nil || m == methodOptions || row == rowNone || x.server.table.rows[row].needs&access.Public != 0 {
-		return nil
-	}
-	return x.authenticate()
-}
-
 // authorize decides about the interaction as a whole.
 func (x *exchange) authorize() error {
 	if x.who == nil || x.row == rowNone {

@@ -19,7 +19,7 @@ const (
 	// corsRequestHeaders are those that any interaction reads.
 	corsRequestHeaders = "Accept, Authorization, Content-Encoding, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, Range, X-Request-Id"
 	// corsAnswerHeaders are those that scripts may read besides the plain ones.
-	corsAnswerHeaders = "Allow, Accept-Patch, Content-Location, Content-Range, ETag, Expires, Last-Modified, Location, Preference-Applied, Retry-After, X-Export-Status, X-Progress, X-Request-Id"
+	corsAnswerHeaders = "Allow, Accept-Patch, Content-Location, Content-Range, ETag, Expires, Last-Modified, Location, Preference-Applied, Retry-After, X-Export-Status, X-Progress, X-Request-Id, WWW-Authenticate"
 )
 
 // checkOrigin takes "*" and scheme://host[:port].

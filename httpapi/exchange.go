@@ -80,14 +80,14 @@ func (x *exchange) serve() error {
 	path := x.ctx.Path()
 	m := parseMethod(x.ctx.Method())
 	x.addr = parseAddress(path)
+	if err := x.authenticate(m); err != nil {
+		return err
+	}
 	if x.server.opts.InitialImportMode && isLocked(path, m, x.addr.place) {
 		return &problem{fasthttp.StatusLocked, codeLockError, "import operation failed for reason: Service is locked for initial import mode."}
 	}
 	if x.addr.place == placeNone {
 		return &problem{fasthttp.StatusNotFound, codeNotFound, "This server has nothing at that address."}
-	}
-	if err := x.identify(m); err != nil {
-		return err
 	}
 	x.prefer = parsePrefer(x.ctx.Request.Header.PeekAll("Prefer"))
 	if err := x.route(m); err != nil {

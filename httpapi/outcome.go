@@ -15,6 +15,7 @@ const (
 	codeInformational = "informational"
 	codeInvalid       = "invalid"
 	codeLockError     = "lock-error"
+	codeLogin         = "login"
 	codeNoStore       = "no-store"
 	codeNotFound      = "not-found"
 	codeNotSupported  = "not-supported"
@@ -25,6 +26,7 @@ const (
 	codeTooCostly     = "too-costly"
 	codeTooLong       = "too-long"
 	codeTransient     = "transient"
+	codeUnknown       = "unknown"
 )
 
 // issue is one entry of an OperationOutcome.

@@ -55,7 +55,9 @@ type Options struct {
 	// unit that is asked for.
 	Units *ucum.Table
 	// Auth says who makes a request; nil: the server is open to everybody.
-	Auth           Authenticator
+	Auth Authenticator
+	// OpenMetrics shows /metrics to everybody even so.
+	OpenMetrics    bool
 	BodyBytesMax   int // 0: 32 MiB
 	ConnectionsMax int // 0: 4,096
 	Timeouts       Timeouts

@@ -58,6 +58,7 @@ type serveCmd struct {
 	CORSOrigin            []string      `name:"cors-origin" placeholder:"ORIGIN" help:"scheme://host[:port] of a site whose pages may use the server from a browser, or *; repeatable."`
 	DrainTime             time.Duration `default:"${drain}" placeholder:"TIME" help:"How long requests in flight may take after a signal; longer ones are cut off (${default})."`
 	transportFlags
+	authFlags
 	InsecureNoAuth bool `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 }
 
@@ -147,14 +148,18 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return err
 	}
+	opts := httpapi.Options{
+		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
+		Units: units, Certificates: certificates, TrustedProxies: proxies,
+	}
+	if err := c.guard(&opts, logger); err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	return in.serve(ctx, logger, listener, c.DrainTime, httpapi.Options{
-		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
-		Units: units, Certificates: certificates, TrustedProxies: proxies,
-	})
+	return in.serve(ctx, logger, listener, c.DrainTime, opts)
 }
 
 // unitsBytesMax bounds the table of units; the real one has 83 KB.

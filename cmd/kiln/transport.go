@@ -96,7 +96,7 @@ func (c *serveCmd) checkListen() error {
 		return err
 	}
 	plain := c.TLSCert == "" && !c.AllowPlainHTTP
-	open := !c.InsecureNoAuth && !c.asksWho()
+	open := !c.InsecureNoAuth && !c.asksWho() && c.Auth == ""
 	const another = "--listen %s can be reached from other machines"
 	switch {
 	case plain && open:

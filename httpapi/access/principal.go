@@ -17,8 +17,8 @@ type Principal struct {
 	// Name is for people, in audit events; it may be empty.
 	Name  string
 	Roles Roles
-	// Scopes are the SMART scopes that were granted; HasScopes tells a token
-	// with none that this server knows from one that has no scopes at all.
+	// Scopes are the SMART scopes that were granted; HasScopes tells a token whose
+	// SMART scopes grant nothing from one that has no scopes about resources at all.
 	Scopes    []Scope
 	HasScopes bool
 	// Patient is the id of the launch context's patient, for patient/ scopes.

@@ -1,0 +1,188 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/valyala/fasthttp"
+
+	"kiln/httpapi/access"
+	"kiln/internal/vfs"
+)
+
+// Options are explicit; all but Logger are required.
+type Options struct {
+	FS vfs.FS
+	// File is the path of the YAML file that says who may come in. A change of it
+	// counts within fileLookInterval; one that cannot be read changes nothing, and
+	// is logged.
+	File   string
+	Now    func() time.Time
+	Logger *slog.Logger // nil: slog.Default()
+}
+
+// Authenticator proves who makes requests.
+type Authenticator struct {
+	opts    Options
+	fetcher *fetcher
+	config  atomic.Pointer[config]
+
+	mu     sync.Mutex        // guards what follows
+	looked time.Time         // at the file
+	sum    [sha256.Size]byte // of what was read last
+	bad    error             // why that does not count; nil: it does
+	// trouble is what was logged about the file last; "": nothing is wrong.
+	trouble string
+}
+
+// New reads the file.
+func New(opts Options) (*Authenticator, error) {
+	if opts.FS == nil || opts.File == "" || opts.Now == nil {
+		return nil, errors.New("cannot authenticate without FS, File and Now")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	a := &Authenticator{opts: opts, fetcher: newFetcher(), looked: opts.Now()}
+	text, err := a.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.take(text); err != nil {
+		return nil, err
+	}
+	a.sum = sha256.Sum256(text)
+	return a, nil
+}
+
+func (a *Authenticator) read() ([]byte, error) {
+	text, err := vfs.ReadFile(a.opts.FS, a.opts.File, fileBytesMax)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read who may come in: %w", err)
+	}
+	return text, nil
+}
+
+// take makes text what counts. Keys that were fetched already are kept.
+func (a *Authenticator) take(text []byte) error {
+	next, err := parseConfig(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.opts.File, err)
+	}
+	before := a.config.Load()
+	for _, i := range next.issuers {
+		if before != nil {
+			if old := before.issuers[i.url]; old != nil && old.keysURL == i.keysURL {
+				i.keys = old.keys
+				continue
+			}
+		}
+		i.keys = &remoteKeys{name: i.url, load: i.loadKeys(a.fetcher), now: a.opts.Now, logger: a.opts.Logger}
+	}
+	a.config.Store(next)
+	return nil
+}
+
+// current is what the file says. It is read again, at most once each
+// fileLookInterval: a file of some kilobytes costs less than being wrong about
+// times of changes. Nobody waits for a disk that hangs but who reads.
+func (a *Authenticator) current() *config {
+	if a.mu.TryLock() {
+		defer a.mu.Unlock()
+		if since := a.opts.Now().Sub(a.looked); since < 0 || since >= fileLookInterval {
+			a.look()
+		}
+	}
+	return a.config.Load()
+}
+
+// look reads the file again. A failure is logged once. mu is held.
+func (a *Authenticator) look() {
+	a.looked = a.opts.Now()
+	text, err := a.read()
+	if err == nil {
+		if sum := sha256.Sum256(text); sum != a.sum {
+			a.sum, a.bad = sum, a.take(text)
+			if a.bad == nil {
+				a.opts.Logger.Info("who may come in was read again", "file", a.opts.File)
+			}
+		}
+		err = a.bad
+	}
+	trouble := ""
+	if err != nil {
+		trouble = err.Error()
+	}
+	if trouble != "" && trouble != a.trouble {
+		a.opts.Logger.Error("who may come in could not be read again; what was read before goes on to count", "error", err)
+	}
+	a.trouble = trouble
+}
+
+// proofs are what a request has to show.
+type proofs struct {
+	headers     []string          // Authorization, as often as it is there
+	certificate *x509.Certificate // that the TLS layer verified; nil: none
+}
+
+func proofsOf(ctx *fasthttp.RequestCtx) proofs {
+	var p proofs
+	for _, value := range ctx.Request.Header.PeekAll("Authorization") {
+		p.headers = append(p.headers, string(value))
+	}
+	if state := ctx.TLSConnectionState(); state != nil && len(state.VerifiedChains) > 0 {
+		p.certificate = state.PeerCertificates[0]
+	}
+	return p
+}
+
+// Authenticate says who makes a request; nil without an error: it shows no proof.
+// Refusals are an *access.CredentialsError; ErrKeysAway is nobody's fault here.
+func (a *Authenticator) Authenticate(ctx *fasthttp.RequestCtx) (*access.Principal, error) {
+	return a.prove(ctx, proofsOf(ctx))
+}
+
+func (a *Authenticator) prove(ctx context.Context, p proofs) (*access.Principal, error) {
+	token, err := bearerToken(p.headers)
+	if err != nil || token == "" {
+		return nil, err
+	}
+	return a.proveToken(ctx, a.current(), token, p.certificate)
+}
+
+// proveToken checks a token, whoever issued it.
+func (a *Authenticator) proveToken(ctx context.Context, c *config, text string, certificate *x509.Certificate) (*access.Principal, error) {
+	token, err := takeApart(text)
+	if err != nil {
+		return nil, err
+	}
+	from := c.issuers[token.issuer]
+	if from == nil {
+		return nil, invalidToken("The token is from an issuer (iss) that this server does not know.")
+	}
+	if token.jku != "" && token.jku != from.keysURL {
+		return nil, invalidToken("The token names keys (jku) that are not its issuer's.")
+	}
+	var registered jwt.Claims
+	var claims tokenClaims
+	var all map[string]any
+	if err := token.verify(ctx, from.keys, from.algorithms, &registered, &claims, &all); err != nil {
+		return nil, err
+	}
+	for _, err := range []error{
+		checkTimes(&registered, a.opts.Now(), c.skew), checkAudience(&registered, from.audiences), checkConfirmation(&claims, certificate),
+	} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return from.principal(&registered, &claims, all)
+}

@@ -1,0 +1,58 @@
+package auth
+
+import "time"
+
+const (
+	// tokenBytesMax bounds a token or assertion. Tokens with hundreds of groups
+	// have some 10 KB; the request's headers are bounded to 32 KiB by themselves.
+	tokenBytesMax = 16 << 10
+
+	// jsonDepthMax bounds the nesting of a token's header and claims, and of key sets:
+	// the JSON reader calls itself for each level, and a token has room for 12,000.
+	jsonDepthMax = 16
+
+	// nameBytesMax bounds a subject, a client and what else names a principal:
+	// they are keys of jobs and limits, and in every line of an audit.
+	nameBytesMax = 512
+
+	// Clocks of issuers and this server may differ by the skew, in either direction.
+	skewDefault = 60 * time.Second
+	skewMax     = 5 * time.Minute
+
+	// fileBytesMax bounds the configuration; a client with keys has about 1 KB.
+	fileBytesMax = 4 << 20
+
+	// fileLookInterval is how soon a change of the file counts.
+	fileLookInterval = time.Second
+
+	// fetchBytesMax bounds discovery documents and key sets; those of large
+	// issuers have some 20 KB.
+	fetchBytesMax = 1 << 20
+
+	// fetchTime bounds one answer of an issuer. Requests wait for it.
+	fetchTime = 5 * time.Second
+
+	// redirectsMax are followed, on the same host only.
+	redirectsMax = 3
+
+	// keysMax bounds the keys that are looked at in a set.
+	keysMax = 100
+
+	// rsaBitsMin is what RFC 7518 asks for.
+	rsaBitsMin = 2048
+
+	// A key set is kept as long as its Cache-Control says, within these: a key that
+	// was withdrawn stops counting within the hour, and an issuer that forbids
+	// caching is not asked for each request.
+	keysAgeMin     = 10 * time.Second
+	keysAgeMax     = time.Hour
+	keysAgeDefault = 10 * time.Minute
+
+	// keysStaleMax is how long the last keys count while their issuer does not
+	// answer: a night, but not a forgotten server.
+	keysStaleMax = 12 * time.Hour
+
+	// fetchIntervalMin is between two questions to one issuer, whatever unknown keys
+	// tokens name and however often it fails.
+	fetchIntervalMin = 10 * time.Second
+)
