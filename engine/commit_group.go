@@ -12,7 +12,7 @@ import (
 type batch struct {
 	arena   []byte // the payloads, one after the other
 	records []batchRecord
-	heads   []headEntry // of all records; at.Offset is relative to the payload
+	heads   []headEntry // of all records; of at only Inner is set
 	marks   []batchMark
 	// pending are the newest versions that this group made, by key: a later
 	// request of the group is judged by them although nobody can read them yet.
@@ -151,7 +151,7 @@ func (s *Store) frame(b *batch, r *request, writes int) {
 		v.flags = recordFlagsOf(c.flags(&cur))
 		bodyAt := len(b.arena) - from + versionHeaderBytes
 		b.arena = v.appendTo(b.arena)
-		b.heads = append(b.heads, v.entry(r.keys[i], lsn, number, wal.Position{Offset: uint32(bodyAt)}))
+		b.heads = append(b.heads, v.entry(r.keys[i], lsn, number, wal.Position{Inner: uint32(bodyAt)}))
 		if cur.found {
 			b.marks = append(b.marks, batchMark{lsn, cur})
 		}
@@ -205,7 +205,7 @@ func (s *Store) writeBatch(b *batch) error {
 	at := 0
 	for i, rec := range b.records {
 		for ; at < rec.headsUntil; at++ {
-			b.heads[at].at = shifted(placed[i].Position, b.heads[at].at.Offset)
+			b.heads[at].at = shifted(placed[i].Position, b.heads[at].at.Inner)
 		}
 	}
 	s.applyBatch(b)
@@ -216,7 +216,8 @@ func (s *Store) writeBatch(b *batch) error {
 
 // shifted is a position some bytes further inside the same record.
 func shifted(p wal.Position, bytes uint32) wal.Position {
-	return wal.Position{Segment: p.Segment, Offset: p.Offset + bytes}
+	p.Inner += bytes
+	return p
 }
 
 func (s *Store) applyBatch(b *batch) {

@@ -305,7 +305,7 @@ func (s *Store) readEntry(e *headEntry, space []byte) (Version, error) {
 
 func corruptBody(at wal.Position, lsn uint64) error {
 	return &vfs.CorruptError{
-		File: fmt.Sprintf("%s, segment %d", logDir, at.Segment), Offset: int64(at.Offset),
+		File: fmt.Sprintf("%s, segment %d", logDir, at.Segment), Offset: int64(at.Offset) + int64(at.Inner),
 		What: fmt.Sprintf("the body of a version of LSN %d fails its checksum", lsn),
 	}
 }

@@ -72,14 +72,15 @@ func (l *Log) plan(entries []Entry) (rolls int, err error) {
 		if entries[i].Type == 0 {
 			panic("BUG: a log entry without a type")
 		}
-		if int64(len(payload)) > l.opts.payloadBytesMax() {
-			return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), l.opts.payloadBytesMax())
+		stored := l.seal.stored(len(payload))
+		if len(payload) > PayloadBytesMax || int64(stored) > l.opts.storedBytesMax() {
+			return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), min(PayloadBytesMax, l.opts.storedBytesMax()))
 		}
-		if offset+recordBytes(len(payload)) > bytes {
+		if offset+recordBytes(stored) > bytes {
 			rolls++
 			offset, bytes = segmentHeaderBytes, l.opts.SegmentBytes
 		}
-		offset += recordBytes(len(payload))
+		offset += recordBytes(stored)
 	}
 	return rolls, nil
 }
@@ -110,13 +111,17 @@ func (l *Log) frame(entries []Entry) int {
 	l.buf = l.buf[:0]
 	for i := range entries {
 		payload := entries[i].Payload
-		if l.end.offset+recordBytes(len(payload)) > s.bytes {
+		if l.end.offset+recordBytes(l.seal.stored(len(payload))) > s.bytes {
 			return i
 		}
 		header := recordHeader{
-			typ: entries[i].Type, chain: uint16(l.end.crc), length: uint32(len(payload)), lsn: l.end.lsn,
-			syncedUpto: synced, payloadCRC: crc32.Checksum(payload, castagnoli),
+			typ: entries[i].Type, chain: uint16(l.end.crc), length: uint32(len(payload)), lsn: l.end.lsn, syncedUpto: synced,
 		}
+		if l.seal != nil {
+			l.sealed = l.seal.seal(l.sealed[:0], &header, payload)
+			payload = l.sealed
+		}
+		header.payloadCRC = crc32.Checksum(payload, castagnoli)
 		l.buf = header.marshal(l.buf, s.header.id)
 		l.buf = append(l.buf, payload...)
 		l.buf = append(l.buf, zeroPad[:int(header.bytes())-recordHeaderBytes-len(payload)]...)
@@ -149,7 +154,7 @@ func (l *Log) flush() error {
 	l.counters.bytes.Add(int64(len(l.buf)))
 	l.last.Store(uint64(l.end.lsn) - 1)
 	if cap(l.buf) > bufBytesKept {
-		l.buf = nil
+		l.buf, l.sealed = nil, nil
 	}
 	return nil
 }
@@ -198,7 +203,7 @@ func (l *Log) timed(sync func() error) error {
 // header, sync, rename, directory sync.
 func (l *Log) roll() error {
 	p := l.prepared.take()
-	s := &segment{file: p.file, bytes: l.opts.SegmentBytes}
+	s := &segment{file: p.file, bytes: l.opts.SegmentBytes, opener: l.opener}
 	s.header = segmentHeader{id: l.opts.NewID(), number: 1, firstLSN: l.end.lsn, chain: l.end.crc}
 	if l.active != nil {
 		s.header.number = l.active.header.number + 1

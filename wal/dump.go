@@ -173,7 +173,7 @@ func (v *verifier) segment(ctx context.Context, s, next *segment) error {
 
 // resync is the place of the next whole record behind a bad one.
 func (r *segmentReader) resync(w walked) (at place, found bool, err error) {
-	if w.fault.err == errPayloadCRC || w.fault.err == errPadding {
+	if w.fault.err == errPayloadCRC || w.fault.err == errPadding || w.fault.err == errUnauthentic {
 		return w.fault.header.after(w.at), true, nil
 	}
 	h, offset, found, err := r.laterRecord(w.at.offset, w.at.lsn)

@@ -23,7 +23,7 @@ func TestEveryFailingCall(t *testing.T) {
 		calls := 0
 		for i, kind := range kinds {
 			for seed := range uint64(3) {
-				calls = runFailure(t, seed+uint64(i)*10, call, kind)
+				calls = max(runFailure(t, testOptions, seed+uint64(i)*10, call, kind), runFailure(t, encryptedOptions, seed+uint64(i)*10, call, kind))
 			}
 		}
 		if call > calls {
@@ -32,7 +32,7 @@ func TestEveryFailingCall(t *testing.T) {
 	}
 }
 
-func runFailure(t *testing.T, seed uint64, call int, kind error) (calls int) {
+func runFailure(t *testing.T, options func(vfs.FS) wal.Options, seed uint64, call int, kind error) (calls int) {
 	t.Helper()
 	m := vfs.NewMem(seed)
 	must(t, m.MkdirAll("/store"))
@@ -42,9 +42,9 @@ func runFailure(t *testing.T, seed uint64, call int, kind error) (calls int) {
 		}
 		return nil
 	})
-	acked, tried := faultyWorkload(t, testOptions(m))
+	acked, tried := faultyWorkload(t, options(m))
 	m.SetHook(nil)
-	l, seen, err := tryOpen(testOptions(m), 1)
+	l, seen, err := tryOpen(options(m), 1)
 	if err != nil {
 		t.Fatalf("call %d: %v", call, err)
 	}
@@ -52,14 +52,14 @@ func runFailure(t *testing.T, seed uint64, call int, kind error) (calls int) {
 		t.Fatalf("call %d: acknowledged %d, tried %d, found %v", call, acked, tried, seen)
 	}
 	// What an opened log has shown must survive, whatever the failed sync did.
-	after, again := openLog(t, testOptions(m.CrashClone(seed)), 1)
+	after, again := openLog(t, options(m.CrashClone(seed)), 1)
 	if !slices.Equal(again, seen) {
 		t.Fatalf("call %d, seed %d: the log held %v, and after a power cut %v", call, seed, seen, again)
 	}
 	appendN(t, after, 3)
 	must(t, after.Close())
 	appendN(t, l, 3)
-	after, again = openLog(t, testOptions(m.CrashClone(seed)), 1)
+	after, again = openLog(t, options(m.CrashClone(seed)), 1)
 	if !slices.Equal(again, lsns(1, l.LastLSN())) {
 		t.Fatalf("call %d, seed %d: the log went on to %d, and after a power cut holds %v", call, seed, l.LastLSN(), again)
 	}

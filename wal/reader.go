@@ -18,8 +18,9 @@ const readAheadBytes = 256 << 10
 type segmentReader struct {
 	seg    *segment
 	buf    []byte
-	bufAt  int64 // offset of buf[0]
-	filled int   // valid bytes of buf
+	bufAt  int64  // offset of buf[0]
+	filled int    // valid bytes of buf
+	plain  []byte // of the last sealed payload
 }
 
 func newSegmentReader(s *segment) *segmentReader { return &segmentReader{seg: s} }
@@ -59,7 +60,7 @@ type fault struct {
 }
 
 // record reads the record at a place. The error is of reading; what is wrong
-// with the bytes is in the fault. The payload holds until the next call.
+// with the bytes is in the fault. The payload, unsealed, holds until the next call.
 func (r *segmentReader) record(at place) (h recordHeader, payload []byte, f fault, err error) {
 	if at.offset+recordHeaderBytes > r.seg.bytes {
 		return h, nil, fault{err: errHeaderCRC, end: true}, nil
@@ -85,7 +86,21 @@ func (r *segmentReader) record(at place) (h recordHeader, payload []byte, f faul
 	} else if !isZero(body[h.length:]) {
 		f.err = errPadding
 	}
-	return h, payload, f, nil
+	return r.unsealed(h, payload, f)
+}
+
+// unsealed opens the payload of a record whose bytes are as they were written.
+func (r *segmentReader) unsealed(h recordHeader, payload []byte, f fault) (recordHeader, []byte, fault, error) {
+	if !h.isSealed() || f.err != nil && f.err != errPadding {
+		return h, payload, f, nil
+	}
+	plain, err := r.seg.opener.open(r.plain[:0], &h, payload)
+	if err == errUnauthentic {
+		f.err, err = err, nil
+		return h, payload, f, nil
+	}
+	r.plain = plain
+	return h, plain, f, err
 }
 
 // start is the place of the segment's first record.

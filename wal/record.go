@@ -14,8 +14,8 @@ import (
 //	|type|flag|chain| length | lsn            | synced_upto    | paycrc | hdrcrc | payload  | pad  |
 //	+----+----+-----+--------+----------------+----------------+--------+--------+----------+------+
 //
-// type is never 0, so zeros are no record. flag is 0; a bit set there comes from
-// a newer program. chain is the low half of the header checksum before this one
+// type is never 0, so zeros are no record. flag is 0, or flagSealed; another bit set
+// there comes from a newer program. chain is the low half of the header checksum before this one
 // (the segment header's for the first record). length is the payload's.
 // synced_upto is the offset in this segment that was durable when the record was
 // framed. paycrc is the CRC32C of the payload, hdrcrc that of bytes 0 to 28
@@ -102,13 +102,13 @@ type place struct {
 // of segmentBytes.
 func (h *recordHeader) validate(at place, segmentBytes int64) error {
 	switch {
-	case h.flags != 0:
+	case h.flags&^flagSealed != 0:
 		return fmt.Errorf("%w: a record of LSN %d has flags %#x", ErrNewerFormat, h.lsn, h.flags)
 	case h.lsn != at.lsn:
 		return errHeaderLSN
 	case h.chain != uint16(at.crc):
 		return errHeaderChain
-	case h.length > PayloadBytesMax || at.offset+h.bytes() > segmentBytes:
+	case h.length > h.lengthMax() || at.offset+h.bytes() > segmentBytes:
 		return errHeaderLength
 	case h.syncedUpto > uint64(at.offset):
 		return errHeaderPromise

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // dirList is what the log's directory holds.
@@ -104,7 +105,7 @@ func openSegments(fsys vfs.FS, dir string, numbers []uint64, writable bool) (seg
 		}
 	}()
 	for i, number := range numbers {
-		s := &segment{name: segmentPath(dir, number)}
+		s := &segment{name: segmentPath(dir, number), opener: newOpener(sealed.KeysOf(fsys))}
 		open := fsys.Open
 		if writable && i == len(numbers)-1 {
 			open = fsys.OpenWrite

@@ -23,8 +23,25 @@ type image struct {
 	newest,
 	sealed string // names
 	// at is the offset of each LSN's record in its segment, end what follows them.
-	at  map[LSN]int
-	end int
+	at        map[LSN]int
+	end       int
+	encrypted bool
+}
+
+// on is a disk as the log sees it.
+func (im *image) on(m vfs.FS) vfs.FS {
+	if im.encrypted {
+		return encrypted(m)
+	}
+	return m
+}
+
+// storedBytes is the length of a record's payload on the disk.
+func (im *image) storedBytes(lsn LSN) int {
+	if im.encrypted {
+		return sealedLength(len(imagePayload(lsn)))
+	}
+	return len(imagePayload(lsn))
 }
 
 func imageOptions(fsys vfs.FS) Options {
@@ -40,13 +57,16 @@ func imagePayload(lsn LSN) []byte {
 }
 
 // newImage has a sealed segment with LSN 1 and 2 before the newest when sealed.
-func newImage(t *testing.T, sealed bool) *image {
+func newImage(t *testing.T, sealed bool) *image { return newImageOf(t, sealed, false) }
+
+// newImageOf makes one with encrypted payloads, too.
+func newImageOf(t *testing.T, sealed, encrypted bool) *image {
 	t.Helper()
 	m := vfs.NewMem(1)
 	check(t, m.MkdirAll("/store"))
-	l, err := Open(context.Background(), imageOptions(m), 1, nil)
+	im := &image{t: t, files: map[string][]byte{}, at: map[LSN]int{}, encrypted: encrypted}
+	l, err := Open(context.Background(), imageOptions(im.on(m)), 1, nil)
 	check(t, err)
-	im := &image{t: t, files: map[string][]byte{}, at: map[LSN]int{}}
 	for _, batch := range [][]LSN{{1, 2}, {3}, {4, 5, 6}} {
 		if sealed && batch[0] == 3 {
 			check(t, l.prepared.ensure(1))
@@ -227,7 +247,7 @@ func TestRow2ZerosWhereTheNextSegmentCarriesOn(t *testing.T) {
 func TestRow3UnknownFlagsAreANewerFormat(t *testing.T) {
 	for _, lsn := range []LSN{3, 6} {
 		row(t, false, func(im *image) string {
-			im.rewrite(im.newest, lsn, func(h *recordHeader) { h.flags = 1 })
+			im.rewrite(im.newest, lsn, func(h *recordHeader) { h.flags |= 2 })
 			return "newer format"
 		})
 	}
@@ -388,7 +408,12 @@ func TestSegmentsThatDoNotFollowEachOtherAreRefused(t *testing.T) {
 // TestEveryFlippedBitIsFoundOrHarmless: whatever bit of the log changes, opening
 // it is refused or every record is there.
 func TestEveryFlippedBitIsFoundOrHarmless(t *testing.T) {
-	im := newImage(t, true)
+	for _, encrypted := range []bool{false, true} {
+		everyFlippedBit(t, newImageOf(t, true, encrypted))
+	}
+}
+
+func everyFlippedBit(t *testing.T, im *image) {
 	m := im.store()
 	refused := 0
 	for name, content := range im.files {
@@ -402,7 +427,7 @@ func TestEveryFlippedBitIsFoundOrHarmless(t *testing.T) {
 			clone := m.CrashClone(0)
 			m.FlipBit(imageDir+"/"+name, int64(offset), bit)
 			count := LSN(0)
-			l, err := Open(context.Background(), imageOptions(clone), 1, func(r Record) error {
+			l, err := Open(context.Background(), imageOptions(im.on(clone)), 1, func(r Record) error {
 				if count++; !bytes.Equal(r.Payload, imagePayload(r.LSN)) {
 					t.Fatalf("bit %d of offset %d of %q: LSN %d came back wrong", bit, offset, name, r.LSN)
 				}

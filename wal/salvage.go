@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // Damage is a stretch of the log in which records were lost.
@@ -68,7 +69,7 @@ type salvage struct {
 }
 
 func (s *salvage) file(fsys vfs.FS, dir string, number uint64, newest bool) error {
-	seg := &segment{name: segmentPath(dir, number)}
+	seg := &segment{name: segmentPath(dir, number), opener: newOpener(sealed.KeysOf(fsys))}
 	var err error
 	if seg.file, err = fsys.Open(seg.name); err != nil {
 		return fmt.Errorf("cannot read segment %q: %w", seg.name, err)
@@ -147,7 +148,7 @@ func (s *salvage) identify(seg *segment) (bool, error) {
 		}
 		var h recordHeader
 		_ = h.unmarshal(raw, 0) // for its fields
-		if h.typ == 0 || h.typ > TypeFields || h.flags != 0 || h.length == 0 || h.length > PayloadBytesMax || at+h.bytes() > seg.bytes {
+		if h.typ == 0 || h.typ > TypeFields || h.flags&^flagSealed != 0 || h.length == 0 || h.length > h.lengthMax() || at+h.bytes() > seg.bytes {
 			continue
 		}
 		id, ok := seedOf(raw[:recordCRCAt], h.crc)
@@ -274,7 +275,7 @@ func (s *salvage) broken(seg *segment, at place, f fault, newest bool) (next pla
 	switch {
 	case f.headerOK && errors.Is(f.err, ErrNewerFormat):
 		return at, false, fmt.Errorf("cannot read segment %q at offset %d: %w", seg.name, at.offset, f.err)
-	case f.headerOK && f.err == errPayloadCRC:
+	case f.headerOK && (f.err == errPayloadCRC || f.err == errUnauthentic):
 		return s.brokenPayload(seg, at, f, newest)
 	case f.headerOK && (f.err == errHeaderLSN || f.err == errHeaderChain) && f.header.lsn >= max(s.next, 1):
 		// What was here before it is gone; the record itself is whole, or not.
@@ -348,6 +349,9 @@ func (s *salvage) brokenPayload(seg *segment, at place, f fault, newest bool) (p
 		return at, false, nil
 	}
 	payload, err := s.r.peek(at.offset+recordHeaderBytes, int(f.header.length))
+	if err == nil && f.header.isSealed() {
+		payload, err = s.salvaged(&f.header, payload)
+	}
 	if err != nil {
 		return at, false, err
 	}
@@ -356,6 +360,15 @@ func (s *salvage) brokenPayload(seg *segment, at place, f fault, newest bool) (p
 		Type: f.header.typ, Payload: payload,
 	})
 	return f.header.after(at), true, err
+}
+
+// salvaged is what can be read of a sealed payload that is damaged; nil: nothing.
+func (s *salvage) salvaged(h *recordHeader, payload []byte) ([]byte, error) {
+	plain, err := s.r.seg.opener.salvaged(h, payload)
+	if err == errUnauthentic || errors.Is(err, sealed.ErrKey) { // the key's id may be what is damaged
+		return nil, nil
+	}
+	return plain, err
 }
 
 // mend turns back one wrong bit of the header at a place.
@@ -377,45 +390,68 @@ func (s *salvage) mend(at place) (next place, ok bool, err error) {
 	if err != nil || crc32.Checksum(payload, castagnoli) != h.payloadCRC {
 		return at, false, err
 	}
-	next, err = s.whole(seg, at, &h, payload)
+	if h.isSealed() {
+		if payload, err = seg.opener.open(nil, &h, payload); err == errUnauthentic {
+			return at, false, nil
+		}
+	}
+	if err == nil {
+		next, err = s.whole(seg, at, &h, payload)
+	}
 	return next, err == nil, err
 }
 
 // Reader reads bytes of a log that nobody has open.
 type Reader struct {
-	fs    vfs.FS
-	dir   string
-	files map[uint64]vfs.File
+	fs       vfs.FS
+	dir      string
+	opener   *opener
+	segments map[uint64]*segment
 }
 
 // NewReader opens nothing yet.
 func NewReader(fsys vfs.FS, dir string) *Reader {
-	return &Reader{fs: fsys, dir: dir, files: map[uint64]vfs.File{}}
+	return &Reader{fs: fsys, dir: dir, opener: newOpener(sealed.KeysOf(fsys)), segments: map[uint64]*segment{}}
 }
 
-// ReadAt fills dst from a position that Salvage gave out, plus an offset inside that
-// payload. The caller verifies the bytes.
+// ReadAt fills dst from a position that Salvage gave out, with Inner set by the caller.
+// The caller verifies the bytes.
 func (r *Reader) ReadAt(dst []byte, at Position) error {
-	file := r.files[at.Segment]
-	if file == nil {
+	s := r.segments[at.Segment]
+	if s == nil {
+		s = &segment{name: segmentPath(r.dir, at.Segment), opener: r.opener}
 		var err error
-		if file, err = r.fs.Open(segmentPath(r.dir, at.Segment)); err != nil {
+		if s.file, err = r.fs.Open(s.name); err != nil {
 			return fmt.Errorf("cannot read the log: %w", err)
 		}
-		r.files[at.Segment] = file
+		r.segments[at.Segment] = s
+		if err := r.identify(s, at.Segment); err != nil {
+			return err
+		}
 	}
-	if n, err := file.ReadAt(dst, int64(at.Offset)); n < len(dst) {
-		return fmt.Errorf("cannot read segment %d at offset %d: %w", at.Segment, at.Offset, err)
+	return r.opener.readAt(s, dst, at)
+}
+
+// identify finds a segment's id, without which no record's header can be told to be
+// whole. It is not needed where nothing is sealed.
+func (r *Reader) identify(s *segment, number uint64) error {
+	if r.opener.keys == nil {
+		return nil
 	}
-	return nil
+	var err error
+	if s.bytes, err = s.file.Bytes(); err != nil {
+		return err
+	}
+	found := &salvage{damage: func(Damage) error { return nil }, r: newSegmentReader(s)}
+	return found.header(s, number)
 }
 
 // Close closes the files.
 func (r *Reader) Close() error {
 	var errs []error
-	for _, file := range r.files {
-		errs = append(errs, file.Close())
+	for _, s := range r.segments {
+		errs = append(errs, s.file.Close())
 	}
-	clear(r.files)
+	clear(r.segments)
 	return errors.Join(errs...)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // salvaged is what Salvage gives: the records, and the LSNs that it says are lost.
-func salvaged(t *testing.T, m *vfs.Mem, what string) (records, lost []LSN, damages int) {
+func salvaged(t *testing.T, m vfs.FS, what string) (records, lost []LSN, damages int) {
 	t.Helper()
 	err := Salvage(context.Background(), m, imageDir, func(r Record) error {
 		if !bytes.Equal(r.Payload, imagePayload(r.LSN)) || r.Type != TypeCommit {
@@ -46,7 +46,12 @@ func salvaged(t *testing.T, m *vfs.Mem, what string) (records, lost []LSN, damag
 // A wrong bit in a header is turned back; one in a payload costs that record; one
 // where nothing was written costs nothing.
 func TestSalvageOfEveryFlippedBit(t *testing.T) {
-	im := newImage(t, true)
+	for _, encrypted := range []bool{false, true} {
+		salvageOfEveryFlippedBit(t, newImageOf(t, true, encrypted))
+	}
+}
+
+func salvageOfEveryFlippedBit(t *testing.T, im *image) {
 	m := im.store()
 	for name, content := range im.files {
 		used := len(content)
@@ -57,7 +62,7 @@ func TestSalvageOfEveryFlippedBit(t *testing.T) {
 			bit := uint(offset * 5 % 8)
 			m.FlipBit(imageDir+"/"+name, int64(offset), bit)
 			what := fmt.Sprintf("bit %d of offset %d of %q", bit, offset, name)
-			records, lost, _ := salvaged(t, m, what)
+			records, lost, _ := salvaged(t, im.on(m), what)
 			m.FlipBit(imageDir+"/"+name, int64(offset), bit)
 			hit := im.payloadAt(name, offset)
 			if hit == 0 && (len(records) != 6 || len(lost) != 0) || hit != 0 && (len(records) != 5 || fmt.Sprint(lost) != fmt.Sprintf("[%d]", hit)) {
@@ -73,7 +78,7 @@ func (im *image) payloadAt(name string, offset int) LSN {
 		if ofSealed := lsn <= 2; ofSealed != (name == im.sealed) {
 			continue
 		}
-		if from := at + recordHeaderBytes; offset >= from && offset < from+len(imagePayload(lsn)) {
+		if from := at + recordHeaderBytes; offset >= from && offset < from+im.storedBytes(lsn) {
 			return lsn
 		}
 	}

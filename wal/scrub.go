@@ -40,7 +40,7 @@ func scrubSegment(ctx context.Context, fsys vfs.FS, s, next *segment, last LSN, 
 	if err != nil {
 		return err
 	}
-	own := &segment{name: s.name, file: file}
+	own := &segment{name: s.name, file: file, opener: s.opener}
 	defer file.Close()
 	if err := own.readHeader(s.header.number); err != nil {
 		return err

@@ -98,6 +98,7 @@ type segment struct {
 	name   string // path
 	bytes  int64  // length of the file
 	file   vfs.File
+	opener *opener
 }
 
 // castagnoli is the CRC32C table; hardware computes it at several GB/s.

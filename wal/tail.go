@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// ReadAt fills dst from a position that Append or replay gave out (plus an
-// offset inside that payload). The caller verifies the bytes. ErrTrimmed says
+// ReadAt fills dst from a position that Append or replay gave out, with Inner set by
+// the caller. The caller verifies the bytes. ErrTrimmed says
 // that the segment is gone.
 func (l *Log) ReadAt(dst []byte, at Position) error {
 	l.mu.RLock()
@@ -22,14 +22,10 @@ func (l *Log) ReadAt(dst []byte, at Position) error {
 		return fmt.Errorf("cannot read the log at segment %d: %w", at.Segment, ErrTrimmed)
 	}
 	i := at.Segment - oldest
-	if i >= uint64(len(l.segments)) || int64(at.Offset)+int64(len(dst)) > l.segments[i].bytes {
-		return fmt.Errorf("cannot read %d bytes of the log at segment %d offset %d: past its end", len(dst), at.Segment, at.Offset)
+	if i >= uint64(len(l.segments)) || int64(at.Offset)+int64(at.Inner)+int64(len(dst)) > l.segments[i].bytes {
+		return fmt.Errorf("cannot read %d bytes of the log at segment %d offset %d: past its end", len(dst), at.Segment, int64(at.Offset)+int64(at.Inner))
 	}
-	s := l.segments[i]
-	if n, err := s.file.ReadAt(dst, int64(at.Offset)); n < len(dst) {
-		return fmt.Errorf("cannot read segment %q at offset %d: %w", s.name, at.Offset, err)
-	}
-	return nil
+	return l.opener.readAt(l.segments[i], dst, at)
 }
 
 // errEnough ends a walk early.

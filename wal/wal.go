@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // LSN is a log sequence number: the one total order of all commits. The first is 1.
@@ -27,10 +28,12 @@ const (
 	TypeFields     RecordType = 6 // fields of search parameters that were added
 )
 
-// Position is where bytes lie in the log.
+// Position is where bytes lie in the log: the payload of a record, and so many bytes
+// further inside it, counted as they were appended.
 type Position struct {
 	Segment uint64
 	Offset  uint32
+	Inner   uint32
 }
 
 // Entry is a record to append. Type is not 0.
@@ -73,6 +76,7 @@ const (
 type Options struct {
 	FS vfs.FS
 	// Dir is the log's own directory: a file in it that is not the log's is refused.
+	// FS leaves its files as they are, also one that seals others; see seal.go.
 	Dir string
 	// SegmentBytes is the length of new segments, a multiple of 8; 0 means
 	// SegmentBytesDefault. A record must fit an empty segment: with small
@@ -126,11 +130,14 @@ var (
 type Log struct {
 	opts     Options
 	prepared *preparer
+	seal     *sealer // nil: payloads are written as they are
+	opener   *opener
 
 	// The next fields belong to the caller of Append.
 	active *segment // the newest, which takes the records
 	end    place    // where the next record goes in it
 	buf    []byte
+	sealed []byte // a payload, before it goes into buf
 	placed []Placed
 	// zeroed is the offset in active up to which the log has written something,
 	// zeros at least, as far as this process knows.
@@ -186,7 +193,12 @@ func Open(ctx context.Context, opts Options, from LSN, replay func(Record) error
 	if from == 0 {
 		return nil, errors.New("cannot open the log: the first LSN is 1")
 	}
-	l := &Log{opts: opts, prepared: newPreparer(opts)}
+	keys := sealed.KeysOf(opts.FS)
+	l := &Log{opts: opts, prepared: newPreparer(opts), opener: newOpener(keys)}
+	var err error
+	if l.seal, err = newSealer(keys); err != nil {
+		return nil, fmt.Errorf("cannot open the log in %q: %w", opts.Dir, err)
+	}
 	if err := l.open(ctx, from, replay); err != nil {
 		l.closeFiles()
 		return nil, fmt.Errorf("cannot open the log in %q: %w", opts.Dir, err)
@@ -215,9 +227,9 @@ func (o *Options) replayed() error {
 	return o.Replayed()
 }
 
-// payloadBytesMax is the largest payload that fits a new segment.
-func (o *Options) payloadBytesMax() int64 {
-	return min(PayloadBytesMax, o.SegmentBytes-segmentHeaderBytes-recordHeaderBytes)
+// storedBytesMax is the largest payload that fits a new segment, as it is stored.
+func (o *Options) storedBytesMax() int64 {
+	return o.SegmentBytes - segmentHeaderBytes - recordHeaderBytes
 }
 
 // zeroStepBytes is what zeros are written up to a multiple of.

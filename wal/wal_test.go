@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 	"kiln/wal"
 )
 
@@ -265,32 +267,43 @@ func TestTooLargeIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 // power at each operation in turn: what was acknowledged must be there, what is
 // there must be a prefix of what was appended, and the log must go on.
 func TestPowerCutAtEveryOperation(t *testing.T) {
-	total := runCut(t, 1, 1<<60)
-	for cut := int64(1); cut <= total; cut++ {
-		for seed := uint64(0); seed < 4; seed++ {
-			runCut(t, seed, cut)
+	for _, options := range []func(vfs.FS) wal.Options{testOptions, encryptedOptions} {
+		total := runCut(t, options, 1, 1<<60)
+		for cut := int64(1); cut <= total; cut++ {
+			for seed := uint64(0); seed < 4; seed++ {
+				runCut(t, options, seed, cut)
+			}
 		}
 	}
 }
 
+// encryptedOptions are testOptions with segments of about as many records.
+func encryptedOptions(fsys vfs.FS) wal.Options {
+	keys, err := sealed.ParseKeys(strings.Repeat("0a", sealed.KeyBytes))
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return testOptions(sealed.New(fsys, keys, func(string) sealed.Form { return sealed.Plain }))
+}
+
 // runCut returns how many operations there were.
-func runCut(t *testing.T, seed uint64, cut int64) int64 {
+func runCut(t *testing.T, options func(vfs.FS) wal.Options, seed uint64, cut int64) int64 {
 	t.Helper()
 	m := vfs.NewMem(seed)
 	must(t, m.MkdirAll("/store"))
 	m.CutPowerAt(cut)
-	acked, trimmed, tried := workload(testOptions(m), rand.New(rand.NewPCG(7, 7)))
+	acked, trimmed, tried := workload(options(m), rand.New(rand.NewPCG(7, 7)))
 	ops := m.Ops()
 	// A second cut while the log is being repaired must do no harm either.
 	m = m.CrashClone(seed + 1)
 	m.CutPowerAt(m.Ops() + 1 + int64(seed*3))
-	if l, _, err := tryOpen(testOptions(m), trimmed); err == nil {
+	if l, _, err := tryOpen(options(m), trimmed); err == nil {
 		_ = l.Close()
 	} else if !errors.Is(err, vfs.ErrPowerCut) {
 		t.Fatalf("cut %d seed %d: %v", cut, seed, err)
 	}
 	m = m.CrashClone(seed + 2)
-	l, seen, err := tryOpen(testOptions(m), trimmed)
+	l, seen, err := tryOpen(options(m), trimmed)
 	if err != nil {
 		t.Fatalf("cut %d seed %d: %v", cut, seed, err)
 	}
@@ -306,7 +319,7 @@ func runCut(t *testing.T, seed uint64, cut int64) int64 {
 	}
 	must(t, l.Close())
 	m = m.CrashClone(seed + 3)
-	l, seen = openLog(t, testOptions(m), trimmed)
+	l, seen = openLog(t, options(m), trimmed)
 	if !slices.Equal(seen, lsns(trimmed, last+12)) {
 		t.Fatalf("cut %d seed %d: after going on: %v", cut, seed, seen)
 	}
