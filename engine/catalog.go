@@ -13,6 +13,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // catalog is the small key-value store of jobs: registrations and their ends.
@@ -31,6 +32,8 @@ type catalog struct {
 	fs       vfs.FS
 	markName string // "": a catalog in memory
 	mark     vfs.File
+	keys     *sealed.Keys // nil: values are kept as they are
+	strict   bool         // all values are sealed
 }
 
 const (
@@ -300,8 +303,12 @@ func (s *Store) CatalogPut(key string, value []byte) error {
 	if err := s.CheckRoom(s.opts.Dir); err != nil {
 		return err // a full disk would end the process: Badger writes through a mapping
 	}
+	value, err := s.catalog.seal(key, value)
+	if err != nil {
+		return fmt.Errorf("cannot write %q to the catalog: %w", key, err)
+	}
 	chunks := max(1, (len(value)+catalogChunkBytes-1)/catalogChunkBytes)
-	err := s.catalog.write(func(w *catalogTxn) error {
+	err = s.catalog.write(func(w *catalogTxn) error {
 		for i := range chunks {
 			part := value[i*catalogChunkBytes : min(len(value), (i+1)*catalogChunkBytes)]
 			b := binary.LittleEndian.AppendUint32(nil, bodyCRC(value))
@@ -326,6 +333,9 @@ func (s *Store) CatalogGet(key string) ([]byte, error) {
 		value, err = catalogValue(txn, key)
 		return err
 	})
+	if err == nil {
+		value, err = s.catalog.open(key, value)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %q from the catalog: %w", key, err)
 	}
@@ -387,7 +397,18 @@ func (s *Store) CatalogDelete(key string) error {
 // CatalogList calls fn for each value whose key begins with prefix, in key
 // order, as of one moment. fn owns the value.
 func (s *Store) CatalogList(prefix string, fn func(key string, value []byte) error) error {
-	return s.catalog.db.View(func(txn *badger.Txn) error {
+	return s.catalog.each(prefix, func(key string, stored []byte) error {
+		value, err := s.catalog.open(key, stored)
+		if err != nil {
+			return fmt.Errorf("cannot read %q from the catalog: %w", key, err)
+		}
+		return fn(key, value)
+	})
+}
+
+// each gives the values as they are kept.
+func (c *catalog) each(prefix string, fn func(key string, stored []byte) error) error {
+	return c.db.View(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {

@@ -32,11 +32,17 @@ type damageStore struct {
 	opts  Options
 	model *simModel
 	want  []string
+	// encrypted: all of it is.
+	encrypted bool
 }
+
+func (d *damageStore) on(fsys vfs.FS) vfs.FS { return onDisk(fsys, d.encrypted) }
 
 // newDamageStore runs the simulation's interactions, without its faults, until every
 // record and every kind of run is there.
-func newDamageStore(t testing.TB, seed uint64) *damageStore {
+func newDamageStore(t testing.TB, seed uint64) *damageStore { return newDamageStoreOf(t, seed, false) }
+
+func newDamageStoreOf(t testing.TB, seed uint64, encrypted bool) *damageStore {
 	t.Helper()
 	shared, err := newSimShared()
 	if err != nil {
@@ -45,6 +51,7 @@ func newDamageStore(t testing.TB, seed uint64) *damageStore {
 	m := &sim{
 		rng: rand.New(rand.NewPCG(seed, 7)), log: func(string, ...any) {}, fs: vfs.NewMem(seed), model: newSimModel(), digest: xxhash.New(),
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), fields: newSimFields(seed), simShared: shared,
+		encrypted: encrypted,
 	}
 	m.opts = m.options()
 	m.opts.SegmentBytes, m.opts.HeadBytes, m.opts.MergeFanIn, m.opts.MergeBytesMax, m.opts.BlockBytes = 12<<10, 1<<20, 2, 1<<30, 300
@@ -59,7 +66,7 @@ func newDamageStore(t testing.TB, seed uint64) *damageStore {
 		t.Fatalf("the store cannot be made: %v", err)
 	}
 	m.stop()
-	d := &damageStore{fs: m.fs.CrashClone(1), opts: m.opts, model: m.model}
+	d := &damageStore{fs: m.fs.CrashClone(1), opts: m.opts, model: m.model, encrypted: encrypted}
 	d.opts.Now = func() time.Time { return time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC) }
 	d.opts.NewID = func() uint64 { return 4711 }
 	if d.want, err = d.ask(d.fs.CrashClone(1)); err != nil {
@@ -123,7 +130,7 @@ func TestDamageStoreHasEverything(t *testing.T) {
 // named error at all.
 func (d *damageStore) ask(fsys *vfs.Mem) (answers []string, err error) {
 	opts := d.opts
-	opts.FS, opts.Logger = fsys, discardLogger()
+	opts.FS, opts.Logger = d.on(fsys), discardLogger()
 	s, err := Open(context.Background(), opts)
 	if err != nil {
 		return nil, err
@@ -295,7 +302,7 @@ func (d *damageStore) verdict(answers []string, err error) string {
 // damage aside.
 func (d *damageStore) writeOn(t *testing.T, fsys *vfs.Mem) error {
 	opts := d.opts
-	opts.FS, opts.Logger = fsys, discardLogger()
+	opts.FS, opts.Logger = d.on(fsys), discardLogger()
 	s, err := Open(context.Background(), opts)
 	if err != nil {
 		return err
@@ -399,9 +406,16 @@ func (d *damageStore) eachFlip(t *testing.T, all bool, share int, fn func(name, 
 
 // TestFlips is the table of flips: tried, right answers, named errors, others.
 func TestFlips(t *testing.T) {
-	d := newDamageStore(t, damageSeed)
+	flips(t, newDamageStore(t, damageSeed), 80)
+}
+
+func TestFlipsOfAnEncryptedStore(t *testing.T) {
+	flips(t, newDamageStoreOf(t, damageSeed, true), 30)
+}
+
+func flips(t *testing.T, d *damageStore, share int) {
 	table := map[string]*flipCount{}
-	d.eachFlip(t, everyFlip(), 80, func(name, what string, fsys *vfs.Mem) {
+	d.eachFlip(t, everyFlip(), share, func(name, what string, fsys *vfs.Mem) {
 		n := table[fileKind(name)]
 		if n == nil {
 			n = &flipCount{}

@@ -50,7 +50,7 @@ func FsckIn(ctx context.Context, fsys vfs.FS, dir, temp string, report func(Prob
 	if err != nil {
 		return err
 	}
-	f := &fsck{fs: fsys, dir: dir, temp: temp, report: report}
+	f := &fsck{fs: format.strictly(fsys), dir: dir, temp: temp, report: report}
 	if damagedFormat {
 		report(problemOf(corrupt))
 		if ids := storeIDs(fsys, path.Join(dir, checkpointsDir)); len(ids) > 0 {

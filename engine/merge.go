@@ -8,6 +8,7 @@ import (
 
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // A merge in steps, and what a crash after each leaves:
@@ -197,7 +198,28 @@ func (s *Store) chooseInputs(v *view, pool mergePool) []*runState {
 			return runs[c.from:c.to:c.to]
 		}
 	}
-	return chooseEmptied(v, pool)
+	if runs := chooseEmptied(v, pool); runs != nil {
+		return runs
+	}
+	return s.chooseRetired(v, pool)
+}
+
+// chooseRetired picks a run that is encrypted under another key than the present one,
+// or not at all: written again, alone, it is under the present one.
+func (s *Store) chooseRetired(v *view, pool mergePool) []*runState {
+	keys := sealed.KeysOf(s.opts.FS)
+	if keys == nil {
+		return nil
+	}
+	for i, r := range v.byAge {
+		if r.merging || r.replaced || r.unmergeable || (r.run.Meta().Bytes > mergeSmallBytesMax) != (pool == mergeBig) {
+			continue
+		}
+		if id, ok := r.run.SealedUnder(); !ok || id != keys.Current() {
+			return v.byAge[i : i+1 : i+1]
+		}
+	}
+	return nil
 }
 
 // mergeVoidShare: a run is written again, alone, when one in so many of its rows was

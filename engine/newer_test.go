@@ -40,7 +40,7 @@ func TestANewerFormatOfAnyFileIsRefused(t *testing.T) {
 			}
 		})
 	}
-	f("FORMAT", func(t *testing.T, fsys *vfs.Mem) { overwrite(t, fsys, "/data/FORMAT", "kiln-data 2\nwhatever\n") })
+	f("FORMAT", func(t *testing.T, fsys *vfs.Mem) { overwrite(t, fsys, "/data/FORMAT", "kiln-data 3\nwhatever\n") })
 	f("segment", func(t *testing.T, fsys *vfs.Mem) {
 		newerBytes(t, fsys, logDir, func(b []byte) { b[8]++ })
 	})

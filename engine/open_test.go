@@ -76,7 +76,7 @@ func TestOpenRefusesAndTouchesNothing(t *testing.T) {
 	}
 	f(ErrForeign, func(fsys *vfs.Mem) { overwrite(t, fsys, "/data/FORMAT", "something else 1\n") })
 	f(ErrForeign, func(fsys *vfs.Mem) { remove(t, fsys, "/data/FORMAT") })
-	f(ErrNewerFormat, func(fsys *vfs.Mem) { overwrite(t, fsys, "/data/FORMAT", "kiln-data 2\nwhatever\n") })
+	f(ErrNewerFormat, func(fsys *vfs.Mem) { overwrite(t, fsys, "/data/FORMAT", "kiln-data 3\nwhatever\n") })
 	f(nil, func(fsys *vfs.Mem) { overwrite(t, fsys, "/data/FORMAT", "kiln-data 1\n0000000000000001\n00000000\n") })
 	f(nil, func(fsys *vfs.Mem) { removeAllIn(t, fsys, "/data/log") })
 	f(nil, func(fsys *vfs.Mem) { removeAllIn(t, fsys, "/data/checkpoint") })

@@ -301,7 +301,8 @@ func FuzzCheckpoint(f *testing.F) {
 
 func FuzzFormat(f *testing.F) {
 	f.Add(formatFile{storeID: 1}.marshal())
-	f.Add([]byte("kiln-data 2\n"))
+	f.Add([]byte("kiln-data 3\n"))
+	f.Add(formatFile{storeID: 1, keys: keysOf("ab").IDs(), plain: true}.marshal())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		format, err := parseFormatFile("FORMAT", data)
 		if err == nil && !bytes.Equal(format.marshal(), data) {

@@ -12,6 +12,7 @@ import (
 	"kiln/fhir/search"
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // A repair in steps, and what a crash after each leaves:
@@ -107,6 +108,9 @@ func Repair(ctx context.Context, opts RepairOptions) (RepairSummary, error) {
 	if err := p.recognise(); err != nil {
 		return p.summary, err
 	}
+	if err := p.unlock(); err != nil {
+		return p.summary, fmt.Errorf("cannot repair %q: %w", opts.Dir, err)
+	}
 	lock, err := lockDir(opts.FS, opts.Dir)
 	if err != nil {
 		return p.summary, err
@@ -154,6 +158,38 @@ func (p *repair) recognise() error {
 		return nil
 	}
 	return fmt.Errorf("cannot repair %q: %w", p.opts.Dir, ErrForeign)
+}
+
+// unlock refuses to take what is encrypted for damage: every key must be there, those
+// that files name where FORMAT does not tell.
+func (p *repair) unlock() error {
+	name, keys := p.path(formatName), sealed.KeysOf(p.opts.FS)
+	data, err := vfs.ReadFile(p.opts.FS, name, formatBytesMax)
+	var format formatFile
+	if err == nil {
+		format, err = parseFormatFile(name, data)
+	}
+	if err == nil {
+		p.opts.FS = format.strictly(p.opts.FS)
+		return format.unlock(p.opts.Dir, keys)
+	}
+	for _, dir := range []string{runsDir, checkpointsDir} {
+		names, err := p.opts.FS.List(p.path(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, base := range names {
+			stored, err := sealed.Inspect(sealed.Inner(p.opts.FS), path.Join(p.path(dir), base))
+			switch {
+			case err != nil || stored.Plain || keys.Has(stored.Key):
+			case keys == nil:
+				return fmt.Errorf("%w: %q needs key %s", ErrEncrypted, base, stored.Key)
+			default:
+				return fmt.Errorf("%w: %q needs key %s", sealed.ErrKey, base, stored.Key)
+			}
+		}
+	}
+	return nil
 }
 
 func (p *repair) run() error {
@@ -294,7 +330,7 @@ func (p *repair) lostRecords(from, to uint64, file string, offset int64, what st
 
 // refusal is an error that a repair cannot go on from: a newer format, say.
 func refusal(err error) error {
-	if errors.Is(err, ErrNewerFormat) || errors.Is(err, index.ErrNewerFormat) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, ErrNewerFormat) || errors.Is(err, index.ErrNewerFormat) || errors.Is(err, context.Canceled) || errors.Is(err, sealed.ErrKey) {
 		return err
 	}
 	return nil
@@ -302,7 +338,7 @@ func refusal(err error) error {
 
 // rebuild reads what is left and writes what is needed below repair.tmp.
 func (p *repair) rebuild() error {
-	p.r = &recovery{fs: p.opts.FS, dir: p.opts.Dir, cache: index.NewCache(fsckCacheBytes), lenient: newLeniency()}
+	p.r = &recovery{fs: sealed.Lenient(p.opts.FS), dir: p.opts.Dir, cache: index.NewCache(fsckCacheBytes), lenient: newLeniency()}
 	if err := p.loadCheckpoint(); err != nil {
 		return err
 	}

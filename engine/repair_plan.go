@@ -244,7 +244,7 @@ func (p *repair) makeFormat() error {
 	if _, err := p.opts.FS.Stat(name); err == nil {
 		return nil
 	}
-	return vfs.WriteFileAtomic(p.opts.FS, name, formatFile{storeID: p.plan.storeID}.marshal())
+	return vfs.WriteFileAtomic(p.opts.FS, name, salvagedFormat(p.plan.storeID, p.opts.FS).marshal())
 }
 
 // makeLog begins a log behind the LSN.

@@ -13,6 +13,7 @@ import (
 
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 	"kiln/wal"
 )
 
@@ -286,7 +287,7 @@ func (p *repair) writeAnew(x *repairedRun, floor uint64) error {
 	out := path.Join(p.path(repairTemp), runsDir)
 	var failed error
 	pieces, err := index.Salvage(p.ctx, index.SalvageOptions{
-		FS: p.opts.FS, Dir: x.dir, ID: x.meta.ID, Meta: &x.meta, Out: out, NewID: p.newID, MemoryBytes: p.opts.memoryBytes,
+		FS: sealed.Lenient(p.opts.FS), Dir: x.dir, ID: x.meta.ID, Meta: &x.meta, Out: out, NewID: p.newID, MemoryBytes: p.opts.memoryBytes,
 		Extraction: extraction, Pool: p.opts.builders, Void: x.void, Superseded: x.known, OwnLSN: x.kind != ingestImport, FloorLSN: floor,
 		Lost: func(v index.LostVersion) { failed = errors.Join(failed, p.lostRow(name, v)) },
 		Doubt: func(d index.Doubtful) {

@@ -19,7 +19,7 @@ func (d *damageStore) repair(fsys *vfs.Mem) (repaired, error) {
 	var r repaired
 	var err error
 	r.summary, err = Repair(context.Background(), RepairOptions{
-		FS: fsys, Dir: "/data", NewID: func() uint64 { return 815 }, SegmentBytes: 12 << 10, newExtraction: d.opts.newExtraction, builders: d.opts.builders,
+		FS: d.on(fsys), Dir: "/data", NewID: func() uint64 { return 815 }, SegmentBytes: 12 << 10, newExtraction: d.opts.newExtraction, builders: d.opts.builders,
 		Report: func(f Finding) error { r.findings = append(r.findings, f); return nil },
 		Encode: func(f Finding) ([]byte, error) { return fmt.Appendf(nil, "%+v", f), nil },
 	})
@@ -45,11 +45,11 @@ func (r *repaired) told(k simKey, id int64, lsn uint64) (lost, doubt bool) {
 // checkRepaired holds a repaired store against what was in it: it is sound, each
 // version is as it was or told of, and nothing is told that is not so.
 func (d *damageStore) checkRepaired(fsys *vfs.Mem, r *repaired, lsns map[simKey]map[int64]uint64) error {
-	if problems, err := fsckOf(fsys); err != nil || len(problems) > 0 {
+	if problems, err := fsckOf(d.on(fsys)); err != nil || len(problems) > 0 {
 		return fmt.Errorf("fsck of the repaired store: %+v, %v", problems, err)
 	}
 	opts := d.opts
-	opts.FS, opts.Logger = fsys, discardLogger()
+	opts.FS, opts.Logger = d.on(fsys), discardLogger()
 	s, err := Open(context.Background(), opts)
 	if err != nil {
 		return fmt.Errorf("the repaired store does not open: %w", err)
@@ -152,10 +152,16 @@ type repairCount struct{ flips, missed, repaired, lossless, lost, records int }
 // TestRepairOfFlips damages a store at one place: fsck finds it, unless nothing
 // stands there, and a repair makes a sound store and tells what is lost.
 func TestRepairOfFlips(t *testing.T) {
-	d := newDamageStore(t, damageSeed)
+	repairOfFlips(t, newDamageStore(t, damageSeed), 24)
+}
+
+func TestRepairOfFlipsOfAnEncryptedStore(t *testing.T) {
+	repairOfFlips(t, newDamageStoreOf(t, damageSeed, true), 12)
+}
+
+func repairOfFlips(t *testing.T, d *damageStore, share int) {
 	lsns := d.lsns(t)
 	table := map[string]*repairCount{}
-	share := 24
 	if everyFlip() {
 		share = 2000
 	}
@@ -166,7 +172,7 @@ func TestRepairOfFlips(t *testing.T) {
 			table[fileKind(name)] = n
 		}
 		n.flips++
-		problems, err := fsckOf(fsys)
+		problems, err := fsckOf(d.on(fsys))
 		if err != nil && !isNamed(err) {
 			t.Errorf("%s: fsck: %v", what, err)
 			return
@@ -218,7 +224,7 @@ func findingsText(findings []Finding) string {
 func (d *damageStore) lsns(t *testing.T) map[simKey]map[int64]uint64 {
 	t.Helper()
 	opts := d.opts
-	opts.FS = d.fs.CrashClone(1)
+	opts.FS = d.on(d.fs.CrashClone(1))
 	s := mustOpen(t, opts)
 	defer mustClose(t, s)
 	n := mustSnapshot(t, s)

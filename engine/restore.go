@@ -159,7 +159,7 @@ func (r *Restoring) Finish(ctx context.Context, plan *RestorePlan, log func(from
 	if err != nil {
 		return 0, fmt.Errorf("cannot restore the checkpoint: %w", noSpace(err))
 	}
-	format := formatFile{storeID: c.storeID}
+	format := newFormat(c.storeID, r.fs)
 	if opts.Check {
 		if versions, err = r.check(ctx, format, opts.Report); err != nil {
 			return 0, err

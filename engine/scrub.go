@@ -11,6 +11,7 @@ import (
 
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // The scrub reads everything that is on disk, slowly, and checks it: FORMAT, the
@@ -249,6 +250,9 @@ type scrubFS struct {
 	store *Store
 	ctx   context.Context
 }
+
+// Keys are those of the store: the log asks.
+func (f *scrubFS) Keys() *sealed.Keys { return sealed.KeysOf(f.FS) }
 
 func (f *scrubFS) Open(name string) (vfs.File, error) {
 	file, err := f.FS.Open(name)

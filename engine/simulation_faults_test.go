@@ -215,6 +215,6 @@ func (m *sim) fsckCrashed() (err error) {
 	}
 	m.saw("fsck of what a crash left")
 	var found error
-	err = Fsck(context.Background(), m.fs, "/data", func(p Problem) { found = fmt.Errorf("fsck of what a crash left: %+v", p) })
+	err = Fsck(context.Background(), onDisk(m.fs, m.encrypted), "/data", func(p Problem) { found = fmt.Errorf("fsck of what a crash left: %+v", p) })
 	return errors.Join(err, found)
 }

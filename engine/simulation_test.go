@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"kiln/fhir"
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // The simulation runs a random sequence of interactions on a file system that
@@ -123,12 +125,13 @@ const simIDs = 5
 
 // sim is one run of the simulation.
 type sim struct {
-	rng   *rand.Rand
-	log   func(string, ...any)
-	fs    *vfs.Mem
-	opts  Options
-	s     *Store
-	model *simModel
+	rng       *rand.Rand
+	log       func(string, ...any)
+	fs        *vfs.Mem
+	encrypted bool
+	opts      Options
+	s         *Store
+	model     *simModel
 	// maybe are the models that writes of unknown outcome may have left: a group
 	// of requests can be there up to any of them.
 	maybe []*simModel
@@ -163,6 +166,30 @@ type simMerge struct {
 // errRestart says that the process has to end: the power went, or the log is poisoned.
 var errRestart = errors.New("restart")
 
+// simEncryptedEvery: one seed in so many has an encrypted store.
+const simEncryptedEvery = 8
+
+// onDisk is a disk as an encrypted store sees it, or a plain one.
+func onDisk(fsys vfs.FS, encrypted bool) vfs.FS {
+	if !encrypted {
+		return fsys
+	}
+	return encryptedBy(fsys, "a")
+}
+
+// encryptedBy has keys that are told apart by their letters.
+func encryptedBy(fsys vfs.FS, letters string) vfs.FS {
+	var text strings.Builder
+	for _, letter := range letters {
+		text.WriteString(strings.Repeat(fmt.Sprintf("%02x", letter), sealed.KeyBytes) + "\n")
+	}
+	keys, err := sealed.ParseKeys(text.String())
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return EncryptedFS(fsys, keys)
+}
+
 // simSteps is how long a run is.
 const simSteps = 60
 
@@ -171,6 +198,7 @@ func simulate(seed uint64, shared *simShared, log func(string, ...any)) (digest 
 	m := &sim{
 		rng: rand.New(rand.NewPCG(seed, 7)), log: log, fs: vfs.NewMem(seed), model: newSimModel(), digest: xxhash.New(),
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), fields: newSimFields(seed), simShared: shared,
+		encrypted: seed%simEncryptedEvery == simEncryptedEvery-1,
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -211,7 +239,7 @@ func (m *sim) finish() error {
 	}
 	m.stop()
 	var found error
-	err := Fsck(context.Background(), m.fs, m.opts.Dir, func(p Problem) { found = fmt.Errorf("fsck: %+v", p) })
+	err := Fsck(context.Background(), onDisk(m.fs, m.encrypted), m.opts.Dir, func(p Problem) { found = fmt.Errorf("fsck: %+v", p) })
 	return errors.Join(err, found)
 }
 
@@ -220,7 +248,7 @@ func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 // options differ from start to start: the same data must be right under all.
 func (m *sim) options() Options {
 	return Options{
-		FS: m.fs, Dir: "/data", NewID: m.rng.Uint64, PrepareInline: true, CatalogInMem: true, FreeBytesMin: -1,
+		FS: onDisk(m.fs, m.encrypted), Dir: "/data", NewID: m.rng.Uint64, PrepareInline: true, CatalogInMem: true, FreeBytesMin: -1,
 		SegmentBytes: pick(m.rng, int64(8<<10), 16<<10, 64<<10), HeadBytes: pick(m.rng, int64(2<<10), 6<<10, 1<<20),
 		CacheBytes: pick(m.rng, int64(4<<10), 1<<20), newExtraction: m.of, builders: &m.builders,
 		BlockBytes: pick(m.rng, 0, 100, 600),

@@ -15,6 +15,7 @@ import (
 
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 	"kiln/wal"
 )
 
@@ -211,7 +212,7 @@ func (s *Store) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	s.format = format
+	s.format, s.opts.FS = format, format.strictly(s.opts.FS)
 	r := &recovery{fs: s.opts.FS, dir: s.opts.Dir, cache: s.cache}
 	if err := s.recoverFrom(ctx, r); err != nil {
 		r.close()
@@ -229,6 +230,9 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 		return fmt.Errorf("cannot open %q for reading: %w: its making was interrupted; open it for writing once", s.opts.Dir, ErrOpenedReadOnly)
 	}
 	if !found {
+		if err := s.noteKeys(); err != nil {
+			return err
+		}
 		if err := s.finishInit(ctx, r); err != nil {
 			return err
 		}
@@ -249,6 +253,9 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	if err := s.findBallast(); err != nil {
 		return err
 	}
+	if err := s.noteKeys(); err != nil {
+		return err
+	}
 	err = s.withRelief(func() (err error) {
 		s.catalog, err = openCatalog(s.opts)
 		return err
@@ -256,15 +263,16 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 	if err != nil {
 		return err
 	}
-	if s.opts.ReadOnly {
-		return nil
+	s.catalog.keys, s.catalog.strict = sealed.KeysOf(s.opts.FS), len(s.format.keys) > 0 && !s.format.plain
+	if err := s.resealCatalog(); err != nil || s.opts.ReadOnly {
+		return err
 	}
 	return s.removeOrphans()
 }
 
 // initFormat writes the FORMAT file of a new data directory.
 func (s *Store) initFormat() (formatFile, error) {
-	format := formatFile{storeID: s.opts.NewID()}
+	format := newFormat(s.opts.NewID(), s.opts.FS)
 	err := vfs.WriteFileAtomic(s.opts.FS, s.path(formatName), format.marshal())
 	if err != nil {
 		return format, fmt.Errorf("cannot make the data directory %q: %w", s.opts.Dir, noSpace(err))

@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // Run is an open, immutable run. All methods are safe for concurrent use, and
@@ -230,6 +231,9 @@ func (r *Run) Close() error {
 	}
 	return nil
 }
+
+// SealedUnder tells the key that the file is encrypted under; false: it is plain.
+func (r *Run) SealedUnder() (sealed.KeyID, bool) { return sealed.KeyOf(r.file) }
 
 // readAt fills b; a file that ends before is damaged.
 func (r *Run) readAt(b []byte, offset int64) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // readAheadBytes is how much a segment reader asks for at a time.
@@ -21,6 +22,7 @@ type segmentReader struct {
 	bufAt  int64  // offset of buf[0]
 	filled int    // valid bytes of buf
 	plain  []byte // of the last sealed payload
+	key    sealed.KeyID
 }
 
 func newSegmentReader(s *segment) *segmentReader { return &segmentReader{seg: s} }
@@ -91,7 +93,7 @@ func (r *segmentReader) record(at place) (h recordHeader, payload []byte, f faul
 
 // unsealed opens the payload of a record whose bytes are as they were written.
 func (r *segmentReader) unsealed(h recordHeader, payload []byte, f fault) (recordHeader, []byte, fault, error) {
-	if !h.isSealed() || f.err != nil && f.err != errPadding {
+	if r.key = (sealed.KeyID{}); !h.isSealed() || f.err != nil && f.err != errPadding {
 		return h, payload, f, nil
 	}
 	plain, err := r.seg.opener.open(r.plain[:0], &h, payload)
@@ -99,7 +101,9 @@ func (r *segmentReader) unsealed(h recordHeader, payload []byte, f fault) (recor
 		f.err, err = err, nil
 		return h, payload, f, nil
 	}
-	r.plain = plain
+	if r.plain = plain; err == nil {
+		r.key = sealed.KeyID(payload)
+	}
 	return h, plain, f, err
 }
 

@@ -189,7 +189,9 @@ func (r *segmentReader) walk(ctx context.Context, at place, from LSN, fn func(Re
 			return w, nil
 		}
 		if h.lsn >= from {
-			if err := fn(r.seg.toRecord(w.at, &h, payload)); err != nil {
+			rec := r.seg.toRecord(w.at, &h, payload)
+			rec.Key = r.key
+			if err := fn(rec); err != nil {
 				return w, err
 			}
 		}

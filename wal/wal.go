@@ -54,6 +54,8 @@ type Record struct {
 	LSN      LSN
 	Position Position
 	Payload  []byte
+	// Key is what the payload is sealed under in the log; zeros: it is plain.
+	Key sealed.KeyID
 }
 
 const (

@@ -32,7 +32,7 @@ var layers = map[string][]string{
 	"fhir/patch":          {"fhir", "fhir/structure"},
 	"wal":                 {"internal/vfs", "internal/vfs/sealed"},
 	"fhir/search":         {"fhir", "fhir/structure"},
-	"index":               {"fhir/search", "fhir", "internal/vfs"},
+	"index":               {"fhir/search", "fhir", "internal/vfs", "internal/vfs/sealed"},
 	"engine":              {"index", "wal", "fhir/search", "fhir", "internal/vfs", "internal/vfs/sealed"},
 	"bulk":                {"fhir/ucum", "fhir/view", "fhir/parquet", "query", "fhir/search", "engine", "index", "fhir/structure", "fhir", "internal/vfs"},
 	"bulk/backup":         {"bulk", "engine", "wal", "index", "internal/vfs", "internal/vfs/sealed"},

@@ -74,6 +74,7 @@ func (s *sealer) bytes() int64 { return s.number*int64(s.chunk) + int64(len(s.ta
 type chunkFile struct {
 	inner vfs.File
 	name  string
+	key   KeyID
 
 	// mu guards what follows while the file is written; afterwards nothing changes.
 	mu      sync.RWMutex
@@ -85,7 +86,7 @@ type chunkFile struct {
 
 func createChunks(inner vfs.File, name string, keys *Keys) *chunkFile {
 	s := newSealer(keys)
-	return &chunkFile{inner: inner, name: name, writing: s, layout: chunkLayout{aead: s.aead, chunk: s.chunk, name: name}}
+	return &chunkFile{inner: inner, name: name, key: keys.Current(), writing: s, layout: chunkLayout{aead: s.aead, chunk: s.chunk, name: name}}
 }
 
 // WriteAt takes bytes at the end only. They are in the file, all of them, after Sync.

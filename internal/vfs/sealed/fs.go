@@ -29,7 +29,7 @@ type FS struct {
 	form func(name string) Form
 	// strict refuses files that should be sealed and are not.
 	strict bool
-	// lenient reads on where one of a header's two copies is damaged.
+	// lenient reads on where bytes are damaged.
 	lenient bool
 	lent    *sync.Pool // see chunkLayout
 }
@@ -65,7 +65,9 @@ func Strict(fsys vfs.FS) vfs.FS {
 	return &strict
 }
 
-// Lenient is fsys with files opened that have lost one copy of their header.
+// Lenient is fsys for those who look for what is left in a damaged file, and check what
+// they read: one copy of a header is enough, and chunks that are not what was sealed
+// read as zeros.
 func Lenient(fsys vfs.FS) vfs.FS {
 	f, ok := fsys.(*FS)
 	if !ok {
@@ -148,8 +150,8 @@ func (f *FS) look(file vfs.File, name string, write bool) (vfs.File, error) {
 		return nil, fmt.Errorf("cannot write %q: %w", name, errEnded)
 	}
 	layout, err := newChunkLayout(name, aead, h.form, stored)
-	layout.lent = f.lent
-	return &chunkFile{inner: file, name: name, layout: layout}, err
+	layout.lent, layout.lenient = f.lent, f.lenient
+	return &chunkFile{inner: file, name: name, key: h.id, layout: layout}, err
 }
 
 // empty is a file that a crash or its owner left without a byte.
@@ -163,13 +165,18 @@ func (f *FS) empty(file vfs.File, name string, write bool) (vfs.File, error) {
 	return createFrames(file, name, f.keys), nil
 }
 
-// Stat tells the length of the content.
+// Stat tells the length of the content; where the file is damaged so far that nobody
+// knows, or its key was not given, that of the file.
 func (f *FS) Stat(name string) (vfs.Info, error) {
 	info, err := f.FS.Stat(name)
 	if err != nil || info.IsDir || !info.Regular || info.Bytes == 0 || f.form(name) == Plain {
 		return info, err
 	}
 	file, err := f.Open(name)
+	var damage *vfs.CorruptError
+	if errors.As(err, &damage) || errors.Is(err, ErrKey) {
+		return info, nil
+	}
 	if err != nil {
 		return info, err
 	}
@@ -208,6 +215,14 @@ func Inspect(inner vfs.FS, name string) (s Stored, err error) {
 	}
 	s.Key = h.id
 	return s, nil
+}
+
+// KeyOf tells under which key an open file of chunks is sealed; false: it is plain.
+func KeyOf(file vfs.File) (id KeyID, ok bool) {
+	if f, ok := file.(*chunkFile); ok {
+		return f.key, true
+	}
+	return id, false
 }
 
 // Inner is the file system below, which shows files as they are stored.

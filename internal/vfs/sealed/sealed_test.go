@@ -344,6 +344,32 @@ func TestOneSoundHeaderIsEnoughForARepair(t *testing.T) {
 	}
 }
 
+// Where bytes are lost a repair reads zeros, and all else as it was.
+func TestALenientReadGoesOnAroundDamage(t *testing.T) {
+	const full = chunkBytes + TagBytes
+	f := func(what string, lost int, change func(stored []byte) []byte) {
+		t.Helper()
+		mem := vfs.NewMem(1)
+		fsys := Strict(New(mem, testKeys(t, "a"), formOf))
+		want := content(3*chunkBytes + 100)
+		write(t, fsys, "f.run", want, 1<<20)
+		stored, err := vfs.ReadFile(mem, "f.run", 1<<30)
+		must(t, err)
+		must(t, vfs.WriteFileAtomic(mem, "f.run", change(stored)))
+		got, err := read(Lenient(fsys), "f.run")
+		must(t, err)
+		for i := range want[:len(got)] {
+			if in := i / chunkBytes; in == lost && got[i] != 0 || in != lost && got[i] != want[i] {
+				t.Fatalf("%s: byte %d", what, i)
+			}
+		}
+	}
+	f("a byte", 1, func(b []byte) []byte { b[headerRegionBytes+full+7] ^= 1; return b })
+	f("the last chunk's tag", 3, func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+	f("cut behind a chunk", -1, func(b []byte) []byte { return b[:headerRegionBytes+2*full] })
+	f("cut within a chunk", 1, func(b []byte) []byte { return b[:headerRegionBytes+full+100] })
+}
+
 func TestChunksAreWrittenOnce(t *testing.T) {
 	fsys := New(vfs.NewMem(1), testKeys(t, "a"), formOf)
 	file, err := fsys.Create("f.run")
