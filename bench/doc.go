@@ -8,6 +8,10 @@
 // The clients share the machine's cores with the server, so the figures of
 // read, write and history are lower bounds.
 //
+// What bench merge tells is a ratio of 99th percentiles, which other programs spoil
+// most: run it with the processor to itself (chrt -r 1), and look at the bare handler
+// and the bare fdatasync beside it before blaming the server.
+//
 // A report says which machine, which commit and which data, because a figure
 // without them means nothing.
 //
