@@ -47,7 +47,7 @@ fuzz:
 # and on a full disk.
 crash:
 	SEEDS=$(SEEDS) GOGC=800 $(GO) test -count=1 -v -timeout 240m -run 'Simulation$$' ./engine
-	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Crash|SeedsThatFailed|DoNotDependOnOptions' ./internal/vfs ./wal ./index ./engine ./bulk
+	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 180m -run 'Crash|SeedsThatFailed|DoNotDependOnOptions|FilesFail' ./internal/vfs ./wal ./index ./engine ./bulk
 	SEEDS=300 KILN_BACKUPS=10 $(GO) test -count=1 -timeout 60m -run 'Crash|AtTheirMoment|ClientsWrite' ./bulk/backup
 	KILN_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -run 'KillLoop|AStoppedProcess|AFullDisk' ./cmd/kiln
 

@@ -105,7 +105,7 @@ func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, err
 		record.Folder = m.exportFolder(record)
 	}
 	if err := m.putExport(record); err != nil {
-		return 0, err
+		return 0, m.unregister(jobKey(keyExport, id), err)
 	}
 	m.launchExport(record)
 	return id, nil

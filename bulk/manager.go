@@ -219,15 +219,19 @@ func (m *Manager) StartImport(_ context.Context, r *ImportRequest) (int64, error
 	}
 	record := &importRecord{ID: id, Hash: hash, Created: m.opts.Now().UTC(), Request: *r}
 	if err := m.putImport(record); err != nil {
-		return 0, err
+		return 0, m.unregister(jobKey(keyImport, id), err)
 	}
 	if err := m.putImportHash(record); err != nil {
-		// The caller hears that nothing was registered, and will ask again: the
-		// record must not come to life at the next start beside that.
-		err = errors.Join(err, m.opts.Store.CatalogDelete(jobKey(keyImport, id)))
-		return 0, fmt.Errorf("cannot register import %d: %w", id, err)
+		return 0, m.unregister(jobKey(keyImport, id), fmt.Errorf("cannot register import %d: %w", id, err))
 	}
 	return id, m.launchImport(record)
+}
+
+// unregister takes a record away whose writing failed, since some of it may be there.
+// The caller hears that nothing was registered, and will ask again: the job must not
+// come to life at the next start beside that.
+func (m *Manager) unregister(key string, err error) error {
+	return errors.Join(err, m.opts.Store.CatalogDelete(key))
 }
 
 // restartImport lets a failed or cancelled job go on. The caller holds m.mu.

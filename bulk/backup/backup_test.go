@@ -132,16 +132,21 @@ func TestBackupsCopyWhatIsNew(t *testing.T) {
 }
 
 // stored is how many bytes the target has in a folder, or in all.
-func (w *world) stored(folder string) (total int64) {
+func (w *world) stored(folder string) int64 {
 	w.t.Helper()
+	return storedIn(w.t, w.target, folder)
+}
+
+func storedIn(t *testing.T, target Target, folder string) (total int64) {
+	t.Helper()
 	folders := []string{folder}
 	if folder == "" {
 		folders = []string{runsFolder, checkpointsFolder, logFolder, manifestsFolder}
 	}
 	for _, folder := range folders {
-		files, err := w.target.List(context.Background(), folder)
+		files, err := target.List(context.Background(), folder)
 		if err != nil {
-			w.t.Fatal(err)
+			t.Fatal(err)
 		}
 		for _, bytes := range files {
 			total += bytes

@@ -131,7 +131,7 @@ func (j *Jobs) Start(body []byte) (int64, error) {
 	}
 	b := &job{record: record{ID: j.last + 1, Target: to.String(), Asked: j.opts.Now().UTC()}}
 	if err := j.put(&b.record); err != nil {
-		return 0, err
+		return 0, errors.Join(err, j.opts.Store.CatalogDelete(recordKey(b.ID))) // some of it may be there
 	}
 	j.last++
 	j.known[b.ID] = b

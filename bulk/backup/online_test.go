@@ -46,9 +46,15 @@ func TestBackupsWhileClientsWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		size := storedIn(t, s.target, "")
 		result, err := Run(ctx, Options{Store: s.store, FS: vfs.OS(), Target: s.target, Kiln: "test"})
 		if err != nil {
 			t.Fatal(err)
+		}
+		t.Logf("backup at LSN %d of %d bytes: copied %d, of runs %d (%d that merges made), of the log %d; %d of %d runs",
+			result.LSN, result.Bytes, result.BytesCopied, result.BytesRuns, result.BytesMerged, result.BytesLog, result.RunsCopied, result.Runs)
+		if grown := storedIn(t, s.target, "") - size; grown != result.BytesCopied {
+			t.Errorf("the target grew by %d bytes, the backup says %d", grown, result.BytesCopied)
 		}
 		results = append(results, result)
 	}
