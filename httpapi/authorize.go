@@ -63,8 +63,16 @@ func (x *exchange) searchAccess() *query.Access {
 	return &query.Access{
 		Find:    func(t fhir.TypeCode) query.Allowed { return allowed(x.may(access.Search, t)) },
 		Bring:   func(t fhir.TypeCode) query.Allowed { return allowed(x.may(access.Read, t)) },
-		Options: x.openOptions(),
+		Options: x.ruleOptions(),
 	}
+}
+
+// ruleOptions are those that rules are read by. The Host of a request, which its client
+// chooses, makes no reference one to this server.
+func (x *exchange) ruleOptions() query.Options {
+	options := x.openOptions()
+	options.Base = x.server.base
+	return options
 }
 
 // allowed is a grant as searches take it.
@@ -106,7 +114,7 @@ func (x *exchange) reaches(snap *engine.Snapshot, needs access.Needs, v *engine.
 		}
 		v = &last
 	}
-	limits := query.Access{Options: x.openOptions()}
+	limits := query.Access{Options: x.ruleOptions()}
 	ctx, cancel := x.workContext()
 	defer cancel()
 	where, err := limits.Condition(ctx, snap, v.Type, allowed(grant))

@@ -211,6 +211,20 @@ func TestSearchesAreLimited(t *testing.T) {
 	f("sys-obs", "Observation/_history?_summary=count", "7")
 }
 
+// Whose a resource is does not depend on what its reader says that the server is called.
+func TestTheHostMakesNobodyAPatient(t *testing.T) {
+	s := newGuarded(t)
+	s.as(t, "admin", "PUT", "/fhir/Observation/far", `{"resourceType":"Observation","id":"far","status":"final","code":{"text":"SECRET"},"subject":{"reference":"http://elsewhere.example/fhir/Patient/own"}}`)
+	for _, path := range []string{"Observation?_id=far", "Observation/far", "Observation?code:text=secret", "Patient/own/Observation?_id=far"} {
+		request := "GET /fhir/" + path + " HTTP/1.1\r\nHost: elsewhere.example\r\nAuthorization: Bearer pat-rs\r\nConnection: close\r\n\r\n"
+		for _, a := range s.raw(t, request) {
+			if strings.Contains(a.body, "SECRET") {
+				t.Errorf("GET %s: %d %s", path, a.status, a.body)
+			}
+		}
+	}
+}
+
 // The histories that a limited client reads begin and end with its compartment.
 func TestHistoriesAreLimited(t *testing.T) {
 	s := newGuarded(t)

@@ -11,6 +11,7 @@ import (
 
 	"kiln/engine"
 	"kiln/fhir/search"
+	"kiln/httpapi/access"
 	"kiln/query"
 )
 
@@ -38,6 +39,9 @@ type statusParameters struct {
 // parameterStatus answers GET SearchParameter/$status: a part for each search
 // parameter, R4's and those that were added, and how much is left to be indexed.
 func (x *exchange) parameterStatus() error {
+	if x.isLimited(access.Read, x.addr.typ) {
+		return denied() // it tells of the whole store
+	}
 	wanted, err := x.wantedParameters()
 	if err != nil {
 		return err

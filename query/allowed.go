@@ -32,21 +32,23 @@ type Access struct {
 	// Find is about matches and what conditions look into, Bring about what includes
 	// bring along.
 	Find, Bring func(fhir.TypeCode) Allowed
-	// Options are those that the rules are read by; their Access counts for nothing.
+	// Options are those that the rules are read by; their Access counts for nothing. Their
+	// Base is one that no client can choose: by it references are to this server's
+	// patients, or to another's.
 	Options Options
 }
 
 // Condition is what of a type is allowed, as an expression; nil: all of it. What the
 // rules' own chains go through is not limited. Errors are the engine's.
 func (a *Access) Condition(ctx context.Context, snap *engine.Snapshot, t fhir.TypeCode, allowed Allowed) (*engine.Expr, error) {
-	return a.condition(&runner{ctx: ctx, snap: snap, base: a.Options.Base}, t, allowed)
+	return a.condition(&runner{ctx: ctx, snap: snap}, t, allowed)
 }
 
 func (a *Access) condition(u *runner, t fhir.TypeCode, allowed Allowed) (*engine.Expr, error) {
 	if allowed.Whole {
 		return nil, nil
 	}
-	free := &runner{ctx: u.ctx, snap: u.snap, asOf: u.asOf, base: u.base}
+	free := &runner{ctx: u.ctx, snap: u.snap, asOf: u.asOf, base: a.Options.Base}
 	e := nothingExpr()
 	e.Name = "allowed"
 	for _, rule := range allowed.Rules {

@@ -204,16 +204,16 @@ func (p *Principal) reachesAll(needs Needs) bool {
 // Has decides about an interaction as a whole; t is the type that its address names,
 // 0: none. What of the type is reached, May says.
 //
-// Imports and the Admin's interactions are asked for by role; a token with scopes
-// needs those that reach as far, too: system/*.cu or user/*.cu to import, and
-// everything (system/*.cruds) to administer.
+// Imports, the Admin's interactions and those of any role are asked for by role; a token
+// with scopes needs those that reach as far, too: system/*.cu or user/*.cu to import,
+// everything (system/*.cruds) to administer, and system/*.rs for any role.
 func (p *Principal) Has(needs Needs, t fhir.TypeCode) bool {
 	if needs&Public != 0 || p == nil {
 		return true
 	}
 	roles := p.Roles.allows()
 	switch {
-	case needs&AnyRole != 0 && p.Roles == 0,
+	case needs&AnyRole != 0 && (p.Roles == 0 || !p.reachesAll(Read|Search)),
 		needs&Administer != 0 && (roles&Administer == 0 || !p.reachesAll(Read|Search|Create|Update|Delete)),
 		needs&Import != 0 && (roles&Import == 0 || !p.reachesAll(Create|Update)),
 		needs&Export != 0 && !p.exportsSome():
