@@ -425,7 +425,7 @@ func testGolden(t *testing.T, name string) {
 	fsck := func(when string) {
 		t.Helper()
 		problems := 0
-		if err := engine.Fsck(context.Background(), s.fs, s.data, func(p engine.Problem) { t.Errorf("%s: %+v", when, p); problems++ }); err != nil || problems > 0 {
+		if err := engine.FsckWith(context.Background(), engine.FsckOptions{FS: s.fs, Dir: s.data, Terms: true, Report: func(p engine.Problem) { t.Errorf("%s: %+v", when, p); problems++ }}); err != nil || problems > 0 {
 			t.Fatalf("%s: %d problems, %v", when, problems, err)
 		}
 	}

@@ -23,7 +23,20 @@ type fsck struct {
 	fs     vfs.FS
 	dir    string
 	temp   string // for a copy of the catalog; "": none
+	terms  bool   // search terms are made again and compared
 	report func(Problem)
+}
+
+// FsckOptions are explicit.
+type FsckOptions struct {
+	FS  vfs.FS
+	Dir string
+	// Temp is for a copy of the job catalog: Badger cannot read one that was not closed
+	// without putting it in order. "": the catalog is left out.
+	Temp string
+	// Terms makes the search terms of all runs again and compares them.
+	Terms  bool
+	Report func(Problem)
 }
 
 // Fsck reads every byte of a data directory that no server has open, and
@@ -31,12 +44,17 @@ type fsck struct {
 // kept it from reading, or why the directory is refused. The job catalog is
 // left out: see FsckIn.
 func Fsck(ctx context.Context, fsys vfs.FS, dir string, report func(Problem)) error {
-	return FsckIn(ctx, fsys, dir, "", report)
+	return FsckWith(ctx, FsckOptions{FS: fsys, Dir: dir, Report: report})
 }
 
-// FsckIn is Fsck with a directory for a copy of the job catalog: Badger cannot read
-// one that was not closed without putting it in order.
+// FsckIn is Fsck with FsckOptions.Temp.
 func FsckIn(ctx context.Context, fsys vfs.FS, dir, temp string, report func(Problem)) error {
+	return FsckWith(ctx, FsckOptions{FS: fsys, Dir: dir, Temp: temp, Report: report})
+}
+
+// FsckWith is Fsck with options.
+func FsckWith(ctx context.Context, opts FsckOptions) error {
+	fsys, dir, report := opts.FS, opts.Dir, opts.Report
 	format, fresh, err := inspectDir(fsys, dir)
 	var corrupt *vfs.CorruptError
 	damagedFormat := errors.As(err, &corrupt)
@@ -50,7 +68,7 @@ func FsckIn(ctx context.Context, fsys vfs.FS, dir, temp string, report func(Prob
 	if err != nil {
 		return err
 	}
-	f := &fsck{fs: format.strictly(fsys), dir: dir, temp: temp, report: report}
+	f := &fsck{fs: format.strictly(fsys), dir: dir, temp: opts.Temp, terms: opts.Terms, report: report}
 	if damagedFormat {
 		report(problemOf(corrupt))
 		if ids := storeIDs(fsys, path.Join(dir, checkpointsDir)); len(ids) > 0 {
@@ -99,6 +117,9 @@ func (f *fsck) check(ctx context.Context, format formatFile) error {
 		return err
 	}
 	if err := f.checkOrphans(r); err != nil {
+		return err
+	}
+	if err := f.checkAgreement(ctx, r, format.storeID); err != nil {
 		return err
 	}
 	return f.checkCurrent(ctx, r)
@@ -183,10 +204,15 @@ func (f *fsck) checkRuns(ctx context.Context, r *recovery) (sound bool, err erro
 	dir := path.Join(f.dir, runsDir)
 	sound = true
 	for id, meta := range r.metas {
-		err := index.Verify(ctx, f.fs, dir, id, func(e *vfs.CorruptError) {
-			sound = false
+		whole := true
+		report := func(e *vfs.CorruptError) {
+			whole, sound = false, false
 			f.report(problemOf(e))
-		})
+		}
+		err := index.Verify(ctx, f.fs, dir, id, report)
+		if err == nil && whole && f.terms {
+			err = index.VerifyTerms(ctx, f.fs, dir, id, r.fields, report)
+		}
 		if err != nil {
 			sound = false
 			f.report(problemOf(r.missing(meta, err)))

@@ -37,6 +37,8 @@ type RepairOptions struct {
 	NewID func() uint64
 	// DryRun tells what would be done, and leaves nothing behind.
 	DryRun bool
+	// Terms makes runs anew whose search terms are not those of their bodies.
+	Terms bool
 	// Report is told what is found, in that order.
 	Report func(Finding) error
 	// Encode gives a finding as a line of the report file; nil: no such file.
@@ -281,7 +283,7 @@ func storeIDs(fsys vfs.FS, dir string) (ids []uint64) {
 
 // survey finds what is damaged, as fsck does.
 func (p *repair) survey() error {
-	f := &fsck{fs: p.opts.FS, dir: p.opts.Dir, temp: p.path(repairTemp), report: func(problem Problem) {
+	f := &fsck{fs: p.opts.FS, dir: p.opts.Dir, temp: p.path(repairTemp), terms: p.opts.Terms, report: func(problem Problem) {
 		p.catalogLost = p.catalogLost || strings.HasPrefix(problem.File, p.path(catalogDir)) || problem.File == p.path(catalogMarkName)
 		if err := p.report(Finding{Kind: FoundDamage, File: problem.File, Offset: problem.Offset, What: problem.What}); err != nil {
 			p.plan.err = errors.Join(p.plan.err, err)

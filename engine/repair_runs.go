@@ -267,7 +267,11 @@ func (p *repair) isWhole(x *repairedRun) (bool, error) {
 	if err := run.Close(); err != nil {
 		return false, err
 	}
-	err = index.Verify(p.ctx, p.opts.FS, x.dir, x.meta.ID, func(*vfs.CorruptError) { sound = false })
+	report := func(*vfs.CorruptError) { sound = false }
+	err = index.Verify(p.ctx, p.opts.FS, x.dir, x.meta.ID, report)
+	if sound && err == nil && p.opts.Terms {
+		err = index.VerifyTerms(p.ctx, p.opts.FS, x.dir, x.meta.ID, p.r.fields, report)
+	}
 	if sound && err == nil {
 		p.runs = append(p.runs, x)
 	}

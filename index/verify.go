@@ -26,7 +26,7 @@ func Verify(ctx context.Context, fs vfs.FS, dir string, id RunID, report func(*v
 	if err != nil {
 		return reportOr(report, err)
 	}
-	v := &verifier{ctx: ctx, r: r, report: report, keyHashes: make([]uint64, r.footer.meta.Rows), seen: roaring.New()}
+	v := &verifier{ctx: ctx, r: r, report: report, keysOf: newRowSums(r.footer.meta.Rows), seen: roaring.New()}
 	for _, check := range []func() error{v.hash, v.tiling, v.bodies, v.keys, v.rows, v.terms} {
 		if err = v.step(check()); err != nil {
 			break
@@ -46,13 +46,13 @@ func reportOr(report func(*vfs.CorruptError), err error) error {
 }
 
 type verifier struct {
-	ctx       context.Context
-	r         *Run
-	report    func(*vfs.CorruptError)
-	keyHashes []uint64        // of each row's key; 0 where the body or row could not be read
-	damaged   bool            // some row could not be read: counts prove nothing
-	seen      *roaring.Bitmap // rows that some key leads to
-	places    postingPlace    // where the next bitmap should begin
+	ctx     context.Context
+	r       *Run
+	report  func(*vfs.CorruptError)
+	keysOf  *rowSums        // of each row the key by its body, less the one that leads to it
+	damaged bool            // some row could not be read: counts prove nothing
+	seen    *roaring.Bitmap // rows that some key leads to
+	places  postingPlace    // where the next bitmap should begin
 }
 
 // step reports damage, so that the check goes on, and returns other errors.
@@ -140,7 +140,7 @@ func (v *verifier) noteKey(o Ordinal, s Stored) error {
 	}
 	row, err := v.r.Row(o)
 	if err == nil {
-		v.keyHashes[o] = KeyHash(AppendKey(nil, row.Type, s.ID))
+		v.keysOf.add(uint32(o), KeyHash(AppendKey(nil, row.Type, s.ID)))
 	}
 	return err
 }
@@ -173,6 +173,9 @@ func (v *verifier) keys() error {
 	if v.damaged {
 		return nil
 	}
+	v.keysOf.each(func(from, to uint32) {
+		v.wrong(r.footer.sections[sectionKeys].offset, "the keys that lead to rows %d to %d are not those of their bodies", from, to)
+	})
 	if distinct != r.footer.keys || entries != uint64(r.footer.meta.Live) || !bytes.Equal(last, r.keyMax) {
 		v.wrong(r.footer.sections[sectionKeys].offset, "%d keys of %d rows, the footer says %d of %d", distinct, entries, r.footer.keys, r.footer.meta.Live)
 	}
@@ -186,9 +189,7 @@ func (v *verifier) keyEntry(block int, key []byte, f Found) error {
 		v.wrong(at, "key %x leads to row %d, which is dropped or has another key", key, f.Ordinal)
 		return nil
 	}
-	if want := v.keyHashes[f.Ordinal]; want != 0 && want != hash {
-		v.wrong(at, "key %x leads to row %d, whose body has another id", key, f.Ordinal)
-	}
+	v.keysOf.take(uint32(f.Ordinal), hash)
 	if !r.filter.mayContain(hash) {
 		v.wrong(r.footer.sections[sectionFilter].offset, "the filter denies key %x", key)
 	}

@@ -26,10 +26,10 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
 	}
 	found := 0
-	err = engine.FsckIn(ctx, vfs.OS(), c.DataDir, temp, func(p engine.Problem) {
+	err = engine.FsckWith(ctx, engine.FsckOptions{FS: vfs.OS(), Dir: c.DataDir, Temp: temp, Terms: true, Report: func(p engine.Problem) {
 		found++
 		c.print(std, p)
-	})
+	}})
 	if err = errors.Join(err, os.RemoveAll(temp)); err != nil {
 		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
 	}

@@ -28,7 +28,7 @@ func (c *repairCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	summary, err := engine.Repair(ctx, engine.RepairOptions{
-		FS: vfs.OS(), Dir: c.DataDir, NewID: rand.Uint64, DryRun: c.DryRun, Encode: findingLine,
+		FS: vfs.OS(), Dir: c.DataDir, NewID: rand.Uint64, DryRun: c.DryRun, Terms: true, Encode: findingLine,
 		Report: func(f engine.Finding) error { return c.print(std, &f) },
 	})
 	if err != nil {
