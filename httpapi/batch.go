@@ -28,6 +28,7 @@ func (x *exchange) batch(entries []bundleEntry) error {
 		if err != nil {
 			t.inner.fail(inEntry(i, e, err))
 		}
+		x.auditEntry(i, &t.inner)
 		out.next()
 		out.text = t.appendAnswer(out.text)
 	}

@@ -11,6 +11,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/fhir/patch"
+	"kiln/httpapi/audit"
 	"kiln/internal/vfs"
 )
 
@@ -52,6 +53,7 @@ var errorRows = [...]errorRow{
 	{engine.ErrClosed, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping."},
 	{context.DeadlineExceeded, fasthttp.StatusServiceUnavailable, codeTimeout, "The request took too long: ask for less at once, or try again later. What it was to start or to change may be done nevertheless."},
 	{context.Canceled, fasthttp.StatusServiceUnavailable, codeTransient, "The server is stopping. A write may have been kept nevertheless."},
+	{audit.ErrUnavailable, fasthttp.StatusServiceUnavailable, codeTransient, auditUnavailable},
 	{patch.ErrMalformed, fasthttp.StatusBadRequest, codeInvalid, ""},
 	{patch.ErrNotApplicable, fasthttp.StatusUnprocessableEntity, codeProcessing, ""},
 	{patch.ErrTooLarge, fasthttp.StatusRequestEntityTooLarge, codeTooLong, ""},

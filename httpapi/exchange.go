@@ -47,6 +47,9 @@ type exchange struct {
 	// computed: the change's precondition is the version it was made from, and
 	// the client asked for none.
 	computed bool
+	// unrecorded: the audit gets no event, as it takes none.
+	unrecorded    bool
+	isTransaction bool
 	// selected is what a transaction has found by the criteria of a conditional
 	// write; nil: nobody has searched.
 	selected *selected
@@ -80,6 +83,9 @@ func (x *exchange) serve() error {
 	path := x.ctx.Path()
 	m := parseMethod(x.ctx.Method())
 	x.addr = parseAddress(path)
+	if err := x.admitAudited(); err != nil {
+		return err
+	}
 	if err := x.authenticate(m); err != nil {
 		return err
 	}

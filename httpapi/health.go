@@ -104,6 +104,8 @@ func (x *exchange) ready() error {
 		status, text = fasthttp.StatusServiceUnavailable, "stopping"
 	case h.Failed != nil:
 		status, text = fasthttp.StatusServiceUnavailable, "a write to the log failed: "+h.Failed.Error()
+	case x.server.opts.Audit != nil && x.server.opts.Audit.Stats().Failing != nil:
+		status, text = fasthttp.StatusServiceUnavailable, "accesses cannot be recorded"
 	case h.LogWait >= x.server.opts.Timeouts.Stall:
 		status, text = fasthttp.StatusServiceUnavailable, "the data disk stalls: a write to the log has been waiting for "+h.LogWait.Round(time.Millisecond).String()
 	}

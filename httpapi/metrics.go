@@ -92,6 +92,7 @@ func (x *exchange) metrics() error {
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
 	s.writeTLSMetrics(out)
+	s.writeAuditMetrics(out)
 	metrics.WriteProcessMetrics(out)
 	metrics.WriteFDMetrics(out)
 	x.body(fasthttp.StatusOK, contentTypeText, out.Bytes())

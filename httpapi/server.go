@@ -20,6 +20,7 @@ import (
 	"kiln/fhir"
 	"kiln/fhir/structure"
 	"kiln/fhir/ucum"
+	"kiln/httpapi/audit"
 	"kiln/query"
 )
 
@@ -44,6 +45,10 @@ type Options struct {
 	Certificates *Certificates
 	// TrustedProxies say where requests came from.
 	TrustedProxies TrustedProxies
+	// Audit records every access; nil: nobody does. With AuditQueries the queries'
+	// values are recorded too, which may tell of patients.
+	Audit        *audit.Log
+	AuditQueries bool
 	// PagingKey signs paging tokens; nil: the store's own, kept in its catalog.
 	PagingKey []byte
 	// CORSOrigins are the sites whose pages may use the server from a browser:
@@ -235,6 +240,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			ctx.SetConnectionClose()
 			x.fail(&problem{fasthttp.StatusInternalServerError, codeException, "The server failed on this request; its log says more."})
 		}
+		x.audit()
 		s.metrics.observe(x.row, ctx.Response.StatusCode(), s.opts.Now().Sub(started))
 	}()
 	if err := x.serve(); err != nil {

@@ -55,6 +55,7 @@ type entryPlan struct {
 var writeOrder = [...][]method{{methodDelete}, {methodPost}, {methodPut, methodPatch}}
 
 func (x *exchange) transaction(entries []bundleEntry) error {
+	x.isTransaction = true
 	ctx, cancel := x.workContext()
 	defer cancel()
 	t := &transaction{x: x, entries: entries, plans: make([]entryPlan, len(entries)), inner: x.entries(ctx)}
@@ -280,6 +281,7 @@ func (t *transaction) refused(i int, conflict *engine.ConflictError) error {
 
 // answer writes the response Bundle, in the order of the request.
 func (t *transaction) answer(ctx context.Context) error {
+	t.auditWrites()
 	snap, err := t.x.server.opts.Store.Snapshot()
 	if err != nil {
 		return err
@@ -298,10 +300,24 @@ func (t *transaction) answer(ctx context.Context) error {
 		if err := t.show(ctx, i); err != nil {
 			t.inner.inner.fail(inEntry(i, &t.entries[i], err))
 		}
+		t.x.auditEntry(i, &t.inner.inner)
 		out.text = t.inner.appendAnswer(out.text)
 	}
 	t.x.body(fasthttp.StatusOK, contentTypeAnswer, out.end())
 	return nil
+}
+
+func (t *transaction) auditWrites() {
+	for i := range t.entries {
+		if !t.isWrite(i) {
+			continue
+		}
+		change, status := t.plans[i].change, fasthttp.StatusOK
+		if t.done[change].Created {
+			status = fasthttp.StatusCreated
+		}
+		t.x.auditWritten(i, t.plans[i].row, &t.changes[change], status)
+	}
 }
 
 // show serves an entry that the commit had no part in.

@@ -59,6 +59,7 @@ type serveCmd struct {
 	DrainTime             time.Duration `default:"${drain}" placeholder:"TIME" help:"How long requests in flight may take after a signal; longer ones are cut off (${default})."`
 	transportFlags
 	authFlags
+	auditFlags
 	InsecureNoAuth bool `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 }
 
@@ -77,7 +78,7 @@ func (c *serveCmd) storeOptions() storeOptions {
 
 // Run serves until the context ends.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
-	if err := errors.Join(c.transportFlags.check(), c.checkListen()); err != nil {
+	if err := errors.Join(c.transportFlags.check(), c.auditFlags.check(), c.checkListen()); err != nil {
 		return err
 	}
 	if c.ExportExpiry < 0 {
@@ -137,7 +138,7 @@ func (c *serveCmd) allowBackups(in *instance, logger *slog.Logger) error {
 	return err
 }
 
-func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *instance, units *ucum.Table) error {
+func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *instance, units *ucum.Table) (err error) {
 	ctx, cancel := context.WithCancel(ctx) // ends what looks at certificates
 	defer cancel()
 	certificates, err := c.certificates(ctx, logger)
@@ -148,9 +149,17 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if err != nil {
 		return err
 	}
+	record, err := c.auditFlags.open(in.store, c.ReadOnly, logger)
+	if err != nil {
+		return err
+	}
+	if record != nil {
+		defer func() { err = errors.Join(err, record.Close()) }()
+	}
 	opts := httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
 		Units: units, Certificates: certificates, TrustedProxies: proxies,
+		Audit: record, AuditQueries: c.AuditQueries,
 	}
 	if err := c.guard(&opts, logger); err != nil {
 		return err

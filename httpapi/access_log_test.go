@@ -1,0 +1,214 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"kiln/bulk"
+	"kiln/engine"
+	"kiln/fhir/structure"
+	"kiln/httpapi/access"
+	"kiln/httpapi/audit"
+	"kiln/internal/vfs"
+)
+
+// recorded is a server that records, and what it records.
+type recorded struct {
+	*testServer
+	log *audit.Log
+	dir string
+}
+
+func newRecorded(t *testing.T, change func(*Options)) *recorded {
+	t.Helper()
+	r := &recorded{dir: filepath.Join(t.TempDir(), "audit")}
+	r.testServer = newAPI(t, func(_ *engine.Options, _ *bulk.Options, o *Options) {
+		var err error
+		r.log, err = audit.Open(audit.Options{FS: vfs.OS(), Dir: r.dir, Now: time.Now, Instance: "i", Site: "here", Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Audit = r.log
+		if change != nil {
+			change(o)
+		}
+	})
+	return r
+}
+
+// lines ends the log and returns its lines, each checked as a resource.
+func (r *recorded) lines(t *testing.T) []string {
+	t.Helper()
+	if err := r.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(r.dir, "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("got %v %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	checker := structure.NewChecker()
+	var lines []string
+	for line := range bytes.Lines(text) {
+		if !json.Valid(line) {
+			t.Fatalf("no JSON: %s", line)
+		}
+		if issues := checker.Check(line); len(issues) > 0 {
+			t.Errorf("%s: %+v", line, issues)
+		}
+		lines = append(lines, string(line))
+	}
+	return lines
+}
+
+// marker stands for clinical content and credentials: it may be in no event.
+const marker = "MARKER7f3a"
+
+func TestEveryAccessIsAnAuditEvent(t *testing.T) {
+	r := newRecorded(t, func(o *Options) { o.TrustedProxies = proxies(t, false, "127.0.0.1") })
+	f := func(method, path, body string, status int, headers ...string) {
+		t.Helper()
+		got := r.do(t, method, path, body, append(headers, typeHeader, "Authorization: Bearer "+marker, "X-Forwarded-For: 192.0.2.1", "X-Request-Id: r-1")...)
+		if got.status != status {
+			t.Errorf("%s %s: got %d %s", method, path, got.status, got.body)
+		}
+	}
+	patient := `{"resourceType":"Patient","id":"p","name":[{"family":"` + marker + `"}]}`
+	f("PUT", "/fhir/Patient/p", patient, 201)
+	f("GET", "/fhir/Patient/p", "", 200)
+	f("GET", "/fhir/Patient/p/_history/1", "", 200)
+	f("POST", "/fhir/Observation", `{"resourceType":"Observation","status":"final","code":{"text":"`+marker+`"}}`, 201)
+	f("GET", "/fhir/Patient?name="+marker+"&_count=3", "", 200)
+	f("GET", "/fhir/Observation?patient=p&"+marker+"%20x=1", "", 400)
+	f("GET", "/fhir/Patient/"+marker+"%20Smith", "", 404)
+	f("GET", "/fhir/Patient/p/Observation", "", 200)
+	f("DELETE", "/fhir/Patient/p", "", 204)
+	f("GET", "/nowhere", "", 404)
+	f("POST", "/fhir/Patient", `{"resourceType":"Patient","`+marker+`":1}`, 400)
+	f("POST", "/fhir", `{"resourceType":"Bundle","type":"transaction","entry":[{"resource":`+patient+`,"request":{"method":"PUT","url":"Patient/p"}},{"request":{"method":"GET","url":"Patient?name=x"}}]}`, 200)
+	f("POST", "/fhir", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/p"}},{"request":{"method":"GET","url":"Patient/none"}}]}`, 200)
+	f("GET", "/healthz", "", 200)
+	f("GET", "/metrics", "", 200)
+	want := []string{
+		`update U 201 Patient/p/_history/1 p`, `read R 200 Patient/p p`, `vread R 200 Patient/p/_history/1 p`, `create C 201 Observation/`,
+		`search-type E 200`, `search-type E 400 p`, `read R 404`, `search-type E 200 Patient/p p`, `delete D 204 Patient/p p`, `operation R 404`, `create C 400`,
+		`update U 201 Patient/p p`, `search-type E 200`, `transaction E 200`, `read R 200 Patient/p p`, `read R 404 Patient/none none`, `batch E 200`,
+	}
+	lines := r.lines(t)
+	if len(lines) != len(want) {
+		t.Fatalf("%d events instead of %d:\n%s", len(lines), len(want), strings.Join(lines, ""))
+	}
+	for i, line := range lines {
+		if got := summary(t, line); !strings.HasPrefix(got, want[i]) {
+			t.Errorf("event %d is %q, want %q: %s", i, got, want[i], line)
+		}
+		if strings.Contains(line, marker) || !strings.Contains(line, `"192.0.2.1"`) || !strings.Contains(line, `"r-1"`) || !strings.Contains(line, `"site":"here"`) {
+			t.Errorf("event %d: %s", i, line)
+		}
+	}
+	if !strings.Contains(lines[4], `"valueString":"name,_count"`) || !strings.Contains(lines[6], `"valueString":"?"`) {
+		t.Errorf("got %s%s", lines[4], lines[6])
+	}
+}
+
+// summary is: interaction, action, status, the resource, the patient.
+func summary(t *testing.T, line string) string {
+	t.Helper()
+	var e struct {
+		Subtype     []struct{ Code string }
+		Action      string
+		OutcomeDesc string
+		Entity      []struct {
+			What struct{ Reference string }
+			Type struct{ Code string }
+		}
+	}
+	if err := json.Unmarshal([]byte(line), &e); err != nil {
+		t.Fatal(err)
+	}
+	parts := []string{e.Subtype[0].Code, e.Action, strings.TrimPrefix(e.OutcomeDesc, "HTTP ")}
+	for _, entity := range e.Entity {
+		switch text := entity.What.Reference; {
+		case entity.Type.Code == "1":
+			parts = append(parts, strings.TrimPrefix(text, "Patient/"))
+		case text != "":
+			parts = append(parts, text)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func TestDeniedAccessIsRecorded(t *testing.T) {
+	r := newRecorded(t, nil)
+	x := &exchange{server: r.Server, ctx: &fasthttp.RequestCtx{}, row: rowNone, who: &access.Principal{Issuer: "https://issuer.example", Subject: "s\x01\"", Client: "c", Name: "Importer", Patient: "p"}}
+	x.ctx.Request.SetRequestURI("/fhir/Observation/o")
+	x.addr = parseAddress(x.ctx.Path())
+	x.fail(&problem{fasthttp.StatusForbidden, codeForbidden, "no"})
+	x.audit()
+	lines := r.lines(t)
+	if got := summary(t, lines[0]); got != "read R 403 Observation/o p" {
+		t.Errorf("got %s", got)
+	}
+	for _, want := range []string{`"system":"https://issuer.example"`, `"altId":"c"`, `"display":"Importer"`, `"outcome":"4"`} {
+		if !strings.Contains(lines[0], want) {
+			t.Errorf("no %s in %s", want, lines[0])
+		}
+	}
+}
+
+func TestQueriesAreRecordedWhenAskedFor(t *testing.T) {
+	r := newRecorded(t, func(o *Options) { o.AuditQueries = true })
+	r.do(t, "GET", "/fhir/Patient?name=anna", "")
+	if lines := r.lines(t); !strings.Contains(lines[0], `"query":"bmFtZT1hbm5h"`) {
+		t.Errorf("got %s", lines[0])
+	}
+}
+
+// TestWhatCannotBeRecordedIsNotDone takes the audit's directory away.
+func TestWhatCannotBeRecordedIsNotDone(t *testing.T) {
+	r := newRecorded(t, nil)
+	r.put(t, "a", "").expect(t, "recorded", 201, `W/"1"`)
+	if err := r.log.Close(); err != nil { // it takes nothing more
+		t.Fatal(err)
+	}
+	got := r.do(t, "GET", "/fhir/Patient/a", "")
+	if code, text := got.outcome(t); got.status != 503 || code != "transient" || !strings.Contains(text, "nothing was done") || got.header.Get("Retry-After") == "" {
+		t.Errorf("got %d %s %s", got.status, code, text)
+	}
+	r.put(t, "b", "").expect(t, "unrecorded", 503, "")
+	if got := r.do(t, "GET", "/healthz", ""); got.status != 200 {
+		t.Errorf("health is %d", got.status)
+	}
+	if got := r.do(t, "GET", "/metrics", ""); !strings.Contains(got.body, "kiln_audit_refused_requests_total 2\n") {
+		t.Error("the refusals are not counted")
+	}
+}
+
+func TestEventsAreKeptInTheStoreToo(t *testing.T) {
+	s := newAPI(t, nil)
+	copyEvents := CopyEvents(s.opts.Store)
+	log, err := audit.Open(audit.Options{FS: vfs.OS(), Dir: t.TempDir(), Now: time.Now, Instance: "i", Copy: copyEvents})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range copiedEventsMax + 1 {
+		log.Write(&audit.Event{Recorded: time.Now(), Action: audit.ActionRead, Interaction: "read", Name: "read", Method: "GET", Status: 200, Reference: "Patient/a"})
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.do(t, "GET", "/fhir/AuditEvent?entity=Patient/a&_summary=count", ""); !strings.Contains(got.body, `"total":501`) {
+		t.Errorf("got %s", got.body)
+	}
+}

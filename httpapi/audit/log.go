@@ -1,0 +1,251 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"kiln/internal/vfs"
+)
+
+const (
+	// flushEveryDefault is how long an event waits in memory. Five syncs a second leave
+	// the disk to the log.
+	flushEveryDefault = 200 * time.Millisecond
+
+	// retryEvery is the time between two attempts to write what could not be written.
+	retryEvery = time.Second
+
+	// queueBytesMax is when requests are refused because the disk is too slow: some
+	// 10,000 events. The entries of the Bundles in flight may come on top.
+	queueBytesMax = 8 << 20
+
+	// fileBytesDefault and fileAgeDefault end a file, so that there is always a closed
+	// one to carry away.
+	fileBytesDefault = 64 << 20
+	fileAgeDefault   = 24 * time.Hour
+
+	// copiesMax is how many batches may wait for the store.
+	copiesMax = 16
+)
+
+// ErrUnavailable says that events cannot be written.
+var ErrUnavailable = errors.New("accesses cannot be recorded")
+
+// Options are explicit. FS, Dir, Now and Instance are required.
+type Options struct {
+	FS  vfs.FS
+	Dir string // made when it is missing
+	Now func() time.Time
+	// Instance makes the events' ids unique: another one at each start.
+	Instance   string
+	Site       string // where the server is, for AuditEvent.source.site
+	Logger     *slog.Logger
+	FileBytes  int64         // 0: 64 MiB
+	FileAge    time.Duration // 0: 24 hours
+	KeepBytes  int64         // of all files; 0: all are kept
+	FlushEvery time.Duration // 0: 200 ms
+	// Copy hears of every batch of lines once it is durable; nil: nobody does. What
+	// cannot be copied stays in the files, and is counted.
+	Copy func(lines []byte) error
+}
+
+// Stats are for the metrics.
+type Stats struct {
+	Events, Bytes, Failures, Refusals uint64
+	CopiesMissed                      uint64 // batches
+	QueuedBytes                       int64
+	Failing                           error // nil: events are written
+}
+
+// Log takes events from any goroutine.
+type Log struct {
+	opts   Options
+	files  files // of the writer alone
+	kick   chan struct{}
+	ending chan struct{}
+	ended  chan struct{}
+	copies chan []byte // nil: there is no Copy
+	copied chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	queue  []byte     // lines that are not being written yet
+	busy   int64      // bytes that are being written
+	number uint64     // of the last event
+	stats  Stats
+	closed bool
+}
+
+// Open begins a file in the directory.
+func Open(opts Options) (*Log, error) {
+	if opts.FS == nil || opts.Dir == "" || opts.Now == nil || opts.Instance == "" {
+		return nil, errors.New("cannot audit without FS, Dir, Now and Instance")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.FileBytes == 0 {
+		opts.FileBytes = fileBytesDefault
+	}
+	if opts.FileAge == 0 {
+		opts.FileAge = fileAgeDefault
+	}
+	if opts.FlushEvery == 0 {
+		opts.FlushEvery = flushEveryDefault
+	}
+	l := &Log{opts: opts, kick: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{}), copied: make(chan struct{})}
+	l.files = files{fs: opts.FS, dir: opts.Dir, now: opts.Now, logger: opts.Logger, bytesMax: opts.FileBytes, ageMax: opts.FileAge, keepBytes: opts.KeepBytes}
+	if err := l.files.begin(); err != nil {
+		return nil, fmt.Errorf("cannot begin an audit file in %q: %w", opts.Dir, err)
+	}
+	if opts.Copy != nil {
+		l.copies = make(chan []byte, copiesMax)
+	}
+	go l.copyAll()
+	go l.run()
+	return l, nil
+}
+
+// Admit says whether a request may go on: its event will find room.
+func (l *Log) Admit() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stats.Failing == nil && !l.closed && int64(len(l.queue))+l.busy < queueBytesMax {
+		return nil
+	}
+	l.stats.Refusals++
+	if l.stats.Failing != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, l.stats.Failing)
+	}
+	return fmt.Errorf("%w: the disk is too slow for them", ErrUnavailable)
+}
+
+// Write queues an event. Who was admitted is never refused here.
+func (l *Log) Write(e *Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.number++
+	before := len(l.queue)
+	l.queue = append(e.appendJSON(l.queue, l.opts.Instance+"-"+strconv.FormatUint(l.number, 10), l.opts.Site), '\n')
+	l.stats.Events++
+	l.stats.Bytes += uint64(len(l.queue) - before)
+	if len(l.queue) > queueBytesMax/4 {
+		select {
+		case l.kick <- struct{}{}:
+		default: // it knows
+		}
+	}
+}
+
+// Stats tells how the log is doing.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stats
+	s.QueuedBytes = int64(len(l.queue)) + l.busy
+	return s
+}
+
+// Close writes what is queued. No event may come afterwards.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	close(l.ending)
+	<-l.ended
+	<-l.copied
+	if err := l.Stats().Failing; err != nil {
+		return fmt.Errorf("cannot write the last %d bytes of audit events: %w", l.Stats().QueuedBytes, err)
+	}
+	return l.files.close()
+}
+
+// run writes what is queued, until the end.
+func (l *Log) run() {
+	defer close(l.ended)
+	if l.copies != nil {
+		defer close(l.copies)
+	}
+	ticker := time.NewTicker(l.opts.FlushEvery)
+	defer ticker.Stop()
+	var batch []byte // what was taken from the queue
+	var tried time.Time
+	for ending := false; !ending; {
+		select {
+		case <-l.ending:
+			ending = true
+		case <-ticker.C:
+		case <-l.kick:
+		}
+		now := l.opts.Now()
+		if !ending && l.Stats().Failing != nil && now.Sub(tried) < retryEvery {
+			continue
+		}
+		tried = now
+		batch = l.flush(batch)
+	}
+}
+
+// flush writes a batch and what came since, and returns what could not be written.
+func (l *Log) flush(batch []byte) []byte {
+	l.mu.Lock()
+	batch = append(batch, l.queue...)
+	l.queue = l.queue[:0]
+	if cap(l.queue) > queueBytesMax {
+		l.queue = nil // a Bundle's
+	}
+	l.busy = int64(len(batch))
+	failed := l.stats.Failing != nil
+	l.mu.Unlock()
+	if len(batch) == 0 && !failed {
+		return batch
+	}
+	err := l.files.append(batch)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.stats.Failures++
+		if !failed {
+			l.opts.Logger.Error("audit events cannot be written: requests are refused until they can", "dir", l.opts.Dir, "error", err)
+		}
+		l.stats.Failing = err
+		return batch
+	}
+	if failed {
+		l.opts.Logger.Info("audit events are written again", "dir", l.opts.Dir)
+	}
+	l.stats.Failing, l.busy = nil, 0
+	if l.copies == nil {
+		return batch[:0]
+	}
+	select {
+	case l.copies <- batch:
+	default:
+		l.stats.CopiesMissed++
+	}
+	return nil
+}
+
+// copyAll hands durable batches on, away from the files' writer: whoever takes them
+// may be slow.
+func (l *Log) copyAll() {
+	defer close(l.copied)
+	if l.copies == nil {
+		return
+	}
+	for batch := range l.copies {
+		if err := l.opts.Copy(batch); err != nil {
+			l.mu.Lock()
+			l.stats.CopiesMissed++
+			l.mu.Unlock()
+			l.opts.Logger.Warn("audit events are in the files but were not copied", "error", err)
+		}
+	}
+}
