@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"kiln/engine"
 	"kiln/fhir"
@@ -89,7 +90,7 @@ func (a *Access) rule(u *runner, t fhir.TypeCode, rule Rule) (*engine.Expr, erro
 // where is a rule's search; nil: it is none.
 func (a *Access) where(u *runner, t fhir.TypeCode, parameters []Parameter) (*engine.Expr, error) {
 	for _, p := range parameters {
-		if p.Value == "" { // left out, it would choose more
+		if p.Value == "" || isAboutAnswer(p.Name) { // left out, the rest would choose more
 			return nil, nil
 		}
 	}
@@ -99,15 +100,18 @@ func (a *Access) where(u *runner, t fhir.TypeCode, parameters []Parameter) (*eng
 	if err != nil {
 		return nil, err
 	}
-	if !s.Conditions() || s.hasControls() {
-		return nil, nil
-	}
 	return u.expr(s.where)
 }
 
-// hasControls: some parameter is about the answer.
-func (s *Search) hasControls() bool {
-	return s.Count >= 0 || s.Total != "" || s.Explain || s.contained != contained{} || len(s.Sort)+len(s.includes) > 0
+// isAboutAnswer tells the parameters that are no conditions; see control. What it does
+// not know is refused by Parse, or is a condition.
+func isAboutAnswer(name string) bool {
+	code, _, _ := strings.Cut(name, ":")
+	switch code {
+	case "_sort", "_count", "_total", "_include", "_revinclude", "_contained", "_containedType", "_explain", "_score":
+		return true
+	}
+	return false
 }
 
 // limit narrows a query to what of its types may be found, or brought along.
