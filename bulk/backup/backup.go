@@ -78,8 +78,11 @@ func Run(ctx context.Context, opts Options) (result *Result, err error) {
 	defer view.Release()
 	r := &running{Options: opts, view: view, known: known, result: &Result{Target: opts.Target.String(), LSN: view.LSN}}
 	r.manifest = &Manifest{
-		Format: manifestFormat, Version: manifestVersion, ID: backupID(view), Kiln: opts.Kiln, StoreID: storeIDText(view.StoreID),
+		Format: manifestFormat, Version: manifestPlain, ID: backupID(view), Kiln: opts.Kiln, StoreID: storeIDText(view.StoreID),
 		Instant: time.UnixMilli(view.Instant.Milli).UTC(), LSN: view.LSN, Flushed: view.Flushed, Versions: view.Versions,
+	}
+	if keys := keysOf(opts.Target); keys != nil {
+		r.manifest.Version, r.manifest.Keys = manifestVersion, []string{keys.Current().String()}
 	}
 	if err := r.copy(ctx, last); err != nil {
 		return nil, fmt.Errorf("cannot back up to %s: %w", opts.Target, err)

@@ -18,6 +18,7 @@ import (
 	"kiln/engine"
 	"kiln/index"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 const (
@@ -28,7 +29,8 @@ const (
 
 	manifestFormat = "kiln-backup"
 	// manifestVersion is of the manifest and of all that it names.
-	manifestVersion = 1
+	manifestVersion = 2
+	manifestPlain   = 1 // of one that is not encrypted
 	// manifestBytesMax bounds what is read: a run takes 160 bytes, and a store of
 	// 1e9 versions has some 50.
 	manifestBytesMax = 16 << 20
@@ -51,6 +53,9 @@ type Manifest struct {
 	Versions uint64    `json:"versions"`
 	// LastSum is the engine.LogRecord.Sum of the record of LSN in hex; "": not known.
 	LastSum string `json:"lastSum,omitempty"`
+	// Keys are the ids of the keys that files were encrypted under; none: they are plain.
+	// Files that older backups copied may be under older keys.
+	Keys []string `json:"keys,omitempty"`
 	// Follows is the backup from whose LSN on the log below is whole; "": none.
 	Follows    string    `json:"follows,omitempty"`
 	Checkpoint File      `json:"checkpoint"`
@@ -150,7 +155,10 @@ func readCatalog(ctx context.Context, t Target) (*catalog, error) {
 			continue
 		}
 		m, err := readManifest(ctx, t, name, bytes)
-		if isDamage(err) || errors.Is(err, ErrNewerFormat) {
+		if err == nil {
+			err = m.readable(t)
+		}
+		if isDamage(err) || errors.Is(err, sealed.ErrKey) || errors.Is(err, ErrNewerFormat) {
 			c.damaged = append(c.damaged, err)
 			continue
 		}

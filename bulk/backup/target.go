@@ -9,6 +9,7 @@ import (
 
 	"kiln/bulk"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // Target is where backups are kept. Names are slash-separated, below it.
@@ -34,8 +35,20 @@ type Target interface {
 var ErrBusy = errors.New("another backup or pruning is at work there")
 
 // OpenTarget takes a directory's path, or the http(s) address of a blob container
-// or a folder in one.
+// or a folder in one. Where fsys encrypts, so does the target.
 func OpenTarget(fsys vfs.FS, target string, azure bulk.AzureOptions) (Target, error) {
+	keys := sealed.KeysOf(fsys)
+	if keys == nil {
+		return openTarget(fsys, target, azure)
+	}
+	t, err := openTarget(sealed.Inner(fsys), target, azure)
+	if err != nil {
+		return nil, err
+	}
+	return &sealedTarget{Target: t, keys: keys}, nil
+}
+
+func openTarget(fsys vfs.FS, target string, azure bulk.AzureOptions) (Target, error) {
 	if IsBlobAddress(target) {
 		folder, err := bulk.OpenBlobFolder(target, azure)
 		if err != nil {

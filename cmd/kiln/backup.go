@@ -31,6 +31,8 @@ type backupCmd struct {
 	JSON    bool   `name:"json" help:"Print the result as JSON."`
 	connectFlags
 	blobFlags
+	keyFlags
+	files  vfs.FS // of data directories and targets
 	Target string `arg:"" help:"Directory, or address of a blob container or a folder in one. A second backup copies only what is new."`
 }
 
@@ -42,11 +44,11 @@ type blobFlags struct {
 	AzureSAS              string `name:"azure-sas" placeholder:"SAS" help:"Shared access signature for the account or the container."`
 }
 
-func (f *blobFlags) open(target string) (backup.Target, error) {
+func (f *blobFlags) open(fsys vfs.FS, target string) (backup.Target, error) {
 	if !backup.IsBlobAddress(target) {
-		return backup.OpenTarget(vfs.OS(), target, bulk.AzureOptions{})
+		return backup.OpenTarget(fsys, target, bulk.AzureOptions{})
 	}
-	t, err := backup.OpenTarget(vfs.OS(), target, bulk.AzureOptions{
+	t, err := backup.OpenTarget(fsys, target, bulk.AzureOptions{
 		ConnectionString: f.AzureConnectionString, AccountURL: f.AzureAccountURL, AccountKey: f.AzureAccountKey, SAS: f.AzureSAS,
 	})
 	if err != nil {
@@ -70,6 +72,11 @@ func (c *backupCmd) Run(ctx context.Context, std streams) error {
 		}
 		c.Target = full
 	}
+	fsys, err := c.fs(ctx, std)
+	if err != nil {
+		return err
+	}
+	c.files = fsys
 	switch {
 	case c.List:
 		return c.list(ctx, std)
@@ -175,19 +182,19 @@ func (c *backupCmd) ofDirectory(ctx context.Context, std streams) (*backup.Resul
 	if _, err := os.Stat(filepath.Join(c.DataDir, "FORMAT")); err != nil {
 		return nil, fmt.Errorf("cannot back up %q: it holds no store: %w", c.DataDir, err)
 	}
-	target, err := c.open(c.Target)
+	target, err := c.open(c.files, c.Target)
 	if err != nil {
 		return nil, err
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	store, err := engine.Open(ctx, engine.Options{
-		FS: vfs.OS(), Dir: c.DataDir, Now: time.Now, NewID: rand.Uint64, Logger: logger, CatalogInMem: true, MergeFanIn: -1,
+		FS: c.files, Dir: c.DataDir, Now: time.Now, NewID: rand.Uint64, Logger: logger, CatalogInMem: true, MergeFanIn: -1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open data directory %q: %w", c.DataDir, err)
 	}
 	bar := newProgress(std.err, "backing up")
-	result, err := backup.Run(ctx, backup.Options{Store: store, FS: vfs.OS(), Target: target, Kiln: version, Pace: newPace(c.Rate, bar)})
+	result, err := backup.Run(ctx, backup.Options{Store: store, FS: store.FS(), Target: target, Kiln: version, Pace: newPace(c.Rate, bar)})
 	bar.done()
 	if ctx.Err() != nil {
 		err = errors.New("interrupted; the same command goes on from the run files that were copied")

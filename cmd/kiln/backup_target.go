@@ -24,7 +24,7 @@ type backupLine struct {
 }
 
 func (c *backupCmd) list(ctx context.Context, std streams) error {
-	target, err := c.open(c.Target)
+	target, err := c.open(c.files, c.Target)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func printList(out io.Writer, lines []backupLine) {
 }
 
 func (c *backupCmd) verify(ctx context.Context, std streams) error {
-	target, err := c.open(c.Target)
+	target, err := c.open(c.files, c.Target)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (c *backupCmd) prune(ctx context.Context, std streams) error {
 }
 
 func (c *backupCmd) removeOld(ctx context.Context) (*backup.Pruned, error) {
-	target, err := c.open(c.Target)
+	target, err := c.open(c.files, c.Target)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -23,6 +24,8 @@ type dumpCmd struct {
 	Log     bool   `xor:"what" help:"Show the records of the log."`
 	RunFile string `name:"run" xor:"what" placeholder:"FILE" help:"Show what one run file of the data directory holds."`
 	Key     string `xor:"what" placeholder:"TYPE/ID" help:"Show every version of one resource, newest first."`
+	File    string `xor:"what" placeholder:"FILE" help:"Show a file of the data directory, such as an error file, as it is without encryption; named from there."`
+	keyFlags
 }
 
 // Run shows the files of the data directory, or what was asked for.
@@ -52,11 +55,16 @@ func (c *dumpCmd) dump(ctx context.Context, out *bufio.Writer, std streams) (err
 		return fmt.Errorf("cannot lock %q: %w", c.DataDir, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if c.Log {
-		return c.dumpLog(ctx, out)
-	}
-	if c.RunFile != "" {
-		return c.dumpRun(ctx, out)
+	fsys, err := c.fs(ctx, std)
+	switch {
+	case err != nil:
+		return err
+	case c.Log:
+		return c.dumpLog(ctx, fsys, out)
+	case c.RunFile != "":
+		return c.dumpRun(ctx, fsys, out)
+	case c.File != "":
+		return c.dumpFile(fsys, out)
 	}
 	fmt.Fprintf(out, "format  %s\n", strings.Join(strings.Fields(string(format)), " "))
 	return c.dumpFiles(out)
@@ -82,8 +90,8 @@ func (c *dumpCmd) dumpFiles(out *bufio.Writer) error {
 }
 
 // dumpLog shows one record a line.
-func (c *dumpCmd) dumpLog(ctx context.Context, out *bufio.Writer) error {
-	sum, err := wal.Dump(ctx, vfs.OS(), filepath.Join(c.DataDir, "log"), func(r wal.Record) error {
+func (c *dumpCmd) dumpLog(ctx context.Context, fsys vfs.FS, out *bufio.Writer) error {
+	sum, err := wal.Dump(ctx, fsys, filepath.Join(c.DataDir, "log"), func(r wal.Record) error {
 		_, err := fmt.Fprintf(out, "lsn %d segment %d offset %d %s of %d bytes: %s\n", r.LSN, r.Position.Segment, r.Position.Offset, recordName(r.Type), len(r.Payload), engine.DescribeRecord(r))
 		return err
 	})
@@ -110,12 +118,32 @@ func recordName(t wal.RecordType) string {
 	}
 }
 
-func (c *dumpCmd) dumpRun(ctx context.Context, out *bufio.Writer) error {
+// dumpFile copies a file.
+func (c *dumpCmd) dumpFile(fsys vfs.FS, out io.Writer) error {
+	if !filepath.IsLocal(c.File) {
+		return usageError("--file %q is no name below the data directory", c.File)
+	}
+	file, err := fsys.Open(filepath.Join(c.DataDir, c.File))
+	if err != nil {
+		return fmt.Errorf("cannot open the file: %w", err)
+	}
+	defer file.Close() // only read from
+	bytes, err := file.Bytes()
+	if err == nil {
+		_, err = io.Copy(out, io.NewSectionReader(file, 0, bytes))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the file: %w", err)
+	}
+	return nil
+}
+
+func (c *dumpCmd) dumpRun(ctx context.Context, fsys vfs.FS, out *bufio.Writer) error {
 	id, temporary, ok := index.ParseRunName(filepath.Base(c.RunFile))
 	if !ok || temporary {
 		return usageError("--run %q is not the name of a run file, such as %s", c.RunFile, index.RunName(1))
 	}
-	return index.Dump(ctx, vfs.OS(), filepath.Join(c.DataDir, "runs"), id, out)
+	return index.Dump(ctx, fsys, filepath.Join(c.DataDir, "runs"), id, out)
 }
 
 // dumpKey opens the store, which cuts a torn tail like any opening does.
@@ -126,7 +154,11 @@ func (c *dumpCmd) dumpKey(ctx context.Context, out *bufio.Writer, std streams) (
 		return usageError("--key %q is not TYPE/ID", c.Key)
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := openStore(ctx, c.DataDir, logger, storeOptions{readOnly: true, scrubInterval: -1})
+	fsys, err := c.fs(ctx, std)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, c.DataDir, logger, storeOptions{fs: fsys, readOnly: true, scrubInterval: -1})
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,12 @@ import (
 	"os"
 
 	"kiln/engine"
-	"kiln/internal/vfs"
 )
 
 type fsckCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
 	JSON    bool   `name:"json" help:"Print each damage as one JSON object a line."`
+	keyFlags
 }
 
 // Run reads everything and prints each damage found.
@@ -21,12 +21,16 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 	if err := mustExist(c.DataDir); err != nil {
 		return err
 	}
+	fsys, err := c.fs(ctx, std)
+	if err != nil {
+		return err
+	}
 	temp, err := os.MkdirTemp("", "kiln-fsck-")
 	if err != nil {
 		return fmt.Errorf("cannot check %q: %w", c.DataDir, err)
 	}
 	found := 0
-	err = engine.FsckWith(ctx, engine.FsckOptions{FS: vfs.OS(), Dir: c.DataDir, Temp: temp, Terms: true, Report: func(p engine.Problem) {
+	err = engine.FsckWith(ctx, engine.FsckOptions{FS: fsys, Dir: c.DataDir, Temp: temp, Terms: true, Report: func(p engine.Problem) {
 		found++
 		c.print(std, p)
 	}})

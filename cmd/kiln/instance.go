@@ -44,6 +44,7 @@ func openInstance(ctx context.Context, dir string, logger *slog.Logger, jobs bul
 
 // storeOptions are those of the store that a command decides on.
 type storeOptions struct {
+	fs            vfs.FS // nil: vfs.OS()
 	readOnly      bool
 	scrubRate     int64
 	scrubInterval time.Duration // negative: never
@@ -53,6 +54,9 @@ type storeOptions struct {
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
+	if with.fs == nil {
+		with.fs = vfs.OS()
+	}
 	temp := ""
 	if with.readOnly {
 		var err error
@@ -63,7 +67,7 @@ func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeO
 		}
 	}
 	store, err := engine.Open(ctx, engine.Options{
-		FS:       vfs.OS(),
+		FS:       with.fs,
 		Dir:      dir,
 		TempDir:  temp,
 		Now:      time.Now,

@@ -17,6 +17,7 @@ import (
 type loadCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory; made when it is missing or empty."`
 	importOptions
+	keyFlags
 	Validate string   `enum:"off,structure" default:"off" placeholder:"off|structure" help:"structure refuses resources that are not built as R4 says (${default})."`
 	Inputs   []string `arg:"" name:"path" help:"File or directory (its *.ndjson, *.ndjson.gz, *.ndjson.zst)."`
 }
@@ -29,7 +30,11 @@ func (c *loadCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{ImportRoots: roots, ValidateStructure: c.Validate == validateStructure}, storeOptions{scrubInterval: -1})
+	fsys, err := c.fs(ctx, std)
+	if err != nil {
+		return err
+	}
+	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{ImportRoots: roots, ValidateStructure: c.Validate == validateStructure}, storeOptions{fs: fsys, scrubInterval: -1})
 	if err != nil {
 		return err
 	}

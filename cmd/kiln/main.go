@@ -34,6 +34,8 @@ type commandLine struct {
 	Fsck    fsckCmd    `cmd:"" help:"Read every byte of a data directory and check it."`
 	Repair  repairCmd  `cmd:"" help:"Make a data directory sound again, and tell exactly what is lost: exit 4 when something is, or is doubtful."`
 
+	Keys keysCmd `cmd:"" help:"Tell what is encrypted under which key; make a key."`
+
 	Demo    demoCmd    `cmd:"" help:"Show the main job on made-up data: import, read, update, history, export."`
 	Dump    dumpCmd    `cmd:"" help:"Show what is on disk, human-readable."`
 	Version versionCmd `cmd:"" help:"Print version, commit and Go version."`

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 
 	"kiln/engine"
-	"kiln/internal/vfs"
 )
 
 // repairCmd exits with 0 when nothing is lost, with exitDamage when something is, or is doubtful.
@@ -20,6 +19,7 @@ type repairCmd struct {
 	DataDir string `required:"" type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
 	DryRun  bool   `help:"Tell what would be done, and leave everything as it is. Needs room for what would be written."`
 	JSON    bool   `name:"json" help:"Print one JSON object a line: each finding, and a summary last."`
+	keyFlags
 }
 
 // Run makes a store that opens of a damaged one, and tells what is lost.
@@ -27,8 +27,12 @@ func (c *repairCmd) Run(ctx context.Context, std streams) error {
 	if err := mustExist(c.DataDir); err != nil {
 		return err
 	}
+	fsys, err := c.fs(ctx, std)
+	if err != nil {
+		return err
+	}
 	summary, err := engine.Repair(ctx, engine.RepairOptions{
-		FS: vfs.OS(), Dir: c.DataDir, NewID: rand.Uint64, DryRun: c.DryRun, Terms: true, Encode: findingLine,
+		FS: fsys, Dir: c.DataDir, NewID: rand.Uint64, DryRun: c.DryRun, Terms: true, Encode: findingLine,
 		Report: func(f engine.Finding) error { return c.print(std, &f) },
 	})
 	if err != nil {

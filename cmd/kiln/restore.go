@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"kiln/bulk/backup"
-	"kiln/internal/vfs"
 )
 
 type restoreCmd struct {
@@ -21,6 +20,7 @@ type restoreCmd struct {
 	Rate     string `placeholder:"BYTES" help:"Read at most so much a second, such as 50MB."`
 	JSON     bool   `name:"json" help:"Print the result as JSON."`
 	blobFlags
+	keyFlags
 	Source string `arg:"" help:"Directory, or address of a blob container or a folder in one, that kiln backup wrote to."`
 }
 
@@ -39,14 +39,18 @@ func (c *restoreCmd) Run(ctx context.Context, std streams) error {
 	if _, err := parseRate(c.Rate); err != nil {
 		return err
 	}
-	source, err := c.open(c.Source)
+	fsys, err := c.fs(ctx, std)
+	if err != nil {
+		return err
+	}
+	source, err := c.open(fsys, c.Source)
 	if err != nil {
 		return err
 	}
 	started := time.Now()
 	bar := newProgress(std.err, "restoring")
 	result, err := backup.Restore(ctx, backup.RestoreOptions{
-		Source: source, FS: vfs.OS(), Dir: filepath.ToSlash(c.DataDir), NewID: rand.Uint64, At: at, Check: !c.NoVerify, Pace: newPace(c.Rate, bar),
+		Source: source, FS: fsys, Dir: filepath.ToSlash(c.DataDir), NewID: rand.Uint64, At: at, Check: !c.NoVerify, Pace: newPace(c.Rate, bar),
 	})
 	bar.done()
 	switch {

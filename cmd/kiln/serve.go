@@ -17,7 +17,6 @@ import (
 	"kiln/bulk/backup"
 	"kiln/fhir/ucum"
 	"kiln/httpapi"
-	"kiln/internal/vfs"
 )
 
 // drainTimeDefault is below what supervisors kill after (systemd 90 s, Kubernetes
@@ -61,6 +60,7 @@ type serveCmd struct {
 	authFlags
 	auditFlags
 	InsecureNoAuth bool `help:"Allow an address that other machines can reach although nobody is asked who they are."`
+	keyFlags
 }
 
 // storeOptions are what the flags say about the store.
@@ -89,6 +89,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	with := c.storeOptions()
+	if with.fs, err = c.fs(ctx, std); err != nil {
+		return err
+	}
 	in, err := openInstance(ctx, c.DataDir, logger, bulk.Options{
 		ImportRoots:       c.ImportRoot,
 		ImportOrigins:     c.ImportOrigin,
@@ -99,7 +103,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
 		Units:             units,
-	}, c.storeOptions())
+	}, with)
 	if err != nil {
 		return err
 	}
@@ -133,7 +137,7 @@ func (c *serveCmd) allowBackups(in *instance, logger *slog.Logger) error {
 	}
 	var err error
 	in.backups, err = backup.NewJobs(backup.JobsOptions{
-		Store: in.store, FS: vfs.OS(), Roots: c.BackupRoot, Azure: c.azure(), Kiln: version, Now: time.Now, Logger: logger,
+		Store: in.store, FS: in.store.FS(), Roots: c.BackupRoot, Azure: c.azure(), Kiln: version, Now: time.Now, Logger: logger,
 	})
 	return err
 }
