@@ -72,6 +72,7 @@ type exportRecord struct {
 
 // exportJob is one export while it runs.
 type exportJob struct {
+	owner   string
 	cancel  context.CancelFunc
 	stopped chan struct{}
 	rows    atomic.Uint64
@@ -95,6 +96,9 @@ func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, err
 	}
 	if len(m.exports) >= exportsUnfinishedMax {
 		return 0, &RequestError{Status: 429, Code: "throttled", Text: fmt.Sprintf("%d exports are not finished yet, and more than that are not taken: wait for some of them, or delete them.", exportsUnfinishedMax)}
+	}
+	if err := errors.Join(m.checkJobs(r.Owner), m.checkKept(r.Owner)); err != nil {
+		return 0, err
 	}
 	id, err := m.nextJob("")
 	if err != nil {
@@ -165,7 +169,7 @@ func (m *Manager) loadExports() (running []*exportRecord, err error) {
 // launchExport starts a job's goroutine. The caller holds m.mu.
 func (m *Manager) launchExport(record *exportRecord) {
 	ctx, cancel := context.WithCancel(m.ctx)
-	j := &exportJob{cancel: cancel, stopped: make(chan struct{})}
+	j := &exportJob{owner: record.Request.Owner, cancel: cancel, stopped: make(chan struct{})}
 	m.exports[record.ID] = j
 	m.running.Add(1)
 	go func() {

@@ -79,6 +79,8 @@ type Manager struct {
 	closed  bool
 	imports map[int64]*importJob // that run or wait to run
 	exports map[int64]*exportJob
+	// refusals are those of quotas.
+	refusals QuotaRefusals
 	// published are the exports of which the newest is published, with their instants.
 	published map[int64]int64
 	// unrecorded holds, by catalog key, how jobs ended that the catalog could
@@ -213,6 +215,9 @@ func (m *Manager) StartImport(_ context.Context, r *ImportRequest) (int64, error
 	}
 	if id != 0 {
 		return id, m.restartImport(id)
+	}
+	if err := m.checkJobs(r.Owner); err != nil {
+		return 0, err
 	}
 	if id, err = m.nextJob(hash); err != nil {
 		return 0, err

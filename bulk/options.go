@@ -25,6 +25,7 @@ type Options struct {
 	ExportDir     string       // "": exports/ in the data directory
 	// ExportExpiry is how long an export is kept after its end; 0: until it is deleted.
 	ExportExpiry      time.Duration
+	Quotas            Quotas
 	InitialImportMode bool
 	// ValidateStructure refuses lines whose resource is not built as R4 says.
 	ValidateStructure bool

@@ -23,11 +23,7 @@ const (
 
 // isAudited leaves out what is for machines and has nobody's data, and preflights.
 func (x *exchange) isAudited() bool {
-	switch x.addr.place {
-	case placeHealth, placeReady, placeMetrics:
-		return false
-	}
-	return x.server.opts.Audit != nil && !x.unrecorded && !x.ctx.IsOptions()
+	return !x.isForMachines() && x.server.opts.Audit != nil && !x.unrecorded && !x.ctx.IsOptions()
 }
 
 // admitAudited refuses requests whose events could not be written.

@@ -28,10 +28,15 @@ func (x *exchange) authenticate(m method) error {
 	if x.server.opts.Auth == nil || x.isPublic(m) {
 		return nil
 	}
+	address := addressKey(x.origin().addr)
+	if err := x.server.clients.mayTry(address, x.now()); err != nil {
+		return err
+	}
 	who, err := x.server.opts.Auth.Authenticate(x.ctx)
 	var refused *access.CredentialsError
 	switch {
 	case errors.As(err, &refused):
+		x.server.clients.failed(address, x.now())
 		return x.refuseCredentials(refused)
 	case err != nil:
 		if ok, skipped := x.server.logLimit.take(fasthttp.StatusServiceUnavailable, x.now()); ok {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,9 @@ type exchange struct {
 	// unrecorded: the audit gets no event, as it takes none.
 	unrecorded    bool
 	isTransaction bool
+	// limitedAs is the client that the request counts for; "": nobody. retryAfter is when
+	// a refused one may come again; "": in a moment.
+	limitedAs, retryAfter string
 	// selected is what a transaction has found by the criteria of a conditional
 	// write; nil: nobody has searched.
 	selected *selected
@@ -87,6 +91,9 @@ func (x *exchange) serve() error {
 		return err
 	}
 	if err := x.authenticate(m); err != nil {
+		return err
+	}
+	if err := x.limit(); err != nil {
 		return err
 	}
 	if x.server.opts.InitialImportMode && isLocked(path, m, x.addr.place) {
@@ -333,7 +340,7 @@ func (x *exchange) fail(err error) {
 	}
 	switch p.status {
 	case fasthttp.StatusServiceUnavailable, fasthttp.StatusTooManyRequests:
-		x.ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+		x.ctx.Response.Header.Set("Retry-After", cmp.Or(x.retryAfter, strconv.Itoa(retryAfterSeconds)))
 	}
 	var misbuilt *structureError
 	if errors.As(err, &misbuilt) {

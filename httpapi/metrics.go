@@ -92,7 +92,9 @@ func (x *exchange) metrics() error {
 	s.metrics.set.WritePrometheus(out)
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
 	s.writeTLSMetrics(out)
+	s.clients.writeMetrics(out)
 	s.writeAuditMetrics(out)
+	writeQuotaMetrics(out, s.opts.Jobs.QuotaRefusals())
 	metrics.WriteProcessMetrics(out)
 	metrics.WriteFDMetrics(out)
 	x.body(fasthttp.StatusOK, contentTypeText, out.Bytes())
@@ -105,6 +107,12 @@ func (s *Server) writeTLSMetrics(w io.Writer) {
 	}
 	s.opts.Certificates.writeMetrics(w)
 	metrics.WriteCounterUint64(w, "kiln_tls_handshake_failures_total", s.shakes.failures.Load())
+}
+
+func writeQuotaMetrics(w io.Writer, refused bulk.QuotaRefusals) {
+	metrics.WriteCounterUint64(w, `kiln_quota_refusals_total{quota="jobs"}`, refused.Jobs)
+	metrics.WriteCounterUint64(w, `kiln_quota_refusals_total{quota="export-bytes"}`, refused.ExportBytes)
+	metrics.WriteCounterUint64(w, `kiln_quota_refusals_total{quota="client-export-bytes"}`, refused.ClientExportBytes)
 }
 
 func writeStoreMetrics(w io.Writer, st engine.Stats) {

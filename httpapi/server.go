@@ -49,6 +49,8 @@ type Options struct {
 	// values are recorded too, which may tell of patients.
 	Audit        *audit.Log
 	AuditQueries bool
+	// ClientLimits bound what one client may ask for.
+	ClientLimits ClientLimits
 	// PagingKey signs paging tokens; nil: the store's own, kept in its catalog.
 	PagingKey []byte
 	// CORSOrigins are the sites whose pages may use the server from a browser:
@@ -87,6 +89,7 @@ type Server struct {
 	stopping   atomic.Bool
 	listener   atomic.Pointer[limitedListener] // of Serve
 	shakes     *handshakes
+	clients    *clientTable
 	conditions *conditionLocks
 	parameters *query.Registry
 	// manifestFiles are in a page of an export's manifest; tests make it small.
@@ -121,6 +124,9 @@ func New(opts Options) (*Server, error) {
 			return nil, fmt.Errorf("cannot allow an origin: %w", err)
 		}
 	}
+	if err := opts.ClientLimits.check(); err != nil {
+		return nil, err
+	}
 	var err error
 	if opts.Timeouts, err = opts.Timeouts.withDefaults(); err != nil {
 		return nil, err
@@ -134,7 +140,7 @@ func New(opts Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), shakes: newHandshakes(), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), shakes: newHandshakes(), clients: newClientTable(opts.ClientLimits), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
 	if s.parameters = opts.Parameters; s.parameters == nil {
 		if s.parameters, err = query.NewRegistry(context.Background(), opts.Store, opts.Logger); err != nil {
 			return nil, fmt.Errorf("cannot read the store's search parameters: %w", err)
@@ -240,6 +246,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			ctx.SetConnectionClose()
 			x.fail(&problem{fasthttp.StatusInternalServerError, codeException, "The server failed on this request; its log says more."})
 		}
+		x.unlimit()
 		x.audit()
 		s.metrics.observe(x.row, ctx.Response.StatusCode(), s.opts.Now().Sub(started))
 	}()

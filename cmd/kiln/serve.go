@@ -59,6 +59,7 @@ type serveCmd struct {
 	transportFlags
 	authFlags
 	auditFlags
+	limitFlags
 	InsecureNoAuth bool `help:"Allow an address that other machines can reach although nobody is asked who they are."`
 	keyFlags
 }
@@ -78,7 +79,7 @@ func (c *serveCmd) storeOptions() storeOptions {
 
 // Run serves until the context ends.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
-	if err := errors.Join(c.transportFlags.check(), c.auditFlags.check(), c.checkListen()); err != nil {
+	if err := errors.Join(c.transportFlags.check(), c.auditFlags.check(), c.limitFlags.check(), c.checkListen()); err != nil {
 		return err
 	}
 	if c.ExportExpiry < 0 {
@@ -103,6 +104,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		InitialImportMode: c.InitialImportMode,
 		ValidateStructure: c.Validate == validateStructure,
 		Units:             units,
+		Quotas:            c.quotas(),
 	}, with)
 	if err != nil {
 		return err
@@ -163,7 +165,7 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	opts := httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
 		Units: units, Certificates: certificates, TrustedProxies: proxies,
-		Audit: record, AuditQueries: c.AuditQueries,
+		Audit: record, AuditQueries: c.AuditQueries, ClientLimits: c.limits(),
 	}
 	if err := c.guard(&opts, logger); err != nil {
 		return err

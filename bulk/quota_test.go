@@ -1,0 +1,84 @@
+package bulk
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func wantThrottled(t *testing.T, err error, text string) {
+	t.Helper()
+	var refused *RequestError
+	if !errors.As(err, &refused) || refused.Status != 429 || refused.Code != "throttled" || !strings.Contains(refused.Text, text) {
+		t.Errorf("got %v instead of 429 with %q", err, text)
+	}
+}
+
+func exportOf(t *testing.T, s *testSite, owner string) *ExportRequest {
+	t.Helper()
+	r, err := s.jobs.ParseExport(&ExportKickOff{URL: "http://host/$export", Base: "http://host"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Owner = owner
+	return r
+}
+
+func TestAClientHasSoManyUnfinishedJobs(t *testing.T) {
+	s := newTestSite(t)
+	s.jobs.opts.Quotas.Jobs = 2
+	for range exportsMax { // none of the others may begin
+		s.jobs.exporting <- struct{}{}
+	}
+	f := func(owner string) error {
+		_, err := s.jobs.StartExport(t.Context(), exportOf(t, s, owner))
+		return err
+	}
+	for _, owner := range []string{"a", "a", "b", "", "", ""} {
+		if err := f(owner); err != nil {
+			t.Errorf("%q: %v", owner, err)
+		}
+	}
+	wantThrottled(t, f("a"), "2 of your jobs")
+	if err := f("b"); err != nil {
+		t.Error(err)
+	}
+	if got := s.jobs.QuotaRefusals(); got.Jobs != 1 {
+		t.Errorf("got %+v", got)
+	}
+	for range exportsMax {
+		<-s.jobs.exporting
+	}
+}
+
+func TestExportsKeepSoManyBytes(t *testing.T) {
+	s := newTestSite(t)
+	done := func(owner string) {
+		t.Helper()
+		id, err := s.jobs.StartExport(t.Context(), exportOf(t, s, owner))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.jobs.WaitExport(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.change("p", "", false)
+	done("a")
+	all, own, err := s.jobs.keptBytes("a")
+	if err != nil || all == 0 || all != own {
+		t.Fatalf("got %d %d %v", all, own, err)
+	}
+	if _, other, err := s.jobs.keptBytes("b"); err != nil || other != 0 {
+		t.Errorf("b keeps %d (%v)", other, err)
+	}
+	s.jobs.opts.Quotas.ClientExportBytes = all
+	_, err = s.jobs.StartExport(t.Context(), exportOf(t, s, "a"))
+	wantThrottled(t, err, "Your exports keep")
+	done("b")
+	s.jobs.opts.Quotas.ExportBytes = 2 * all
+	_, err = s.jobs.StartExport(t.Context(), exportOf(t, s, ""))
+	wantThrottled(t, err, "The exports on this server keep")
+	s.jobs.opts.Quotas.ExportBytes++
+	done("")
+}
