@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/signal"
@@ -33,6 +34,7 @@ type settings struct {
 	Kiln     string `help:"Binary to measure. Without it, the one of this source tree is built." type:"existingfile"`
 	Work     string `help:"Directory on the disk to measure. Without it, a temporary one." type:"path"`
 	Keep     bool   `help:"Leave the work directory in place."`
+	Encrypt  bool   `help:"Keep the store encrypted, under a key beside it."`
 }
 
 func main() {
@@ -53,6 +55,7 @@ type bench struct {
 	settings
 	dir    string // the work directory of this run
 	binary string
+	keys   string // name of a file; "": stores are plain
 	report *report
 	// servers are those that were started, to be killed when the benchmark fails.
 	servers []*server
@@ -80,6 +83,15 @@ func (s settings) setUp(ctx context.Context, name string) (*bench, func(), error
 			return
 		}
 		os.RemoveAll(dir)
+	}
+	if s.Encrypt {
+		var key [32]byte
+		_, _ = rand.Read(key[:]) // never fails
+		b.keys = filepath.Join(dir, "encryption.key")
+		if err := os.WriteFile(b.keys, fmt.Appendf(nil, "%x\n", key), 0o600); err != nil {
+			cleanUp()
+			return nil, nil, err
+		}
 	}
 	if b.binary == "" {
 		b.binary = filepath.Join(dir, "kiln")

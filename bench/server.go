@@ -48,6 +48,9 @@ type usage struct {
 // start runs the server on dataDir. Inputs of imports may lie below importRoot.
 func (b *bench) start(ctx context.Context, dataDir, importRoot string, flags ...string) (*server, error) {
 	cmd := exec.CommandContext(ctx, b.binary, append([]string{"serve", "--data-dir", dataDir, "--listen", "127.0.0.1:0", "--import-root", importRoot}, flags...)...)
+	if b.keys != "" {
+		cmd.Args = append(cmd.Args, "--encryption-key-file", b.keys)
+	}
 	return b.run(ctx, cmd, dataDir)
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -276,5 +277,28 @@ func mustBeUnreadable(t *testing.T, dir, word string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A catalog's value as it was written once.
+func TestGoldenCatalogValue(t *testing.T) {
+	stored, err := hex.DecodeString("8b4b494c4e56414c6baafd372a653a2cb40d75e920890ed6206bda3c73a8ab1b2736fb124467c3f461a5ae77174de11d3c2e1d9a5181a0baefab583d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &catalog{keys: keysOf("a"), strict: true}
+	if value, err := c.open("job/1", stored); err != nil || string(value) != "golden value" {
+		t.Errorf("%q, %v", value, err)
+	}
+	var damage *vfs.CorruptError
+	if value, err := c.open("job/2", stored); !errors.As(err, &damage) {
+		t.Errorf("another key's value: %q, %v", value, err)
+	}
+	for i := range stored {
+		stored[i] ^= 1
+		if value, err := c.open("job/1", stored); !errors.As(err, &damage) && !errors.Is(err, sealed.ErrKey) {
+			t.Errorf("byte %d: %q, %v", i, value, err)
+		}
+		stored[i] ^= 1
 	}
 }

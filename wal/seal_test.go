@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -210,5 +211,24 @@ func TestSealedLengths(t *testing.T) {
 	}
 	if sealedLength(PayloadBytesMax) > sealedPayloadMax {
 		t.Error("the largest payload does not fit when it is sealed")
+	}
+}
+
+// A sealed record as it was written once.
+func TestGoldenSealedRecord(t *testing.T) {
+	raw, err := hex.DecodeString("4b494c4e4c4f4731010000000700000001000000000000000100000000000000000000000000000000000000000000000000000000000000000000005ebd7fa8" +
+		"01015ebd360000000100000000000000400000000000000008242790928f2ca36baafd372a653a2c1d1a8488c603dbdf6f8fb2af9d6cda7ba2c64ec80171d25bec7281a81327a9974722a40fc40ae090c40fc9960f730000")
+	check(t, err)
+	m := vfs.NewMem(1)
+	check(t, m.MkdirAll(imageDir))
+	check(t, vfs.WriteFileAtomic(m, segmentPath(imageDir, 1), append(raw, make([]byte, 1<<12-len(raw))...)))
+	sum, err := Dump(context.Background(), encrypted(m), imageDir, func(r Record) error {
+		if string(r.Payload) != "golden payload" || r.Type != TypeCommit {
+			t.Errorf("%+v", r)
+		}
+		return nil
+	})
+	if err != nil || sum.Records != 1 {
+		t.Errorf("%+v, %v", sum, err)
 	}
 }

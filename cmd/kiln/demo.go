@@ -15,6 +15,7 @@ import (
 	"kiln/bench/synth"
 	"kiln/bulk"
 	"kiln/httpapi"
+	"kiln/internal/vfs"
 )
 
 // demoSeed makes every demo show the same patients.
@@ -24,12 +25,14 @@ type demoCmd struct {
 	Patients int    `default:"100" help:"How many patients to make up (${default}, about 700 resources each)."`
 	Listen   string `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Address to listen on (${default})."`
 	Exit     bool   `help:"End when done instead of staying up until Ctrl-C."`
+	keyFlags
 }
 
 // demo is one run: a server in a temporary directory and its client.
 type demo struct {
 	std    streams
 	dir    string
+	fs     vfs.FS // of the data directory
 	server *client
 	sums   *bodySums // what was imported
 }
@@ -51,6 +54,9 @@ func (c *demoCmd) Run(ctx context.Context, std streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	d := &demo{std: std, dir: dir, sums: newBodySums()}
+	if d.fs, err = c.fs(ctx, std); err != nil {
+		return err
+	}
 	if err := d.generate(c.Patients); err != nil {
 		return err
 	}
@@ -95,7 +101,7 @@ func (d *demo) start(listen string) (stop func() error, err error) {
 	logger := slog.New(slog.NewTextHandler(d.std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	// Its own context: the server goes on answering while the demo ends.
 	ctx, cancel := context.WithCancel(context.Background())
-	in, err := openInstance(ctx, filepath.Join(d.dir, "data"), logger, bulk.Options{ImportRoots: []string{filepath.Join(d.dir, "in")}}, storeOptions{scrubInterval: -1})
+	in, err := openInstance(ctx, filepath.Join(d.dir, "data"), logger, bulk.Options{ImportRoots: []string{filepath.Join(d.dir, "in")}}, storeOptions{fs: d.fs, scrubInterval: -1})
 	if err != nil {
 		cancel()
 		return nil, err

@@ -225,7 +225,16 @@ func TestDumpShowsWhatIsOnDisk(t *testing.T) {
 }
 
 func TestDemoEndsWith0(t *testing.T) {
-	got := mustKiln(t, 0, "demo", "--exit", "--patients", "3")
+	demoEndsWith0(t)
+}
+
+func TestDemoOfAnEncryptedStore(t *testing.T) {
+	demoEndsWith0(t, "--encryption-key-file", keyFile(t, "a"))
+}
+
+func demoEndsWith0(t *testing.T, flags ...string) {
+	t.Helper()
+	got := mustKiln(t, 0, append([]string{"demo", "--exit", "--patients", "3"}, flags...)...)
 	for _, want := range []string{"imported ", "read ", "searched ", "updated ", "history ", "exported ", "compared "} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("the demo does not say %q:\n%s", want, got.out)

@@ -38,6 +38,7 @@ type killLoop struct {
 	mixer      *mixWriter
 	jobs       []*killJob
 	killing    atomic.Bool
+	keys       []string // flags of an encrypted store; every other seed has one
 	// keepAll: nothing is taken out for good, since histories tell what there was.
 	keepAll bool
 }
@@ -84,6 +85,9 @@ func newKillLoop(t *testing.T, seed uint64) *killLoop {
 			resources: map[string]*resource{}, posting: map[string]bool{},
 		})
 	}
+	if seed%2 == 1 {
+		l.keys = []string{"--encryption-key-file", keyFile(t, "a")}
+	}
 	l.mixer = &mixWriter{loop: l, random: rand.New(rand.NewPCG(seed, 100)), resources: map[string]*mixed{}}
 	return l
 }
@@ -92,7 +96,7 @@ func newKillLoop(t *testing.T, seed uint64) *killLoop {
 func (l *killLoop) life() {
 	l.t.Helper()
 	l.killing.Store(false)
-	s := spawn(l.t, l.dataDir, "--import-root", l.input, "--base-url", killBaseURL)
+	s := spawn(l.t, l.dataDir, append([]string{"--import-root", l.input, "--base-url", killBaseURL}, l.keys...)...)
 	if l.random.IntN(5) == 0 {
 		// In the middle of recovery.
 		time.Sleep(time.Duration(l.random.IntN(60)) * time.Millisecond)
@@ -157,7 +161,7 @@ func (l *killLoop) check(s *server) {
 func (l *killLoop) finish() {
 	l.t.Helper()
 	l.killing.Store(false)
-	s := serve(l.t, l.dataDir, "--import-root", l.input, "--base-url", killBaseURL)
+	s := serve(l.t, l.dataDir, append([]string{"--import-root", l.input, "--base-url", killBaseURL}, l.keys...)...)
 	for _, j := range l.jobs {
 		j.follow(l, s, time.Now().Add(startTimeout))
 		if !j.done {
@@ -165,7 +169,7 @@ func (l *killLoop) finish() {
 		}
 	}
 	s.stop()
-	s = serve(l.t, l.dataDir)
+	s = serve(l.t, l.dataDir, l.keys...)
 	l.check(s)
 	for _, id := range l.parameters { // answered only when every run has its terms
 		for end := time.Now().Add(startTimeout); ; time.Sleep(10 * time.Millisecond) {
@@ -181,7 +185,7 @@ func (l *killLoop) finish() {
 	l.checkImported(s)
 	disturbed := l.exportImported(s)
 	s.stop()
-	mustKiln(l.t, 0, "fsck", "--data-dir", l.dataDir)
+	mustKiln(l.t, 0, append([]string{"fsck", "--data-dir", l.dataDir}, l.keys...)...)
 
 	other := filepath.Join(l.t.TempDir(), "undisturbed")
 	for _, j := range l.jobs {

@@ -51,6 +51,9 @@ func (l *chunkLayout) storedBytes(number int64) int {
 
 // open decrypts a chunk behind dst.
 func (l *chunkLayout) open(dst []byte, number int64, stored []byte) ([]byte, error) {
+	if l.lenient {
+		stored = bytes.Clone(stored) // dst may be its room, which a failure clears
+	}
 	nonce := chunkNonce(number, number == l.last)
 	plain, err := l.aead.Open(dst, nonce[:], stored, nil)
 	if err == nil {
@@ -70,7 +73,7 @@ func (l *chunkLayout) open(dst []byte, number int64, stored []byte) ([]byte, err
 // was not the last.
 func (l *chunkLayout) openLenient(dst []byte, number int64, stored []byte) []byte {
 	at, nonce := len(dst), chunkNonce(number, number != l.last)
-	if plain, err := l.aead.Open(bytes.Clone(dst), nonce[:], stored, nil); err == nil {
+	if plain, err := l.aead.Open(dst, nonce[:], stored, nil); err == nil {
 		return plain
 	}
 	dst = append(dst, stored[:len(stored)-TagBytes]...)
