@@ -181,10 +181,9 @@ func (m *Manager) takesJobs() error {
 }
 
 // MakeWay tells when a client asked for something: for a moment after, the
-// jobs leave it a core, if there are two, and merges rest often.
+// jobs leave it a core, if there are two.
 func (m *Manager) MakeWay(at time.Time) {
 	m.turns.makeWay(at)
-	m.opts.Store.MakeWay(at)
 }
 
 // Close stops running jobs where they can go on later, and waits.

@@ -130,7 +130,9 @@ func (x *exchange) route(m method) error {
 		return notSupported(fasthttp.StatusMethodNotAllowed, "The method is not allowed here.")
 	}
 	if p := x.addr.place; p >= placeType || p == placeSystemHistory || p == placeSystemSearch {
-		x.server.opts.Jobs.MakeWay(x.server.opts.Now())
+		now := x.server.opts.Now()
+		x.server.opts.Jobs.MakeWay(now)
+		x.server.opts.Store.MakeWay(now)
 	}
 	row := &x.server.table.rows[x.row]
 	if err := x.checkQuery(row); err != nil {
