@@ -343,9 +343,27 @@ func noRoomForBody() *problem {
 	return &problem{fasthttp.StatusServiceUnavailable, codeThrottled, "Too many large requests are being handled; try again."}
 }
 
-// libraryLogger passes on what the HTTP library logs.
+// libraryLogger passes on what the HTTP library logs, without the texts of errors: they
+// quote the request, which may be patient data.
 type libraryLogger struct{ to *slog.Logger }
 
 func (l libraryLogger) Printf(format string, args ...any) {
+	for i, arg := range args {
+		if err, isError := arg.(error); isError {
+			args[i] = errorKind(err)
+		}
+	}
 	l.to.Warn("HTTP library", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+// errorKind names an error without its text.
+func errorKind(err error) string {
+	var network *net.OpError
+	if errors.As(err, &network) { // has addresses and the system's words only
+		return network.Error()
+	}
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+	return fmt.Sprintf("%T", err)
 }
