@@ -86,7 +86,7 @@ func (m *Manager) storeErrorFile(ctx context.Context, record *importRecord, inpu
 	if err != nil {
 		return "", err
 	}
-	if err := (&checkedFile{name: name, from: file, bytes: bytes, sums: sums}).verify(); err != nil {
+	if err := (&checkedFile{name: name, from: file, bytes: bytes, sums: sums}).verify(ctx); err != nil {
 		return "", errors.Join(err, file.Close())
 	}
 	container := record.Request.ErrorContainer

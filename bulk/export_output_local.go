@@ -11,6 +11,9 @@ import (
 	"kiln/internal/vfs"
 )
 
+// exportsDir is the folder of exports in the data directory: one folder a job.
+const exportsDir = "exports"
+
 // localOutput keeps an export's files in a directory of its own.
 type localOutput struct {
 	fs   vfs.FS

@@ -99,8 +99,13 @@ func parseSection(value []byte) (files []ExportFile, err error) {
 
 // exportFiles lists the files of a job by type, then as they were written.
 func (m *Manager) exportFiles(r *exportRecord) ([]ExportFile, error) {
+	return filesOfExport(m.opts.Store.CatalogList, r)
+}
+
+// filesOfExport is exportFiles with the catalog's lists from list.
+func filesOfExport(list func(prefix string, fn func(key string, value []byte) error) error, r *exportRecord) ([]ExportFile, error) {
 	files := r.Files
-	err := m.opts.Store.CatalogList(sectionsKey(r.ID), func(_ string, value []byte) error {
+	err := list(sectionsKey(r.ID), func(_ string, value []byte) error {
 		more, err := parseSection(value)
 		files = append(files, more...)
 		return err

@@ -101,7 +101,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
 	if opts.ExportDir == "" {
-		opts.ExportDir = path.Join(opts.Store.Dir(), "exports")
+		opts.ExportDir = path.Join(opts.Store.Dir(), exportsDir)
 	}
 	if info, err := opts.Store.FS().Stat(opts.ExportDir); err == nil && !info.IsDir {
 		return nil, fmt.Errorf("cannot use export directory %q: it is not a directory", opts.ExportDir)

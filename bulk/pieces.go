@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -133,14 +134,17 @@ func (f *checkedFile) read(p []byte, at int64) error {
 	return fmt.Errorf("cannot read %q: %w", f.name, err)
 }
 
-// verify reads all of it.
-func (f *checkedFile) verify() error {
+// verify reads all of it, as far as there are sums.
+func (f *checkedFile) verify(ctx context.Context) error {
 	if err := f.checkSums(); err != nil || f.sums == nil {
 		return err
 	}
 	for at := int64(0); at < f.bytes; at += sumPieceBytes {
 		if err := f.check(at, min(at+sumPieceBytes, f.bytes), func([]byte) {}); err != nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	return nil

@@ -141,7 +141,7 @@ func TestErrorFilesGoOnBehindWhatWasWritten(t *testing.T) {
 	}
 	defer file.Close()
 	whole := &checkedFile{name: "f", from: file, bytes: at, sums: sums}
-	if err := whole.verify(); err != nil || at < 3*sumPieceBytes || len(sums) < 4*pieceSumBytes {
+	if err := whole.verify(t.Context()); err != nil || at < 3*sumPieceBytes || len(sums) < 4*pieceSumBytes {
 		t.Fatalf("%d bytes, %d of sums: %v", at, len(sums), err)
 	}
 	if _, err := file.WriteAt([]byte("?"), at-1); err != nil {

@@ -397,8 +397,12 @@ func (s *Store) CatalogDelete(key string) error {
 // CatalogList calls fn for each value whose key begins with prefix, in key
 // order, as of one moment. fn owns the value.
 func (s *Store) CatalogList(prefix string, fn func(key string, value []byte) error) error {
-	return s.catalog.each(prefix, func(key string, stored []byte) error {
-		value, err := s.catalog.open(key, stored)
+	return s.catalog.list(prefix, fn)
+}
+
+func (c *catalog) list(prefix string, fn func(key string, value []byte) error) error {
+	return c.each(prefix, func(key string, stored []byte) error {
+		value, err := c.open(key, stored)
 		if err != nil {
 			return fmt.Errorf("cannot read %q from the catalog: %w", key, err)
 		}

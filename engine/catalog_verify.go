@@ -7,35 +7,41 @@ import (
 	"path"
 
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 )
 
 // checkCatalog opens a copy of the catalog, which cuts the logs of one that was not
 // closed to their last whole entry, and checks its tables and that nothing is
-// missing. Without a directory for the copy it is not looked at.
-func (f *fsck) checkCatalog() error {
+// missing. Without a directory for the copy it is not looked at. A sound copy stays
+// open, for dropCatalog; nil: there is none.
+func (f *fsck) checkCatalog(format formatFile) (*catalog, error) {
 	if _, err := readMark(f.fs, path.Join(f.dir, catalogMarkName)); err != nil {
-		return f.catalogDamage(path.Join(f.dir, catalogMarkName), err)
+		return nil, f.catalogDamage(path.Join(f.dir, catalogMarkName), err)
 	}
 	dir := path.Join(f.dir, catalogDir)
 	names, err := f.fs.List(dir)
 	if errors.Is(err, fs.ErrNotExist) || f.temp == "" {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot list the job catalog: %w", err)
+		return nil, fmt.Errorf("cannot list the job catalog: %w", err)
 	}
 	if len(names) == 0 {
-		return nil
+		return nil, nil
 	}
 	copied := path.Join(f.temp, catalogDir)
 	if err := copyFiles(f.fs, dir, copied, names); err != nil {
-		return errors.Join(fmt.Errorf("cannot copy the job catalog: %w", err), f.fs.RemoveAll(copied))
+		return nil, errors.Join(fmt.Errorf("cannot copy the job catalog: %w", err), f.fs.RemoveAll(copied))
 	}
-	err = removeEmptyLogs(f.fs, copied)
-	if err == nil {
-		err = f.catalogDamage(dir, verifyCatalog(f.fs, copied, path.Join(f.dir, catalogMarkName)))
+	var c *catalog
+	if err = removeEmptyLogs(f.fs, copied); err == nil {
+		c, err = verifyCatalog(f.fs, copied, path.Join(f.dir, catalogMarkName))
 	}
-	return errors.Join(err, f.fs.RemoveAll(copied))
+	if err != nil {
+		return nil, errors.Join(f.catalogDamage(dir, err), f.fs.RemoveAll(copied))
+	}
+	c.keys, c.strict = sealed.KeysOf(f.fs), len(format.keys) > 0 && !format.plain
+	return c, nil
 }
 
 // catalogDamage reports damage, and gives back what else kept it from reading.
@@ -48,15 +54,15 @@ func (f *fsck) catalogDamage(file string, err error) error {
 	return err
 }
 
-func verifyCatalog(fsys vfs.FS, dir, markName string) error {
+func verifyCatalog(fsys vfs.FS, dir, markName string) (*catalog, error) {
 	c, err := openVerified(catalogOptions(dir), fsys, markName)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.db.VerifyChecksum(); err != nil {
-		return errors.Join(&vfs.CorruptError{File: dir, What: "the job catalog: " + err.Error()}, c.close())
+		return nil, errors.Join(&vfs.CorruptError{File: dir, What: "the job catalog: " + err.Error()}, c.close())
 	}
-	return c.close()
+	return c, nil
 }
 
 // copyFiles copies files into a new directory. What is zeros stays a hole: Badger's

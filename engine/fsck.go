@@ -24,6 +24,7 @@ type fsck struct {
 	dir    string
 	temp   string // for a copy of the catalog; "": none
 	terms  bool   // search terms are made again and compared
+	jobs   func(*FsckJobs) error
 	report func(Problem)
 }
 
@@ -35,7 +36,10 @@ type FsckOptions struct {
 	// without putting it in order. "": the catalog is left out.
 	Temp string
 	// Terms makes the search terms of all runs again and compares them.
-	Terms  bool
+	Terms bool
+	// Jobs holds the jobs that the catalog names against their files; nil: nobody does.
+	// It is not asked where there is no catalog, no copy is made, or it is damaged.
+	Jobs   func(*FsckJobs) error
 	Report func(Problem)
 }
 
@@ -68,7 +72,7 @@ func FsckWith(ctx context.Context, opts FsckOptions) error {
 	if err != nil {
 		return err
 	}
-	f := &fsck{fs: format.strictly(fsys), dir: dir, temp: opts.Temp, terms: opts.Terms, report: report}
+	f := &fsck{fs: format.strictly(fsys), dir: dir, temp: opts.Temp, terms: opts.Terms, jobs: opts.Jobs, report: report}
 	if damagedFormat {
 		report(problemOf(corrupt))
 		if ids := storeIDs(fsys, path.Join(dir, checkpointsDir)); len(ids) > 0 {
@@ -79,9 +83,15 @@ func FsckWith(ctx context.Context, opts FsckOptions) error {
 }
 
 func (f *fsck) check(ctx context.Context, format formatFile) error {
-	if err := f.checkCatalog(); err != nil {
+	catalog, err := f.checkCatalog(format)
+	if err != nil {
 		return err
 	}
+	return errors.Join(f.checkStore(ctx, format, catalog), f.dropCatalog(catalog))
+}
+
+// checkStore checks all but the catalog, which may be nil.
+func (f *fsck) checkStore(ctx context.Context, format formatFile, catalog *catalog) error {
 	damaged := false
 	_, err := wal.Verify(ctx, f.fs, path.Join(f.dir, logDir), func(err error) {
 		damaged = true
@@ -105,6 +115,9 @@ func (f *fsck) check(ctx context.Context, format formatFile) error {
 			whole = false
 			f.report(problemOf(err))
 		}
+	}
+	if err := f.checkJobs(catalog, r.progress, whole); err != nil {
+		return err
 	}
 	if whole {
 		if err := r.openRuns(); err != nil {

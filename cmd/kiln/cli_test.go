@@ -57,7 +57,7 @@ func TestHelpExplainsEveryCommand(t *testing.T) {
 	f("import", "server", "mode", "allow-negative-versions", "type", "json")
 	f("load", "data-dir", "mode", "validate", "json")
 	f("export", "server", "out", "level", "type", "since", "until", "type-filter", "format", "container", "json")
-	f("fsck", "data-dir", "json")
+	f("fsck", "data-dir", "export-dir", "json")
 	f("repair", "data-dir", "dry-run", "json")
 	f("version")
 }

@@ -194,6 +194,11 @@ func (w *encryptedWorld) mustShow(flag []string) {
 	if err != nil || len(errorFiles) != 1 {
 		w.t.Fatalf("error files: %v, %v", errorFiles, err)
 	}
+	flipByte(w.t, errorFiles[0], 300)
+	if got := mustKiln(w.t, exitDamage, append([]string{"fsck", "--data-dir", w.data}, flag...)...); !strings.Contains(got.out, errorFiles[0]) {
+		w.t.Errorf("a changed error file: %s", got.out)
+	}
+	flipByte(w.t, errorFiles[0], 300)
 	name, err := filepath.Rel(w.data, errorFiles[0])
 	if err != nil {
 		w.t.Fatal(err)

@@ -241,3 +241,38 @@ func demoEndsWith0(t *testing.T, flags ...string) {
 		}
 	}
 }
+
+// TestFsckChecksFilesOfJobs changes what a server wrote for clients, and adds a file.
+func TestFsckChecksFilesOfJobs(t *testing.T) {
+	dir, exports := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "exports")
+	input := write(t, t.TempDir(), "p.ndjson", `{"resourceType":"Patient","id":"a"}`+"\nnothing\n")
+	s := serve(t, dir, "--import-root", filepath.Dir(input), "--export-dir", exports)
+	mustKiln(t, exitRefused, "import", "--server", s.base, input)
+	mustKiln(t, 0, "export", "--server", s.base, "--out", filepath.Join(t.TempDir(), "out"))
+	s.stop()
+	fsck := []string{"fsck", "--data-dir", dir, "--export-dir", exports}
+	f := func(pattern string) {
+		t.Helper()
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%s: %v, %v", pattern, files, err)
+		}
+		flipByte(t, files[0], 3)
+		if got := mustKiln(t, exitDamage, fsck...); !strings.Contains(got.out, files[0]+": offset 0: ") {
+			t.Errorf("fsck does not say where: %s", got.out)
+		}
+		flipByte(t, files[0], 3)
+	}
+	f(filepath.Join(exports, "*", "*.ndjson"))
+	f(filepath.Join(dir, "errors", "*", "*.ndjson"))
+	stranger := write(t, exports, "notes.txt", "mine")
+	if got := mustKiln(t, 0, fsck...); !strings.Contains(got.out, "note: "+stranger+": ") || !strings.Contains(got.out, "sound") {
+		t.Errorf("fsck: %s", got.out)
+	}
+	if got := mustKiln(t, 0, append(fsck, "--json")...); !strings.Contains(got.out, `"note":true`) {
+		t.Errorf("fsck --json: %s", got.out)
+	}
+	if got := mustKiln(t, exitDamage, "fsck", "--data-dir", dir); !strings.Contains(got.out, "--export-dir") {
+		t.Errorf("fsck without the directory of exports: %s", got.out)
+	}
+}
