@@ -39,7 +39,7 @@ func matrixPath(row *interaction, at target) string {
 	resource := "/fhir/Observation/" + at.name
 	path, ok := map[place]string{
 		placeHealth: "/healthz", placeReady: "/readyz", placeMetrics: "/metrics",
-		placeBase: "/fhir", placeMetadata: "/fhir/metadata", placeSystemHistory: "/fhir/_history", placeSystemSearch: "/fhir/_search",
+		placeBase: "/fhir", placeMetadata: "/fhir/metadata", placeSMART: "/fhir/.well-known/smart-configuration", placeToken: "/fhir/oauth/token", placeSystemHistory: "/fhir/_history", placeSystemSearch: "/fhir/_search",
 		placeImport: "/fhir/$import", placeExport: "/fhir/$export", placeBulkPublish: "/fhir/$bulk-publish", placeBackup: "/fhir/$backup",
 		placeSystemOperation: "/fhir/$nothing", placeImportJob: fmt.Sprintf(job, "import"), placeImportFile: fmt.Sprintf(file, "import"),
 		placeExportJob: fmt.Sprintf(job, "export"), placeExportFile: fmt.Sprintf(file, "export"), placeBackupJob: fmt.Sprintf(job, "backup"),

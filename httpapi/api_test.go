@@ -50,6 +50,9 @@ func newAPI(t *testing.T, change func(*engine.Options, *bulk.Options, *Options))
 			}
 		})
 		o.Store, o.Jobs = store, jobs
+		if make, late := o.Auth.(withStore); late {
+			make(o)
+		}
 	})
 }
 

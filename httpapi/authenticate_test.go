@@ -25,9 +25,11 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/valyala/fasthttp"
 
 	"kiln/bulk"
 	"kiln/engine"
+	"kiln/httpapi/access"
 	"kiln/httpapi/auth"
 	"kiln/internal/vfs"
 )
@@ -71,20 +73,35 @@ func newTokenIssuer(t *testing.T) *tokenIssuer {
 // newIssuerAPI starts a server that takes the issuer's tokens.
 func newIssuerAPI(t *testing.T, i *tokenIssuer, change func(*engine.Options, *bulk.Options, *Options)) *testServer {
 	t.Helper()
+	return newAuthAPI(t, "issuers:\n- url: "+i.URL+"\n  audiences: [kiln]\n  roles: {FHIR Data Contributor: Contributor, boss: Admin}\n", change)
+}
+
+// newAuthAPI starts a server with an --auth file.
+func newAuthAPI(t *testing.T, text string, change func(*engine.Options, *bulk.Options, *Options)) *testServer {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "auth.yaml")
-	text := "issuers:\n- url: " + i.URL + "\n  audiences: [kiln]\n  roles: {FHIR Data Contributor: Contributor, boss: Admin}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return newAPI(t, func(store *engine.Options, jobs *bulk.Options, o *Options) {
-		var err error
-		if o.Auth, err = auth.New(auth.Options{FS: vfs.OS(), File: file, Now: time.Now, Logger: o.Logger}); err != nil {
-			t.Fatal(err)
-		}
 		if change != nil {
 			change(store, jobs, o)
 		}
+		o.Auth = withStore(func(o *Options) {
+			who, err := auth.New(auth.Options{FS: vfs.OS(), File: file, Store: o.Store, Now: time.Now, Logger: o.Logger})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Auth, o.OAuth = who, who
+		})
 	})
+}
+
+// withStore stands for what can only be made when the store is open.
+type withStore func(*Options)
+
+func (withStore) Authenticate(*fasthttp.RequestCtx) (*access.Principal, error) {
+	panic("BUG: the store is open")
 }
 
 // claims are those of a good token, changed; nil takes a claim out.

@@ -50,6 +50,7 @@ type capabilityResource struct {
 type capabilityRest struct {
 	Mode          string                `json:"mode"`
 	Documentation string                `json:"documentation,omitempty"`
+	Security      *capabilitySecurity   `json:"security,omitempty"`
 	Resource      []capabilityResource  `json:"resource"`
 	Interaction   []codeOf              `json:"interaction"`
 	SearchParam   []capabilityParameter `json:"searchParam,omitempty"`
@@ -97,6 +98,7 @@ func (x *exchange) capabilities() error {
 	if err := c.Rest[0].addSearch(x.server.parameters.Current().Table, x.server.opts.Units, x.server.opts.Store.Reindexing()); err != nil {
 		return err
 	}
+	c.Rest[0].Security = x.security()
 	c.Software.Name, c.Software.Version = "Kiln", x.server.opts.Version
 	c.Implementation.Description, c.Implementation.URL = "Kiln FHIR server", x.baseURL()
 	body, err := json.Marshal(&c)

@@ -246,7 +246,7 @@ func isLocked(path []byte, m method, p place) bool {
 	case methodGet, methodHead:
 		return bytes.HasSuffix(path, []byte("/$reindex"))
 	case methodPost:
-		return p != placeImport && p != placeBackup
+		return p != placeImport && p != placeBackup && p != placeToken
 	case methodDelete:
 		return p != placeImportJob && p != placeExportJob && p != placeBackupJob
 	default:

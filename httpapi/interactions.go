@@ -97,8 +97,9 @@ func interactions() []interaction {
 		{place: placeHealth, method: get, name: "healthz", needs: access.Public, run: (*exchange).health, safe: true, params: []string{"*"}},
 		{place: placeReady, method: get, name: "readyz", needs: access.Public, run: (*exchange).ready, safe: true, params: []string{"*"}},
 		{place: placeMetrics, method: get, name: "metrics", needs: access.AnyRole, run: (*exchange).metrics, safe: true, params: []string{"*"}},
-
 		{place: placeMetadata, method: get, name: "capabilities", needs: access.Public, run: (*exchange).capabilities, safe: true, json: true, params: []string{"mode"}},
+		{place: placeSMART, method: get, name: "smart-configuration", needs: access.Public, run: (*exchange).smartConfiguration, safe: true, params: []string{"*"}},
+		{place: placeToken, method: post, name: "token", needs: access.Public, run: (*exchange).token, params: []string{"*"}},
 		{place: placeSystemHistory, method: get, name: "history-system", needs: access.Search, run: (*exchange).history, safe: true, json: true, params: history, level: levelSystem, code: "history-system"},
 		{place: placeTypeHistory, method: get, name: "history-type", needs: access.Search, run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-type"},
 		{place: placeInstanceHistory, method: get, name: "history-instance", needs: access.Read, run: (*exchange).history, safe: true, json: true, params: history, level: levelType, code: "history-instance"},

@@ -16,6 +16,8 @@ const (
 	placeMetrics                 // /metrics
 	placeBase                    // /fhir
 	placeMetadata                // /fhir/metadata
+	placeSMART                   // /fhir/.well-known/smart-configuration
+	placeToken                   // /fhir/oauth/token
 	placeSystemHistory           // /fhir/_history
 	placeSystemSearch            // /fhir/_search
 	placeImport                  // /fhir/$import
@@ -87,6 +89,8 @@ func parseAddress(path []byte) address {
 	switch first := parts[0]; {
 	case string(first) == "_operations":
 		return jobAddress(parts[1:n])
+	case string(first) == ".well-known" || string(first) == "oauth":
+		return authAddress(parts[:n])
 	case first[0] == '$' || first[0] == '_' || string(first) == "metadata":
 		return systemAddress(parts[:n])
 	default:
@@ -131,6 +135,18 @@ func systemAddress(parts [][]byte) address {
 			return address{place: placeSystemOperation, name: first}
 		}
 		return address{}
+	}
+}
+
+// authAddress routes what tells clients how to come in.
+func authAddress(parts [][]byte) address {
+	switch {
+	case len(parts) != 2:
+		return address{}
+	case string(parts[0]) == "oauth":
+		return address{place: onlyAt(string(parts[1]) == "token", placeToken)}
+	default:
+		return address{place: onlyAt(string(parts[1]) == "smart-configuration", placeSMART)}
 	}
 }
 

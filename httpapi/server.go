@@ -21,6 +21,7 @@ import (
 	"kiln/fhir/structure"
 	"kiln/fhir/ucum"
 	"kiln/httpapi/audit"
+	"kiln/httpapi/auth"
 	"kiln/query"
 )
 
@@ -63,6 +64,8 @@ type Options struct {
 	Units *ucum.Table
 	// Auth says who makes a request; nil: the server is open to everybody.
 	Auth Authenticator
+	// OAuth tells clients how they get tokens, and gives them some; nil: it does not.
+	OAuth *auth.Authenticator
 	// OpenMetrics shows /metrics to everybody even so.
 	OpenMetrics    bool
 	BodyBytesMax   int // 0: 32 MiB

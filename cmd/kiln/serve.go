@@ -167,7 +167,7 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 		Units: units, Certificates: certificates, TrustedProxies: proxies,
 		Audit: record, AuditQueries: c.AuditQueries, ClientLimits: c.limits(),
 	}
-	if err := c.guard(&opts, logger); err != nil {
+	if err := c.guard(&opts, in.store, logger); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", c.Listen)

@@ -7,7 +7,8 @@ import "time"
 // Principal is who a request is made by, once that is proven. An open server
 // has none: nil stands for anybody, who may do everything.
 type Principal struct {
-	// Issuer is the token issuer's URL; "mtls" for client certificates.
+	// Issuer is the token issuer's URL; "kiln" for tokens of this server, "mtls" for
+	// client certificates.
 	Issuer string
 	// Subject names the client within its issuer: the token's sub, or the
 	// certificate's subject.

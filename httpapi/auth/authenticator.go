@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/valyala/fasthttp"
 
+	"kiln/engine"
 	"kiln/httpapi/access"
 	"kiln/internal/vfs"
 )
@@ -24,15 +25,24 @@ type Options struct {
 	// File is the path of the YAML file that says who may come in. A change of it
 	// counts within fileLookInterval; one that cannot be read changes nothing, and
 	// is logged.
-	File   string
-	Now    func() time.Time
-	Logger *slog.Logger // nil: slog.Default()
+	File string
+	// Store keeps, in its catalog, the keys that sign access tokens and the
+	// assertions that were used.
+	Store *engine.Store
+	// BaseURL is the FHIR base as clients know it, without a slash at the end: the
+	// issuer and audience of this server's tokens. "": the address that a connection
+	// came in at, never what the client calls the host.
+	BaseURL string
+	Now     func() time.Time
+	Logger  *slog.Logger // nil: slog.Default()
 }
 
 // Authenticator proves who makes requests.
 type Authenticator struct {
 	opts    Options
 	fetcher *fetcher
+	signing *signingKeys
+	replays *replays
 	config  atomic.Pointer[config]
 
 	mu     sync.Mutex        // guards what follows
@@ -45,13 +55,20 @@ type Authenticator struct {
 
 // New reads the file.
 func New(opts Options) (*Authenticator, error) {
-	if opts.FS == nil || opts.File == "" || opts.Now == nil {
-		return nil, errors.New("cannot authenticate without FS, File and Now")
+	if opts.FS == nil || opts.File == "" || opts.Store == nil || opts.Now == nil {
+		return nil, errors.New("cannot authenticate without FS, File, Store and Now")
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
 	a := &Authenticator{opts: opts, fetcher: newFetcher(), looked: opts.Now()}
+	var err error
+	if a.signing, err = storedSigningKeys(opts.Store, opts.Now, opts.Logger); err != nil {
+		return nil, err
+	}
+	if a.replays, err = storedReplays(opts.Store); err != nil {
+		return nil, err
+	}
 	text, err := a.read()
 	if err != nil {
 		return nil, err
@@ -77,18 +94,35 @@ func (a *Authenticator) take(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.opts.File, err)
 	}
-	before := a.config.Load()
-	for _, i := range next.issuers {
-		if before != nil {
-			if old := before.issuers[i.url]; old != nil && old.keysURL == i.keysURL {
-				i.keys = old.keys
-				continue
-			}
-		}
-		i.keys = &remoteKeys{name: i.url, load: i.loadKeys(a.fetcher), now: a.opts.Now, logger: a.opts.Logger}
-	}
+	a.inherit(next, a.config.Load())
 	a.config.Store(next)
 	return nil
+}
+
+// inherit gives issuers and clients their key sources: those that they had before, if
+// they are the same. before may be nil.
+func (a *Authenticator) inherit(next, before *config) {
+	if before == nil {
+		before = &config{}
+	}
+	for _, i := range next.issuers {
+		if old := before.issuers[i.url]; old != nil && old.keysURL == i.keysURL {
+			i.keys, i.found = old.keys, old.found
+			continue
+		}
+		i.found = new(atomic.Pointer[discovery])
+		i.keys = &remoteKeys{name: i.url, load: i.loadKeys(a.fetcher), now: a.opts.Now, logger: a.opts.Logger}
+	}
+	for _, c := range next.clients {
+		if c.keysURL == "" {
+			continue
+		}
+		if old := before.clients[c.id]; old != nil && old.keysURL == c.keysURL {
+			c.keys = old.keys
+			continue
+		}
+		c.keys = &remoteKeys{name: c.id, load: c.loadKeys(a.fetcher), now: a.opts.Now, logger: a.opts.Logger}
+	}
 }
 
 // current is what the file says. It is read again, at most once each
@@ -131,10 +165,11 @@ func (a *Authenticator) look() {
 type proofs struct {
 	headers     []string          // Authorization, as often as it is there
 	certificate *x509.Certificate // that the TLS layer verified; nil: none
+	base        string
 }
 
-func proofsOf(ctx *fasthttp.RequestCtx) proofs {
-	var p proofs
+func (a *Authenticator) proofsOf(ctx *fasthttp.RequestCtx) proofs {
+	p := proofs{base: a.Base(ctx)}
 	for _, value := range ctx.Request.Header.PeekAll("Authorization") {
 		p.headers = append(p.headers, string(value))
 	}
@@ -147,24 +182,47 @@ func proofsOf(ctx *fasthttp.RequestCtx) proofs {
 // Authenticate says who makes a request; nil without an error: it shows no proof.
 // Refusals are an *access.CredentialsError; ErrKeysAway is nobody's fault here.
 func (a *Authenticator) Authenticate(ctx *fasthttp.RequestCtx) (*access.Principal, error) {
-	return a.prove(ctx, proofsOf(ctx))
+	return a.prove(ctx, a.proofsOf(ctx))
 }
 
-func (a *Authenticator) prove(ctx context.Context, p proofs) (*access.Principal, error) {
-	token, err := bearerToken(p.headers)
-	if err != nil || token == "" {
-		return nil, err
+// Base is the FHIR base as this server's tokens have it.
+func (a *Authenticator) Base(ctx *fasthttp.RequestCtx) string {
+	if a.opts.BaseURL != "" {
+		return a.opts.BaseURL
 	}
-	return a.proveToken(ctx, a.current(), token, p.certificate)
+	scheme := "http://"
+	if ctx.IsTLS() {
+		scheme = "https://"
+	}
+	return scheme + ctx.LocalAddr().String() + "/fhir"
+}
+
+// prove takes the token, if there is one, and the certificate otherwise.
+func (a *Authenticator) prove(ctx context.Context, p proofs) (*access.Principal, error) {
+	c := a.current()
+	token, err := bearerToken(p.headers)
+	switch {
+	case err != nil:
+		return nil, err
+	case token != "":
+		return a.proveToken(ctx, c, token, &p)
+	case p.certificate != nil:
+		return c.proveCertificate(p.certificate)
+	default:
+		return nil, nil
+	}
 }
 
 // proveToken checks a token, whoever issued it.
-func (a *Authenticator) proveToken(ctx context.Context, c *config, text string, certificate *x509.Certificate) (*access.Principal, error) {
+func (a *Authenticator) proveToken(ctx context.Context, c *config, text string, p *proofs) (*access.Principal, error) {
 	token, err := takeApart(text)
 	if err != nil {
 		return nil, err
 	}
-	from := c.issuers[token.issuer]
+	from, isOwn := c.issuers[token.issuer], false
+	if from == nil && len(c.clients) > 0 && token.issuer == p.base {
+		from, isOwn = a.own(p.base), true
+	}
 	if from == nil {
 		return nil, invalidToken("The token is from an issuer (iss) that this server does not know.")
 	}
@@ -178,11 +236,15 @@ func (a *Authenticator) proveToken(ctx context.Context, c *config, text string, 
 		return nil, err
 	}
 	for _, err := range []error{
-		checkTimes(&registered, a.opts.Now(), c.skew), checkAudience(&registered, from.audiences), checkConfirmation(&claims, certificate),
+		checkTimes(&registered, a.opts.Now(), c.skew), checkAudience(&registered, from.audiences), checkConfirmation(&claims, p.certificate),
 	} {
 		if err != nil {
 			return nil, err
 		}
 	}
-	return from.principal(&registered, &claims, all)
+	who, err := from.principal(&registered, &claims, all)
+	if err != nil || !isOwn {
+		return who, err
+	}
+	return c.asClient(who)
 }

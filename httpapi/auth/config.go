@@ -17,8 +17,10 @@ import (
 
 // fileConfig is the YAML file as it is written. README.md has a whole example.
 type fileConfig struct {
-	ClockSkew *time.Duration `yaml:"clock-skew"`
-	Issuers   []issuerConfig `yaml:"issuers"`
+	ClockSkew    *time.Duration      `yaml:"clock-skew"`
+	Issuers      []issuerConfig      `yaml:"issuers"`
+	Clients      []clientConfig      `yaml:"clients"`
+	Certificates []certificateConfig `yaml:"certificates"`
 }
 
 type issuerConfig struct {
@@ -65,8 +67,10 @@ func azureRoles() map[string]access.Roles {
 
 // config is what the file says, checked.
 type config struct {
-	skew    time.Duration
-	issuers map[string]*issuer
+	skew         time.Duration
+	issuers      map[string]*issuer
+	clients      map[string]*client
+	certificates []certificateRule
 }
 
 // parseConfig reads the file. Keys that it does not know are errors, so that a
@@ -89,22 +93,39 @@ func parseConfig(text []byte) (*config, error) {
 		return nil, plainYAML(err)
 	}
 	at := place{node: root.Content[0]}
-	c := &config{skew: skewDefault, issuers: map[string]*issuer{}}
+	c := &config{skew: skewDefault, issuers: map[string]*issuer{}, clients: map[string]*client{}}
 	if file.ClockSkew != nil {
 		c.skew = *file.ClockSkew
 	}
 	if c.skew < 0 || c.skew > skewMax {
 		return nil, at.key("clock-skew").errorf("it is not between 0s and %s", skewMax)
 	}
-	for i := range file.Issuers {
-		if err := c.addIssuer(at.key("issuers").item(i), &file.Issuers[i]); err != nil {
-			return nil, err
-		}
+	if err := c.add(at, &file); err != nil {
+		return nil, err
 	}
-	if len(c.issuers) == 0 {
+	if len(c.issuers)+len(c.clients)+len(c.certificates) == 0 {
 		return nil, errors.New("the file lets nobody in: name issuers, clients or certificates")
 	}
 	return c, nil
+}
+
+func (c *config) add(at place, file *fileConfig) error {
+	for i := range file.Issuers {
+		if err := c.addIssuer(at.key("issuers").item(i), &file.Issuers[i]); err != nil {
+			return err
+		}
+	}
+	for i := range file.Clients {
+		if err := c.addClient(at.key("clients").item(i), &file.Clients[i]); err != nil {
+			return err
+		}
+	}
+	for i := range file.Certificates {
+		if err := c.addCertificate(at.key("certificates").item(i), &file.Certificates[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *config) addIssuer(at place, from *issuerConfig) error {
@@ -180,7 +201,7 @@ func (p place) errorf(format string, args ...any) error {
 func plainYAML(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	text = strings.Join(strings.Fields(strings.TrimPrefix(text, "unmarshal errors:")), " ")
-	for _, name := range []string{"fileConfig", "issuerConfig"} {
+	for _, name := range []string{"fileConfig", "issuerConfig", "clientConfig", "certificateConfig"} {
 		text = strings.ReplaceAll(text, " in type auth."+name, " (no such key)")
 	}
 	return errors.New(text)

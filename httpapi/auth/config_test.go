@@ -19,6 +19,13 @@ issuers:
     roles:
       FHIR Data Importer: Importer
       globalAdmin: [Admin, Reader]
+clients:
+  - id: tool
+    scopes: system/*.rs
+    keys-url: https://tool.example/keys
+certificates:
+  - subject: CN=loader
+    roles: Importer
 `
 
 func TestTheFileIsRead(t *testing.T) {
@@ -61,6 +68,16 @@ func TestErrorsOfTheFileNameTheirPlace(t *testing.T) {
 	f("clock-skew: fast\n"+head, "line 1")
 	f(head+"---\n"+head, "more than one document")
 	f("issuers: [", "line 1")
+	const client = "clients:\n- id: a\n  scopes: system/*.rs\n"
+	f(client, "line 2: clients[0]", "keys-url")
+	f(client+"  keys: {keys: []}", "line 4: clients[0].keys", "none of the keys")
+	f(client+"  keys: {keys: [{kty: oct, k: AA}]}", "clients[0].keys", "secret")
+	f(client+"  keys-url: ftp://x", "line 4", "https")
+	f("clients:\n- id: a\n  keys-url: https://x\n", "line 2: clients[0].scopes")
+	f("clients:\n- id: a\n  keys-url: https://x\n  scopes: system/Nothing.rs", "line 4", "system/Nothing.rs")
+	f("clients:\n- keys-url: https://x", "line 2: clients[0].id")
+	f("certificates:\n- roles: Reader", "line 2: certificates[0]", "subject")
+	f("certificates:\n- {subject: CN=x, dns: y}", "line 2: certificates[0]", "one of")
 	f("- x", "line 1")
 }
 

@@ -11,6 +11,14 @@
 //	bearer.go         the Authorization header
 //	token.go          a JWT: its header, its signature, its claims
 //	claims.go         claims as the principal they prove
+//	issuer.go         who tokens are taken from
+//	certificate.go    client certificates as the principals that rules name
+//	client.go         the clients that this server gives tokens to
+//	token_endpoint.go their requests: the form, the assertion, the token
+//	grant.go          what is granted of the scopes that they ask for
+//	replays.go        assertions that were used
+//	signing_keys.go   the keys that sign access tokens, and their rotation
+//	smart.go          how clients find all this
 //	refusal.go        what a refused client is told
 //	key_set.go        JSON Web Key Sets, and the one key that fits a token
 //	remote_keys.go    a key set behind a URL: how long it is kept, when it is asked for again

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -18,6 +19,7 @@ type issuer struct {
 	algorithms []jose.SignatureAlgorithm
 	keysURL    string // "": the discovery document says
 	keys       keySource
+	found      *atomic.Pointer[discovery] // what keys came by last; nil in it: not yet, or not needed
 	roleClaims []string
 	roles      map[string]access.Roles // by the claims' values
 }
@@ -61,6 +63,7 @@ func (i *issuer) loadKeys(from *fetcher) func(context.Context) (*keySet, time.Du
 			if err != nil {
 				return nil, 0, err
 			}
+			i.found.Store(found)
 			address = found.JWKSURI
 		}
 		return loadKeySet(ctx, from, address)

@@ -56,3 +56,23 @@ const (
 	// tokens name and however often it fails.
 	fetchIntervalMin = 10 * time.Second
 )
+
+const (
+	// formBytesMax bounds the form that asks for a token: an assertion and some words.
+	formBytesMax = 64 << 10
+
+	// tokenLife is that of access tokens, as SMART recommends.
+	tokenLife = 5 * time.Minute
+
+	// assertionLifeMax is how far ahead an assertion may expire (SMART Backend Services).
+	assertionLifeMax = 5 * time.Minute
+
+	// replaysMax bounds the assertions of one client that are remembered until they
+	// expire: 30 a second. One more is refused, as forgetting one would let it be used again.
+	replaysMax = 10_000
+
+	// signingKeyAge is how long a key signs. The one before is kept until its last
+	// tokens have expired, on any clock that is believed.
+	signingKeyAge  = 30 * 24 * time.Hour
+	signingKeyKept = tokenLife + 2*skewMax
+)

@@ -20,6 +20,7 @@ func invalidToken(format string, args ...any) error {
 
 var (
 	errOtherScheme = &access.CredentialsError{Text: "This server takes bearer tokens only: Authorization: Bearer TOKEN."}
+	errCertificate = &access.CredentialsError{Text: "No rule of this server knows the client certificate."}
 	errTwoHeaders  = &access.CredentialsError{Code: codeInvalidRequest, Text: "The request has more than one Authorization header."}
 	errNotJWT      = &access.CredentialsError{Code: codeInvalidToken, Text: "The token is not a signed JWT."}
 )

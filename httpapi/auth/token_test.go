@@ -155,7 +155,7 @@ func TestChangesOfTheFileCount(t *testing.T) {
 	clock := newTestClock()
 	issuer := func(url string) string { return "issuers: [{url: '" + url + "', audiences: [x]}]" }
 	writeFile(t, path, issuer("https://a.example"))
-	a, err := New(Options{FS: vfs.OS(), File: path, Now: clock.now, Logger: slog.New(slog.DiscardHandler)})
+	a, err := New(Options{FS: vfs.OS(), File: path, Store: openStore(t), Now: clock.now, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"bulk/backup":         {"bulk", "engine", "wal", "index", "internal/vfs", "internal/vfs/sealed"},
 	"query":               {"engine", "index", "fhir/search", "fhir/terminology", "fhir/ucum", "fhir"},
 	"httpapi/access":      {"fhir"},
-	"httpapi/auth":        {"httpapi/access", "fhir", "internal/vfs"},
+	"httpapi/auth":        {"httpapi/access", "engine", "fhir", "internal/vfs"},
 	"httpapi/audit":       {"internal/vfs"},
 	"httpapi":             {"httpapi/audit", "httpapi/access", "httpapi/auth", "fhir/view", "bulk", "bulk/backup", "query", "engine", "fhir/search", "fhir/structure", "fhir/ucum", "fhir", "fhir/patch", "internal/vfs"},
 	"bench/synth":         {},
