@@ -77,7 +77,7 @@ func (m *sim) fault() {
 			m.failNext(1, syscall.ENOSPC, vfs.OpPreallocate)
 			return
 		}
-		m.failSoon(pick[error](m.rng, syscall.EIO, syscall.ENOSPC, &vfs.ShortWrite{Bytes: 512 * m.rng.IntN(3), Err: syscall.ENOSPC}), vfs.OpWrite)
+		m.failSoon(pick[error](m.rng, syscall.EIO, syscall.ENOSPC, &vfs.ShortWrite{Bytes: simSectorBytes * m.rng.IntN(3), Err: syscall.ENOSPC}), vfs.OpWrite)
 	case 6:
 		m.failNext(1+m.rng.IntN(2), pick[error](m.rng, syscall.EIO, syscall.ENOSPC), pick(m.rng, vfs.OpCreate, vfs.OpRename, vfs.OpRemove, vfs.OpSyncDir, vfs.OpTruncate, vfs.OpPreallocate))
 	case 7, 8:
@@ -96,12 +96,25 @@ func (m *sim) failNext(left int, err error, kinds ...vfs.OpKind) {
 		for _, kind := range kinds {
 			if op.Kind == kind {
 				if left--; left == 0 {
-					return err
+					return betweenSectors(err, op)
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// simSectorBytes: local file systems end a write that they cut short between two sectors.
+const simSectorBytes = 512
+
+// betweenSectors makes a short write end at the end of a sector of the file.
+func betweenSectors(err error, op vfs.Op) error {
+	short, ok := err.(*vfs.ShortWrite)
+	if !ok {
+		return err
+	}
+	bytes := short.Bytes - int(op.Offset%simSectorBytes)
+	return &vfs.ShortWrite{Bytes: max(0, bytes), Err: short.Err}
 }
 
 // fillDisk makes everything that needs space fail for a while.
