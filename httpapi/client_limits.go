@@ -52,18 +52,25 @@ func (l *ClientLimits) burst() int {
 	return int(max(1, min(math.Ceil(l.RequestsPerSecond), math.MaxInt32)))
 }
 
+// clientKey tells clients apart: a principal's key, or the network where nobody knows
+// who asks. Every request makes one, so it takes no memory of its own.
+type clientKey struct {
+	principal string
+	network   netip.Prefix
+}
+
 // clientTable has what each client has used up.
 type clientTable struct {
 	limits ClientLimits
 
 	mu      sync.Mutex // guards what follows
-	clients map[string]*clientUse
+	clients map[clientKey]*clientUse
 	recent  *list.List // of *clientUse, who asked last in front
 	refused struct{ rate, concurrent, failures uint64 }
 }
 
 type clientUse struct {
-	key      string
+	key      clientKey
 	rate     *rate.Limiter // nil: no bound
 	failures *rate.Limiter // nil: none yet
 	active   int
@@ -71,11 +78,11 @@ type clientUse struct {
 }
 
 func newClientTable(limits ClientLimits) *clientTable {
-	return &clientTable{limits: limits, clients: map[string]*clientUse{}, recent: list.New()}
+	return &clientTable{limits: limits, clients: map[clientKey]*clientUse{}, recent: list.New()}
 }
 
 // use finds a client, and makes room for it. The caller holds c.mu.
-func (c *clientTable) use(key string) *clientUse {
+func (c *clientTable) use(key clientKey) *clientUse {
 	if u := c.clients[key]; u != nil {
 		c.recent.MoveToFront(u.at)
 		return u
@@ -105,31 +112,29 @@ func (c *clientTable) forget() {
 }
 
 // begin counts a request. A refused one is a *problem; its wait is when to come again.
-func (c *clientTable) begin(key string, now time.Time) (wait time.Duration, err error) {
+func (c *clientTable) begin(key clientKey, now time.Time) (u *clientUse, wait time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u := c.use(key)
+	u = c.use(key)
 	if c.limits.Concurrent > 0 && u.active >= c.limits.Concurrent {
 		c.refused.concurrent++
-		return time.Second, &problem{fasthttp.StatusTooManyRequests, codeThrottled, fmt.Sprintf("%d of your requests are being handled; a client may have no more at a time.", u.active)}
+		return nil, time.Second, &problem{fasthttp.StatusTooManyRequests, codeThrottled, fmt.Sprintf("%d of your requests are being handled; a client may have no more at a time.", u.active)}
 	}
 	if u.rate != nil {
 		if wait := waitOf(u.rate, now); wait > 0 {
 			c.refused.rate++
-			return wait, &problem{fasthttp.StatusTooManyRequests, codeThrottled, "You ask more often than a client may; come again later, as Retry-After says."}
+			return nil, wait, &problem{fasthttp.StatusTooManyRequests, codeThrottled, "You ask more often than a client may; come again later, as Retry-After says."}
 		}
 	}
 	u.active++
-	return 0, nil
+	return u, 0, nil
 }
 
-// end gives back what begin counted.
-func (c *clientTable) end(key string) {
+// end gives back what begin counted. Who is active is not forgotten meanwhile.
+func (c *clientTable) end(u *clientUse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if u := c.clients[key]; u != nil { // those that are active are not forgotten
-		u.active--
-	}
+	u.active--
 }
 
 // waitOf takes one from a limiter; else it is how long until there is one.
@@ -143,7 +148,7 @@ func waitOf(l *rate.Limiter, now time.Time) time.Duration {
 }
 
 // mayTry says whether credentials from an address are looked at.
-func (c *clientTable) mayTry(key string, now time.Time) error {
+func (c *clientTable) mayTry(key clientKey, now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.clients[key]
@@ -155,7 +160,7 @@ func (c *clientTable) mayTry(key string, now time.Time) error {
 }
 
 // failed notes credentials that proved nothing.
-func (c *clientTable) failed(key string, now time.Time) {
+func (c *clientTable) failed(key clientKey, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.use(key)
@@ -166,13 +171,12 @@ func (c *clientTable) failed(key string, now time.Time) {
 }
 
 // addressKey tells addresses apart. Whoever has an IPv6 network has all of it.
-func addressKey(addr netip.Addr) string {
+func addressKey(addr netip.Addr) clientKey {
+	bits := addr.BitLen()
 	if addr.Is6() {
-		if prefix, err := addr.Prefix(networkBits); err == nil {
-			return "address|" + prefix.String()
-		}
+		bits = networkBits
 	}
-	return "address|" + addr.String()
+	return clientKey{network: netip.PrefixFrom(addr.WithZone(""), bits).Masked()}
 }
 
 // limit counts the request for whoever makes it, and refuses one too many. What says
@@ -184,20 +188,20 @@ func (x *exchange) limit() error {
 	}
 	key := addressKey(x.origin().addr)
 	if x.who != nil {
-		key = x.who.Key()
+		key = clientKey{principal: x.who.Key()}
 	}
-	wait, err := x.server.clients.begin(key, x.now())
+	use, wait, err := x.server.clients.begin(key, x.now())
 	if err != nil {
 		x.retryAfter = retrySeconds(wait)
 		return err
 	}
-	x.limitedAs = key
+	x.limitedAs = use
 	return nil
 }
 
 // unlimit gives back what limit counted.
 func (x *exchange) unlimit() {
-	if x.limitedAs != "" {
+	if x.limitedAs != nil {
 		x.server.clients.end(x.limitedAs)
 	}
 }

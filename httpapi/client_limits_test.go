@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -53,17 +52,19 @@ func TestWhoAsksTooOftenIsToldWhenToComeAgain(t *testing.T) {
 func TestAClientHasSoManyRequestsAtATime(t *testing.T) {
 	c := newClientTable(ClientLimits{Concurrent: 2})
 	now := time.Now()
-	f := func(key string, works bool) {
+	f := func(key string, works bool) *clientUse {
 		t.Helper()
-		if _, err := c.begin(key, now); (err == nil) != works {
+		use, _, err := c.begin(clientKey{principal: key}, now)
+		if (err == nil) != works {
 			t.Errorf("%s: %v", key, err)
 		}
+		return use
 	}
-	f("a", true)
+	use := f("a", true)
 	f("a", true)
 	f("a", false)
 	f("b", true)
-	c.end("a")
+	c.end(use)
 	f("a", true)
 	f("a", false)
 }
@@ -73,24 +74,45 @@ func TestAClientHasSoManyRequestsAtATime(t *testing.T) {
 func TestManyAddressesDoNotGrowTheTable(t *testing.T) {
 	c := newClientTable(ClientLimits{RequestsPerSecond: 1, Burst: 1, Concurrent: 1})
 	now := time.Now()
-	if _, err := c.begin("busy", now); err != nil {
+	busy := addressKey(netip.MustParseAddr("192.0.2.1"))
+	if _, _, err := c.begin(busy, now); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3 * clientsMax {
-		key := fmt.Sprint("address|", i)
-		if _, err := c.begin(key, now); err != nil {
+	last := netip.MustParseAddr("198.18.0.0")
+	for range 3 * clientsMax {
+		last = last.Next()
+		use, _, err := c.begin(addressKey(last), now)
+		if err != nil {
 			t.Fatal(err)
 		}
-		c.end(key)
+		c.end(use)
 	}
 	if len(c.clients) != clientsMax || c.recent.Len() != clientsMax {
 		t.Errorf("%d clients are known, %d in order", len(c.clients), c.recent.Len())
 	}
-	if _, err := c.begin("busy", now); err == nil {
+	if _, _, err := c.begin(busy, now); err == nil {
 		t.Error("who was busy is forgotten")
 	}
-	if _, err := c.begin(fmt.Sprint("address|", 3*clientsMax-1), now); err == nil {
+	if _, _, err := c.begin(addressKey(last), now); err == nil {
 		t.Error("who asked last is forgotten")
+	}
+}
+
+// TestAddressesAreToldApart: whoever has an IPv6 network has all of it.
+func TestAddressesAreToldApart(t *testing.T) {
+	f := func(a, b string, same bool) {
+		t.Helper()
+		if (addressKey(netip.MustParseAddr(a)) == addressKey(netip.MustParseAddr(b))) != same {
+			t.Errorf("%s and %s", a, b)
+		}
+	}
+	f("192.0.2.1", "192.0.2.1", true)
+	f("192.0.2.1", "192.0.2.2", false)
+	f("2001:db8::1", "2001:db8::ffff:1", true)
+	f("2001:db8::1", "2001:db8:0:1::1", false)
+	f("fe80::1%eth0", "fe80::2%eth1", true)
+	if addressKey(netip.Addr{}) == addressKey(netip.MustParseAddr("0.0.0.0")) {
+		t.Error("an unknown address is taken for one")
 	}
 }
 
@@ -128,8 +150,5 @@ func TestLimitsThatAreNoneAreRefused(t *testing.T) {
 		if l.check() == nil {
 			t.Errorf("%+v is taken", l)
 		}
-	}
-	if got := addressKey(netip.Addr{}); got == "" {
-		t.Error("an unknown address has no key")
 	}
 }

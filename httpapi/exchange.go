@@ -51,9 +51,10 @@ type exchange struct {
 	// unrecorded: the audit gets no event, as it takes none.
 	unrecorded    bool
 	isTransaction bool
-	// limitedAs is the client that the request counts for; "": nobody. retryAfter is when
+	// limitedAs is the client that the request counts for; nil: nobody. retryAfter is when
 	// a refused one may come again; "": in a moment.
-	limitedAs, retryAfter string
+	limitedAs  *clientUse
+	retryAfter string
 	// selected is what a transaction has found by the criteria of a conditional
 	// write; nil: nobody has searched.
 	selected *selected
