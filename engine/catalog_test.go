@@ -105,6 +105,34 @@ func TestFsckFindsADamagedCatalog(t *testing.T) {
 	f("000001.sst", 100, 1)
 }
 
+// A catalog that is gone as a whole is no new one: the store does not open, fsck says
+// why, and a repair makes an empty one.
+func TestFsckFindsThatTheCatalogIsGone(t *testing.T) {
+	for _, remove := range []func(dir string) error{
+		os.RemoveAll,
+		func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) },
+	} {
+		dir, _ := catalogFiles(t, true)
+		if err := remove(filepath.Join(dir, catalogDir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(context.Background(), catalogOf(dir)); !isNamed(err) {
+			t.Errorf("Open: %v", err)
+		}
+		if err := remove(filepath.Join(dir, catalogDir)); err != nil {
+			t.Fatal(err)
+		}
+		var found []Problem
+		if err := FsckIn(context.Background(), vfs.OS(), dir, t.TempDir(), func(p Problem) { found = append(found, p) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 1 || !strings.Contains(found[0].What, "gone") {
+			t.Errorf("found %+v", found)
+		}
+		mustRepairCatalog(t, dir)
+	}
+}
+
 // catalogFiles are the files of a catalog with some values, closed or as a process
 // leaves them that is killed.
 func catalogFiles(t *testing.T, closed bool) (dir string, want map[string]string) {

@@ -15,19 +15,23 @@ import (
 // missing. Without a directory for the copy it is not looked at. A sound copy stays
 // open, for dropCatalog; nil: there is none.
 func (f *fsck) checkCatalog(format formatFile) (*catalog, error) {
-	if _, err := readMark(f.fs, path.Join(f.dir, catalogMarkName)); err != nil {
+	writes, err := readMark(f.fs, path.Join(f.dir, catalogMarkName))
+	if err != nil {
 		return nil, f.catalogDamage(path.Join(f.dir, catalogMarkName), err)
+	}
+	if f.temp == "" {
+		return nil, nil
 	}
 	dir := path.Join(f.dir, catalogDir)
 	names, err := f.fs.List(dir)
-	if errors.Is(err, fs.ErrNotExist) || f.temp == "" {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list the job catalog: %w", err)
 	}
 	if len(names) == 0 {
-		return nil, nil
+		if writes == 0 {
+			return nil, nil
+		}
+		return nil, f.catalogDamage(dir, &vfs.CorruptError{File: dir, What: fmt.Sprintf("the job catalog is gone, and %d writes went to it; run kiln repair", writes)})
 	}
 	copied := path.Join(f.temp, catalogDir)
 	if err := copyFiles(f.fs, dir, copied, names); err != nil {
