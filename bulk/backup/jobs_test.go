@@ -98,6 +98,10 @@ func TestBackupJobsOutliveTheServer(t *testing.T) {
 	if made.Running || made.Err != nil || made.Result.Versions != 1 {
 		t.Fatalf("%+v", made)
 	}
+	// At a byte a second what is new holds the next ones up until somebody stops them.
+	if _, err := s.store.Commit(context.Background(), []engine.Change{patientChange(t, "b", "male", "x")}); err != nil {
+		t.Fatal(err)
+	}
 	cancelled := s.start(1)
 	if err := s.jobs.Cancel(cancelled); err != nil {
 		t.Fatal(err)
