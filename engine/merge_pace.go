@@ -48,7 +48,7 @@ func (s *Store) mergePace() (pace func(context.Context, int) error, done func())
 			return nil
 		}
 		s.mergePiece.Unlock()
-		err := rest(ctx, mergeRest(worked, beside, s.runCount() >= mergeBusyRuns))
+		err := s.pause(ctx, mergeRest(worked, beside, s.runCount() >= mergeBusyRuns))
 		s.mergePiece.Lock()
 		began = s.opts.Now()
 		return err
@@ -66,20 +66,6 @@ func mergeRest(worked time.Duration, beside, behind bool) time.Duration {
 		return mergeRestMin
 	}
 	return 0
-}
-
-func rest(ctx context.Context, long time.Duration) error {
-	if long == 0 || ctx.Err() != nil {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(long)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 func (s *Store) runCount() int {
