@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -133,25 +134,32 @@ func (s *Store) foldMarks() {
 	s.retire(gone)
 }
 
-// dropOldCheckpoints removes all files but the newest ones, durably: one that came
-// back after a power cut would count as a spare, and its log is trimmed.
+// dropOldCheckpoints removes all files but the newest sound ones, durably: one that
+// came back after a power cut would count as a spare, and its log is trimmed. So would
+// one that this store does not count, because its write failed at the very end; and one
+// that was found damaged is replaced by what comes after it.
 func (s *Store) dropOldCheckpoints() error {
-	old := max(0, len(s.checkpoints)-checkpointsKept)
-	if old == 0 {
-		return nil
+	kept := s.checkpoints[max(0, len(s.checkpoints)-checkpointsKept):]
+	dir := s.path(checkpointsDir)
+	names, err := s.opts.FS.List(dir)
+	if err != nil {
+		return fmt.Errorf("cannot list the checkpoints: %w", err)
 	}
-	for _, c := range s.checkpoints[:old] {
-		name := path.Join(s.path(checkpointsDir), checkpointFileName(c.lsn))
-		if err := s.opts.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range names {
+		lsn, ok := parseHexName(name, checkpointSuffix)
+		if !ok || slices.ContainsFunc(kept, func(c checkpointMark) bool { return c.lsn == lsn }) {
+			continue
+		}
+		if err := s.opts.FS.Remove(path.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot remove an old checkpoint: %w", err)
 		}
 	}
-	if err := s.opts.FS.SyncDir(s.path(checkpointsDir)); err != nil {
+	if err := s.opts.FS.SyncDir(dir); err != nil { // always: a call before may have failed here
 		return fmt.Errorf("cannot sync the directory of the checkpoints: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.checkpoints = s.checkpoints[old:]
+	s.checkpoints = kept
 	return nil
 }
 

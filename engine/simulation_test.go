@@ -67,7 +67,8 @@ func TestSimulation(t *testing.T) {
 var simSeedsThatFailed = []uint64{
 	5885, 5957, 8322, 9808, 20670, 103053, // the power was gone where the simulation had not reckoned with it
 	307893, 337943, // a write was cut short inside a sector, some bytes before a record's end (row 9 of the log's table)
-	249, // a removed checkpoint came back after a power cut (TestRemovedCheckpointsDoNotComeBack)
+	411548, // a checkpoint whose write failed at its very end stayed, and counted as a spare when its log was trimmed (TestUncountedCheckpointsAreRemoved)
+	249,    // a removed checkpoint came back after a power cut (TestRemovedCheckpointsDoNotComeBack)
 }
 
 func TestSimulationOfSeedsThatFailed(t *testing.T) {
