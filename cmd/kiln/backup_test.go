@@ -130,6 +130,14 @@ func (s *server) writeUntil(done chan struct{}, n int) {
 	}
 }
 
+// lastUpdated is that of the resource in the answer.
+func (a *answer) lastUpdated(t *testing.T) time.Time {
+	t.Helper()
+	return decode[struct {
+		Meta struct{ LastUpdated time.Time }
+	}](t, a.body).Meta.LastUpdated
+}
+
 // The commands say what they do, refuse what they must, and leave the exit codes.
 func TestBackupCommands(t *testing.T) {
 	t.Parallel()
@@ -147,7 +155,10 @@ func TestBackupCommands(t *testing.T) {
 	s.stop()
 	first := decode[backup.Result](t, []byte(mustKiln(t, 0, "backup", "--data-dir", dir, "--json", target).out))
 	s = serve(t, dir)
-	moment := s.must(http.StatusCreated, http.MethodPut, "/Patient/b", `{"resourceType":"Patient","id":"b"}`)
+	at := s.must(http.StatusCreated, http.MethodPut, "/Patient/b", `{"resourceType":"Patient","id":"b"}`).lastUpdated(t)
+	for n, later := 0, at; !later.After(at); n++ { // two writes may be of one millisecond
+		later = s.must(http.StatusCreated, http.MethodPut, fmt.Sprintf("/Patient/c%d", n), fmt.Sprintf(`{"resourceType":"Patient","id":"c%d"}`, n)).lastUpdated(t)
+	}
 	s.must(http.StatusNoContent, http.MethodDelete, "/Patient/a", "")
 	s.stop()
 	if got := mustKiln(t, 0, "backup", "--data-dir", dir, target); !strings.Contains(got.out, "every moment since "+first.ID) {
@@ -156,9 +167,6 @@ func TestBackupCommands(t *testing.T) {
 	if got := mustKiln(t, 0, "backup", "--list", target); strings.Count(got.out, "\n") != 2 || !strings.HasPrefix(got.out, first.ID) {
 		t.Errorf("--list: %s", got.out)
 	}
-	at := decode[struct {
-		Meta struct{ LastUpdated time.Time }
-	}](t, moment.body).Meta.LastUpdated
 	for args, want := range map[string][2]int{
 		"":                                      {404 + 6, 200}, // a is deleted
 		"--backup " + first.ID:                  {200, 404},
