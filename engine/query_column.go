@@ -132,6 +132,11 @@ func (v *evaluation) together(args []*Expr) (common columnPlaces, which []int, e
 		if column == nil || column.Several() {
 			continue
 		}
+		if inside, err := v.anyInside(arg); err != nil {
+			return common, nil, err
+		} else if inside {
+			continue // more than what the walks find
+		}
 		found, rest, err := v.walkColumns(arg.Walks)
 		if err != nil {
 			return common, nil, err

@@ -42,7 +42,14 @@ func (v *evaluation) termsOrInside(e *Expr, within *roaring.Bitmap, enough uint6
 // anyInside tells whether the source has a reference that Inside would look into.
 func (v *evaluation) anyInside(e *Expr) (bool, error) {
 	for i := range e.Inside {
-		for _, w := range e.Inside[i].Walks {
+		for k := range e.Inside[i].Walks {
+			w := &e.Inside[i].Walks[k]
+			if column := v.column(w); column != nil {
+				if places, err := column.Places(w, v.s.check); len(places) > 0 || err != nil {
+					return len(places) > 0, err
+				}
+				continue
+			}
 			c := v.terms.Cursor(w.Param)
 			if c.SeekGE(w.From) && bytes.Compare(c.Value(), w.To) < 0 {
 				return true, nil

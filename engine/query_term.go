@@ -167,6 +167,9 @@ func (v *evaluation) oneColumn(e *Expr) (*columnPlaces, error) {
 	if e.Op != Terms {
 		return nil, nil
 	}
+	if inside, err := v.anyInside(e); inside || err != nil {
+		return nil, err
+	}
 	found, rest, err := v.walkColumns(e.Walks)
 	if err != nil || len(rest) > 0 || len(found) != 1 {
 		return nil, err
