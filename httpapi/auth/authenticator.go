@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/valyala/fasthttp"
 
 	"kiln/engine"
@@ -44,6 +43,7 @@ type Authenticator struct {
 	signing *signingKeys
 	replays *replays
 	config  atomic.Pointer[config]
+	proven  provenTokens
 
 	mu     sync.Mutex        // guards what follows
 	looked time.Time         // at the file
@@ -96,6 +96,7 @@ func (a *Authenticator) take(text []byte) error {
 	}
 	a.inherit(next, a.config.Load())
 	a.config.Store(next)
+	a.proven.clear() // nothing in it counts any more
 	return nil
 }
 
@@ -211,40 +212,4 @@ func (a *Authenticator) prove(ctx context.Context, p proofs) (*access.Principal,
 	default:
 		return nil, nil
 	}
-}
-
-// proveToken checks a token, whoever issued it.
-func (a *Authenticator) proveToken(ctx context.Context, c *config, text string, p *proofs) (*access.Principal, error) {
-	token, err := takeApart(text)
-	if err != nil {
-		return nil, err
-	}
-	from, isOwn := c.issuers[token.issuer], false
-	if from == nil && len(c.clients) > 0 && token.issuer == p.base {
-		from, isOwn = a.own(p.base), true
-	}
-	if from == nil {
-		return nil, invalidToken("The token is from an issuer (iss) that this server does not know.")
-	}
-	if token.jku != "" && token.jku != from.keysURL {
-		return nil, invalidToken("The token names keys (jku) that are not its issuer's.")
-	}
-	var registered jwt.Claims
-	var claims tokenClaims
-	var all map[string]any
-	if err := token.verify(ctx, from.keys, from.algorithms, &registered, &claims, &all); err != nil {
-		return nil, err
-	}
-	for _, err := range []error{
-		checkTimes(&registered, a.opts.Now(), c.skew), checkAudience(&registered, from.audiences), checkConfirmation(&claims, p.certificate),
-	} {
-		if err != nil {
-			return nil, err
-		}
-	}
-	who, err := from.principal(&registered, &claims, all)
-	if err != nil || !isOwn {
-		return who, err
-	}
-	return c.asClient(who)
 }

@@ -10,6 +10,7 @@
 //	authenticator.go  one request: which proof counts; the file's changes
 //	bearer.go         the Authorization header
 //	token.go          a JWT: its header, its signature, its claims
+//	proven.go         tokens that were good a moment ago
 //	claims.go         claims as the principal they prove
 //	issuer.go         who tokens are taken from
 //	certificate.go    client certificates as the principals that rules name

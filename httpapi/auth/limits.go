@@ -58,6 +58,22 @@ const (
 )
 
 const (
+	// provenLifeMax is how long a token that was good needs no signature checked. Keys,
+	// file, clock and certificate are looked at for each request all the same; this is
+	// for what nobody thought of, and a check a minute costs nothing.
+	provenLifeMax = time.Minute
+
+	// provenSets and provenWays bound the tokens that are known, 4,096: those of as many
+	// clients in a minute, with some 600 bytes each.
+	provenSets = 1 << 10
+	provenWays = 4
+
+	// provenBytesMax bounds what is kept of one; with more it is checked each time. A
+	// hundred scopes have room; all together 32 MiB at most.
+	provenBytesMax = 8 << 10
+)
+
+const (
 	// formBytesMax bounds the form that asks for a token: an assertion and some words.
 	formBytesMax = 64 << 10
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type remoteKeys struct {
 	load   func(ctx context.Context) (*keySet, time.Duration, error)
 	now    func() time.Time
 	logger *slog.Logger
+	// fresh is what nobody has to wait for. Requests look at it without a lock.
+	fresh atomic.Pointer[freshKeys]
 
 	mu     sync.Mutex // guards what follows
 	set    *keySet    // nil: never had
@@ -37,7 +40,17 @@ type remoteKeys struct {
 	flight chan struct{} // closed when the question under way is over; nil: none is
 }
 
+// freshKeys are kept for age from loaded on.
+type freshKeys struct {
+	set    *keySet
+	loaded time.Time
+	age    time.Duration
+}
+
 func (r *remoteKeys) keysFor(ctx context.Context, kid string) (*keySet, error) {
+	if f := r.fresh.Load(); f != nil && r.now().Sub(f.loaded) < f.age && (kid == "" || f.set.has(kid)) {
+		return f.set, nil
+	}
 	r.mu.Lock()
 	wait := r.refresh(kid)
 	r.mu.Unlock()
@@ -86,6 +99,7 @@ func (r *remoteKeys) ask() {
 	defer r.mu.Unlock()
 	if err == nil {
 		r.set, r.loaded, r.age = set, r.now(), keepFor(age)
+		r.fresh.Store(&freshKeys{r.set, r.loaded, r.age})
 	} else {
 		r.logger.Warn("the keys that tokens are checked with could not be had", "of", r.name, "error", err)
 	}

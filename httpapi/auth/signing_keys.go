@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -29,8 +30,17 @@ type signingKeys struct {
 	now    func() time.Time
 	logger *slog.Logger
 
+	public atomic.Pointer[publicKeys] // nil: not made since keys changed
+
 	mu   sync.Mutex
 	keys []signingKey // the newest last; guarded by mu
+}
+
+// publicKeys are the public halves of the keys whose tokens may still count, until one
+// of them is kept no longer.
+type publicKeys struct {
+	set   keySet
+	until time.Time // zero: for ever
 }
 
 // signingKey is one key as the catalog has it.
@@ -77,6 +87,7 @@ func (s *signingKeys) signer() (jose.JSONWebKey, error) {
 	// A key's last token was signed when the next key was made.
 	keep := s.keys[max(0, len(s.keys)-1):]
 	s.keys = append(slices.Clone(keep), made)
+	s.public.Store(nil)
 	text, err := json.Marshal(s.keys)
 	if err != nil {
 		return jose.JSONWebKey{}, fmt.Errorf("cannot keep a key for access tokens: %w", err)
@@ -87,16 +98,28 @@ func (s *signingKeys) signer() (jose.JSONWebKey, error) {
 	return made.Key, nil
 }
 
-// keysFor gives the public halves of the keys whose tokens may still count.
+// keysFor gives the public halves of the keys whose tokens may still count: the same
+// set as long as those are the same.
 func (s *signingKeys) keysFor(context.Context, string) (*keySet, error) {
+	now := s.now()
+	if p := s.public.Load(); p != nil && (p.until.IsZero() || !now.After(p.until)) {
+		return &p.set, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set := &keySet{}
+	p := &publicKeys{}
 	for i, one := range s.keys {
-		if i+1 < len(s.keys) && s.now().Sub(time.Unix(s.keys[i+1].Created, 0)) > signingKeyKept {
-			continue
+		if i+1 < len(s.keys) {
+			until := time.Unix(s.keys[i+1].Created, 0).Add(signingKeyKept)
+			if now.After(until) {
+				continue
+			}
+			if p.until.IsZero() { // the oldest goes first
+				p.until = until
+			}
 		}
-		set.keys = append(set.keys, one.Key.Public())
+		p.set.keys = append(p.set.keys, one.Key.Public())
 	}
-	return set, nil
+	s.public.Store(p)
+	return &p.set, nil
 }

@@ -84,15 +84,17 @@ func (u *unverified) readHeader(text []byte) error {
 	}
 }
 
-// verify checks the signature, and reads the claims that it covers into each of dst.
-func (u *unverified) verify(ctx context.Context, keys keySource, allowed []jose.SignatureAlgorithm, dst ...any) error {
+// keysIn gives the set that the token's key is looked for in. Nobody is asked for keys
+// for the sake of an algorithm that is not taken.
+func (u *unverified) keysIn(ctx context.Context, keys keySource, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	if !slices.Contains(allowed, u.algorithm) {
-		return invalidToken("The token's signature algorithm (alg) is not taken.")
+		return nil, invalidToken("The token's signature algorithm (alg) is not taken.")
 	}
-	set, err := keys.keysFor(ctx, u.kid)
-	if err != nil {
-		return err
-	}
+	return keys.keysFor(ctx, u.kid)
+}
+
+// verifyBy checks the signature, and reads the claims that it covers into each of dst.
+func (u *unverified) verifyBy(set *keySet, dst ...any) error {
 	key := set.find(u.kid, u.algorithm)
 	if key == nil {
 		return invalidToken("No key of the issuer fits the token's kid and alg, or several do.")
@@ -136,21 +138,34 @@ func checkAudience(claims *jwt.Claims, ours []string) error {
 	return invalidToken("The token is not for this server (aud).")
 }
 
-// checkConfirmation holds a token to the certificate that it is bound to (RFC
-// 8705). A token that is bound to something else must not pass for a plain one.
-func checkConfirmation(claims *tokenClaims, certificate *x509.Certificate) error {
-	if len(claims.Confirmation) == 0 {
+// confirmation is what a token is bound to (RFC 8705); the zero value: nothing.
+type confirmation struct {
+	isBound     bool
+	certificate string // its SHA-256 as x5t#S256 has it; "": it is bound to something else
+}
+
+// confirmation reads cnf. A token that is bound to something else must not pass for a
+// plain one.
+func (c *tokenClaims) confirmation() confirmation {
+	to := confirmation{isBound: c.Confirmation != nil}
+	if len(c.Confirmation) != 1 || json.Unmarshal(c.Confirmation["x5t#S256"], &to.certificate) != nil {
+		to.certificate = ""
+	}
+	return to
+}
+
+// check holds the token to the certificate of its connection; nil: that has none.
+func (c confirmation) check(certificate *x509.Certificate) error {
+	switch {
+	case !c.isBound:
 		return nil
-	}
-	var bound string
-	if len(claims.Confirmation) != 1 || json.Unmarshal(claims.Confirmation["x5t#S256"], &bound) != nil {
+	case c.certificate == "":
 		return invalidToken("The token is bound in a way that this server cannot check (cnf).")
-	}
-	if certificate == nil {
+	case certificate == nil:
 		return invalidToken("The token is bound to a client certificate (cnf), and the connection has none.")
 	}
 	sum := sha256.Sum256(certificate.Raw)
-	if base64.RawURLEncoding.EncodeToString(sum[:]) != bound {
+	if base64.RawURLEncoding.EncodeToString(sum[:]) != c.certificate {
 		return invalidToken("The token is bound to another client certificate (cnf).")
 	}
 	return nil

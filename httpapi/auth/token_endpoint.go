@@ -190,8 +190,12 @@ func (c *config) readAssertion(ctx context.Context, text string) (*client, *jwt.
 	case token.kid == "":
 		return nil, nil, invalidToken("The key's id (kid) is missing in the header.")
 	}
+	set, err := token.keysIn(ctx, who.keys, assertionAlgorithms)
+	if err != nil {
+		return nil, nil, err
+	}
 	registered := new(jwt.Claims)
-	if err := token.verify(ctx, who.keys, assertionAlgorithms, registered); err != nil {
+	if err := token.verifyBy(set, registered); err != nil {
 		return nil, nil, err
 	}
 	return who, registered, nil

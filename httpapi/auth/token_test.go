@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
@@ -35,19 +36,24 @@ func newTestAuthenticator(t testing.TB, clock *testClock) (*Authenticator, func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := parseConfig([]byte(`
+	text := []byte(`
 issuers:
 - url: https://i.example
   audiences: [kiln]
   role-claims: [roles, realm_access.roles, "https://x.example/roles"]
   roles: {r: Reader, w: Writer, x: [Importer, Exporter]}
-`))
+`)
+	c, err := parseConfig(text)
 	if err != nil {
 		t.Fatal(err)
 	}
+	mem := vfs.NewMem(1)
+	if err := vfs.WriteFileAtomic(mem, "auth.yaml", text); err != nil {
+		t.Fatal(err)
+	}
 	c.issuers["https://i.example"].keys = &keySet{keys: []jose.JSONWebKey{{Key: &key.PublicKey}}}
-	a := &Authenticator{opts: Options{Now: clock.now, Logger: slog.New(slog.DiscardHandler)}}
-	a.looked = clock.now()
+	a := &Authenticator{opts: Options{FS: mem, File: "auth.yaml", Now: clock.now, Logger: slog.New(slog.DiscardHandler)}}
+	a.looked, a.sum = clock.now(), sha256.Sum256(text)
 	a.config.Store(c)
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
 	if err != nil {
