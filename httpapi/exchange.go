@@ -91,6 +91,9 @@ func (x *exchange) serve() error {
 	if err := x.admitAudited(); err != nil {
 		return err
 	}
+	if err := x.checkCertificate(); err != nil {
+		return err
+	}
 	if err := x.authenticate(m); err != nil {
 		return err
 	}

@@ -68,10 +68,12 @@ func (h *handshakes) run(conn *tls.Conn, raw net.Conn) error {
 type countedTLS struct {
 	*tls.Conn
 	counted
-	raw    net.Conn
-	shakes *handshakes
-	shake  sync.Once
-	failed error
+	raw     net.Conn
+	secured *securing // what config is of
+	shakes  *handshakes
+	shake   sync.Once
+	failed  error
+	proof   clientProof // of whoever serves it
 }
 
 // Handshake secures the connection, once. The HTTP library calls it first.

@@ -92,7 +92,8 @@ func (l *limitedListener) counted(conn net.Conn) net.Conn {
 	}
 	switch {
 	case l.secures != nil:
-		c := &countedTLS{Conn: tls.Server(conn, l.secures.config()), counted: counted{listener: l}, raw: conn, shakes: l.shakes}
+		by := l.secures.current.Load()
+		c := &countedTLS{Conn: tls.Server(conn, by.config), counted: counted{listener: l}, raw: conn, secured: by, shakes: l.shakes}
 		l.begin(&c.counted, conn)
 		return c
 	case isTCP:
