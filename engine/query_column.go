@@ -119,54 +119,40 @@ func (v *evaluation) walkColumns(walks []index.Walk) (found []columnPlaces, rest
 	return found, rest, nil
 }
 
-// together finds the arguments of an And that are about one field of which no row
-// has several values, such as the two ends of a range of dates: what they have
-// in common is found before any row is. It gives the places that are left of the
-// field's values and the arguments, none or at least two.
-func (v *evaluation) together(args []*Expr) (common columnPlaces, which []int, err error) {
-	for i, arg := range args {
-		if arg.Op != Terms || len(arg.Walks) == 0 || len(which) > 0 && arg.Walks[0].Param != common.param {
-			continue
-		}
-		column := v.column(&arg.Walks[0])
-		if column == nil || column.Several() {
-			continue
-		}
-		if inside, err := v.anyInside(arg); err != nil {
-			return common, nil, err
-		} else if inside {
-			continue // more than what the walks find
-		}
-		found, rest, err := v.walkColumns(arg.Walks)
-		if err != nil {
-			return common, nil, err
-		}
-		if len(rest) > 0 || len(found) > 1 {
-			continue
-		}
-		if len(which) == 0 {
-			common = found[0]
-		} else {
-			common.places = index.CommonPlaces(common.places, found[0].places)
-		}
-		which = append(which, i)
+// oneColumn is the values of an expression that one column answers; nil: none does.
+func (v *evaluation) oneColumn(e *Expr) (*columnPlaces, error) {
+	if e.Op != Terms || !v.anyColumn(e.Walks) {
+		return nil, nil
 	}
-	if len(which) < 2 {
-		return common, nil, nil
+	if inside, err := v.anyInside(e); inside || err != nil {
+		return nil, err // more than what the walks find
 	}
-	return common, which, nil
+	found, rest, err := v.walkColumns(e.Walks)
+	if err != nil || len(rest) > 0 || len(found) != 1 {
+		return nil, err
+	}
+	return &found[0], nil
 }
 
-// evalTogether evaluates the arguments that together found, when the first of them
-// has its turn; at the others nothing is left to do.
-func (v *evaluation) evalTogether(arg *Expr, common *columnPlaces, within *roaring.Bitmap, enough uint64, x *Explanation) (*roaring.Bitmap, error) {
+// about is about how many rows have one of the values; 0: none has.
+func (p *columnPlaces) about() uint64 {
+	n := index.CountPlaces(p.places)
+	if n == 0 {
+		return 0
+	}
+	return max(n, n*p.column.Rows()/p.column.Values())
+}
+
+// evalPlaces evaluates an argument of an And that a column answers. Of several that
+// have their values in common the first to have its turn leaves nothing to do.
+func (v *evaluation) evalPlaces(arg *Expr, p *columnPlaces, within *roaring.Bitmap, enough uint64, x *Explanation) (*roaring.Bitmap, error) {
 	done := v.s.explain(arg, x)
-	if common.column != nil {
+	if p.column != nil {
 		var err error
-		if within, err = v.rows(common, within, enough); err != nil {
+		if within, err = v.rows(p, within, enough); err != nil {
 			return nil, err
 		}
-		common.column = nil
+		p.column = nil
 	}
 	if done != nil {
 		done(within.GetCardinality())

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -115,102 +114,6 @@ func (v *evaluation) apply(e *Expr, within *roaring.Bitmap, x *Explanation) (*ro
 		return v.keys(e, within)
 	}
 	panic("BUG: an operation that does not exist")
-}
-
-// andArgs are the arguments of an And, and what is known of them before any is
-// evaluated.
-type andArgs struct {
-	args  []*Expr
-	known []andArg
-	order []int // in which to take those that are left
-	// common is what the arguments of which have in common; see together.
-	common columnPlaces
-	which  []int
-	// Room for the slices of most.
-	knownRoom [andArgsTypical]andArg
-	orderRoom [andArgsTypical]int
-}
-
-type andArg struct {
-	size   uint64         // about how many rows it leaves
-	term   index.TermRows // of a run, when isTerm: it asks for no more
-	isTerm bool
-}
-
-const andArgsTypical = 4
-
-// isLast tells whether the first argument of order is the last that takes rows away.
-func (a *andArgs) isLast(order []int) bool {
-	return len(order) == 1 || a.which != nil && !slices.ContainsFunc(order, func(i int) bool { return !slices.Contains(a.which, i) })
-}
-
-// and takes the argument that is thought to leave least first.
-func (v *evaluation) and(e *Expr, within *roaring.Bitmap, enough uint64, counting bool, x *Explanation) (*roaring.Bitmap, error) {
-	a, err := v.andArgs(e.Args)
-	if err != nil {
-		return nil, err
-	}
-	list, err := v.listFirst(a, within, x)
-	if err != nil {
-		return nil, err
-	}
-	if list != nil {
-		if err := list.strike(enough, x); err != nil {
-			return nil, err
-		}
-		if counting && len(a.order) == 0 {
-			v.src.counted = uint64(len(list.rows))
-			return roaring.New(), nil
-		}
-		within = bitmapOf(list.rows)
-	}
-	for ; len(a.order) > 0 && !within.IsEmpty(); a.order = a.order[1:] {
-		i := a.order[0]
-		if v, err = v.cheaper(e.Args, a.order, within); err != nil {
-			return nil, err
-		}
-		needed := uint64(0)
-		if a.isLast(a.order) {
-			needed = enough
-		}
-		if v.small || !slices.Contains(a.which, i) {
-			v.enough = needed
-			within, err = v.eval(e.Args[i], within, x.step(i))
-		} else {
-			within, err = v.evalTogether(e.Args[i], &a.common, within, needed, x.step(i))
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return within, nil
-}
-
-// andArgs looks at the arguments of And, and gives the order in which to take them.
-func (v *evaluation) andArgs(args []*Expr) (*andArgs, error) {
-	a := &andArgs{args: args}
-	a.known, a.order = a.knownRoom[:0], a.orderRoom[:0]
-	var err error
-	if a.common, a.which, err = v.together(args); err != nil {
-		return nil, err
-	}
-	for i, arg := range args {
-		known := andArg{}
-		if known.term, known.isTerm, err = v.term(arg); err != nil {
-			return nil, err
-		}
-		switch {
-		case known.isTerm:
-			known.size = known.term.Count()
-		case len(args) > 1:
-			if known.size, err = v.estimate(arg); err != nil {
-				return nil, err
-			}
-		}
-		a.known, a.order = append(a.known, known), append(a.order, i)
-	}
-	slices.SortStableFunc(a.order, func(i, j int) int { return cmp.Compare(a.known[i].size, a.known[j].size) })
-	return a, nil
 }
 
 func (v *evaluation) or(e *Expr, within *roaring.Bitmap, x *Explanation) (*roaring.Bitmap, error) {

@@ -30,8 +30,8 @@ type source struct {
 	// live is what the search may show, doubtful what of it is to be asked
 	// about; nil: not made yet. Both are not modified.
 	live, doubtful *roaring.Bitmap
-	// gone is the run's rows that live leaves out whatever their type; nil: not known.
-	gone    *roaring.Bitmap
+	// gone is the run's rows of the query's types that live leaves out; nil: not known.
+	gone    *goneRows
 	matches *roaring.Bitmap // of the query; nil: not made yet
 	counted uint64          // matches beside those, where only their number is wanted
 	cut     bool            // there may be more matches, above those
@@ -152,15 +152,18 @@ func (s *searching) prepareRun(src *source) error {
 	if err != nil {
 		return err
 	}
-	if current != nil {
-		src.gone = src.run.goneOf(current)
-	}
 	switch {
-	case len(s.q.Types) == 0 || live.IsEmpty():
-	case len(s.q.Types) == 1 && current != nil:
-		if live, err = src.run.currentOf(current, s.q.Types[0]); err != nil {
+	case len(s.q.Types) <= 1 && current != nil:
+		of := fhir.TypeCode(0)
+		if len(s.q.Types) == 1 {
+			of = s.q.Types[0]
+		}
+		typed, err := src.run.currentOf(current, of)
+		if err != nil {
 			return err
 		}
+		live, src.gone = typed.rows, typed.gone
+	case len(s.q.Types) == 0 || live.IsEmpty():
 	default:
 		types, err := src.run.ofTypes(s.q.Types...)
 		if err != nil {

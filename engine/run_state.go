@@ -53,9 +53,30 @@ type currentRows struct {
 	base        *roaring.Bitmap
 	marks, bulk int
 	rows        *roaring.Bitmap // never changed
-	gone        *roaring.Bitmap // the run's other rows; nil: not asked for yet. Guarded by runState.mu
-	// ofType is those of rows that are of one type; guarded by runState.mu.
-	ofType map[fhir.TypeCode]*roaring.Bitmap
+	// ofType is those of rows that are of one type, 0: of all; guarded by runState.mu.
+	ofType map[fhir.TypeCode]*typedRows
+}
+
+// typedRows is the current rows of a type, and the other ones. Immutable.
+type typedRows struct {
+	rows *roaring.Bitmap
+	gone *goneRows
+}
+
+// goneRows is a run's rows of a type that are not current, when they are few.
+type goneRows struct {
+	rows []uint32 // ascending
+	many bool     // and not listed
+}
+
+// isFew tells whether all of them are known; of nil nothing is.
+func (g *goneRows) isFew() bool { return g != nil && !g.many }
+
+func newGoneRows(rows *roaring.Bitmap) *goneRows {
+	if rows.GetCardinality() > goneRowsMax {
+		return &goneRows{many: true}
+	}
+	return &goneRows{rows: rows.ToArray()}
 }
 
 type mark struct {
@@ -236,46 +257,38 @@ func (r *runState) currentAt(s supersessions, lsn uint64) (*currentRows, error) 
 		return nil, err
 	}
 	rows.RunOptimize()
-	current := &currentRows{base: s.base, marks: len(marks), bulk: len(bulk), rows: rows, ofType: map[fhir.TypeCode]*roaring.Bitmap{}}
+	current := &currentRows{base: s.base, marks: len(marks), bulk: len(bulk), rows: rows, ofType: map[fhir.TypeCode]*typedRows{}}
 	r.mu.Lock()
 	r.current = current
 	r.mu.Unlock()
 	return current, nil
 }
 
-// currentOf is those of current that are of one type. Do not modify it. It is kept
-// too: all types together take about what the rows take.
-func (r *runState) currentOf(current *currentRows, t fhir.TypeCode) (*roaring.Bitmap, error) {
+// currentOf is those of current that are of one type; 0: of all. It is kept too: all
+// types together take about what the rows take.
+func (r *runState) currentOf(current *currentRows, t fhir.TypeCode) (*typedRows, error) {
 	r.mu.Lock()
-	rows := current.ofType[t]
+	typed := current.ofType[t]
 	r.mu.Unlock()
-	if rows != nil {
-		return rows, nil
+	if typed != nil {
+		return typed, nil
 	}
-	rows, err := r.ofTypes(t)
-	if err != nil {
-		return nil, err
+	if t == 0 {
+		typed = &typedRows{rows: current.rows, gone: newGoneRows(roaring.AndNot(r.run.Live(), current.rows))}
+	} else {
+		all, err := r.ofTypes(t)
+		if err != nil {
+			return nil, err
+		}
+		rows := roaring.And(all, current.rows)
+		all.AndNot(rows)
+		rows.RunOptimize()
+		typed = &typedRows{rows: rows, gone: newGoneRows(all)}
 	}
-	rows.And(current.rows)
-	rows.RunOptimize()
 	r.mu.Lock()
-	current.ofType[t] = rows
+	current.ofType[t] = typed
 	r.mu.Unlock()
-	return rows, nil
-}
-
-// goneOf is the run's rows that are not of current. Do not modify it. It is kept too.
-func (r *runState) goneOf(current *currentRows) *roaring.Bitmap {
-	r.mu.Lock()
-	gone := current.gone
-	r.mu.Unlock()
-	if gone == nil {
-		gone = roaring.AndNot(r.run.Live(), current.rows)
-		r.mu.Lock()
-		current.gone = gone
-		r.mu.Unlock()
-	}
-	return gone
+	return typed, nil
 }
 
 // liveWithout is the rows that are live and not deleted, without some.

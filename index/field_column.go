@@ -67,6 +67,9 @@ func (f *FieldColumn) seek(value []byte) int {
 	return sort.Search(f.count(), func(i int) bool { return bytes.Compare(f.value(i), value) >= 0 })
 }
 
+// Value is the value at a place. Do not modify it.
+func (f *FieldColumn) Value(place uint32) []byte { return f.value(int(place)) }
+
 // Places gives the places of a walk's values, ascending and apart. Errors are
 // those of check, which is called now and then.
 func (f *FieldColumn) Places(w *Walk, check func() error) (all []Places, err error) {

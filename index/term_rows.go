@@ -22,6 +22,9 @@ func (r *Run) TermRows(p Param, value []byte) (TermRows, error) {
 	return TermRows{r: r, payload: payload, block: block}, err
 }
 
+// Rows is the ordinals that have the value.
+func (c *TermCursor) Rows() TermRows { return TermRows{r: c.r, payload: c.payload(), block: c.block} }
+
 // Count is how many ordinals there are.
 func (t TermRows) Count() uint64 {
 	if t.payload == nil {
