@@ -14,7 +14,7 @@ SOAK    ?= 10m
 INCREMENTS ?= 10000
 MINUTES ?= 30
 
-.PHONY: build test check race fuzz crash flips searches soak bench bench-postgres demo clean
+.PHONY: build test check race fuzz crash flips searches soak guard bench bench-postgres demo clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kiln ./cmd/kiln
@@ -33,6 +33,8 @@ check:
 	@# detector would make take minutes.
 	test -z '$(RACE)' || $(GO) test -count=1 -run 'RoundTrip' ./cmd/kiln
 	test -z '$(RACE)' || $(GO) test -count=1 -run 'EveryParameter' ./index
+	@# Allocations of the hot paths, which are others under the race detector.
+	test -z '$(RACE)' || $(GO) test -count=1 ./internal/guard
 
 race:
 	$(GO) test -race -count=1 -timeout 60m $(PKGS)
@@ -72,6 +74,12 @@ soak:
 # runs, files, memory, goroutines and read times ten times, and the room after a purge.
 aging:
 	KILN_AGING=$(MINUTES)m $(GO) test -count=1 -v -timeout 180m -run '^TestAging$$' ./cmd/kiln
+
+# The hot paths' budgets: allocations, bytes, and instructions where there is
+# valgrind. UPDATE=1 writes what they take now to internal/guard/testdata.
+guard:
+	@command -v valgrind >/dev/null || echo "there is no valgrind, so instructions are not counted"
+	KILN_GUARD_COUNT=1 KILN_GUARD_UPDATE=$(UPDATE) $(GO) test -count=1 -v -timeout 30m ./internal/guard
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./fhir ./wal ./index ./engine ./bulk

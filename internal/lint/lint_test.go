@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"internal/lint": {},
 	// For tests.
 	"internal/certtest":   {},
+	"internal/guard":      {},
 	"internal/npmtest":    {},
 	"internal/shareddata": {},
 	"internal/vfs":        {},
