@@ -19,7 +19,7 @@
 //	data.go      data sets: a directory of NDJSON files, or generated patients
 //	server.go    build, start and stop the binary; memory and processor time
 //	job.go       kick-off and following of $import and $export
-//	import.go    bench import, with the comparison
+//	import.go    bench import, with the comparisons; import_duckdb.go has DuckDB's loads
 //	export.go    bench export
 //	read.go      bench read
 //	bare.go      the bare handler that reads are compared with
@@ -39,6 +39,8 @@
 //	sample.go    draws resources of the data set
 //	postgres.go  COPY into PostgreSQL; postgres.sh makes the private cluster;
 //	             postgres_insert.go inserts row by row
+//	duckdb.go    statements in DuckDB, a Node program (folder duckdb) that npm installs
+//	floor.go     the least that can be done with the same bytes
 //	report.go    figures, as text and JSON
 //	processor.go who took the processors meanwhile
 //	machine.go   what the figures were measured on (machine_linux.go asks the system)

@@ -14,7 +14,9 @@ type importCommand struct {
 	Runs            int  `help:"Measure this many times, each into an empty store." default:"1"`
 	Again           bool `help:"Import the same files once more as IncrementalLoad, which must change nothing."`
 	ComparePostgres bool `help:"Between the runs, COPY the same lines into a jsonb column of PostgreSQL."`
-	PostgresIndex   bool `help:"Also build a GIN index on that column, the least that a search needs."`
+	PostgresIndex   bool `help:"Also build a GIN index on that column, the least that a search needs." default:"true" negatable:""`
+	CompareDuckDB   bool `help:"Between the runs, load the same lines into DuckDB: as text, as JSON, and with fields in columns." name:"compare-duckdb"`
+	Floors          bool `help:"Between the runs, do the least with the same bytes: scan them, compress them, write them."`
 }
 
 // Run measures InitialLoad into an empty store.
@@ -31,30 +33,48 @@ func (c *importCommand) Run(ctx context.Context) error {
 	if set, err = c.reshape(b, set); err != nil {
 		return err
 	}
-	var copier *postgres
-	if c.ComparePostgres {
+	if c.ComparePostgres || c.CompareDuckDB {
 		if set, err = b.unpackForAll(set); err != nil {
 			return err
 		}
+	}
+	var copier *postgres
+	if c.ComparePostgres {
 		if copier, err = startPostgres(ctx, b.dir, forBulk); err != nil {
 			return err
 		}
 		defer copier.stop()
 	}
 	for i := range c.Runs {
-		if err := b.measureImport(ctx, set, i, c.Again); err != nil {
+		if err := c.measureRound(ctx, b, set, copier, i); err != nil {
 			return err
 		}
-		if copier != nil {
-			if err := c.measureCopy(ctx, b, copier, set); err != nil {
-				return err
-			}
-		}
-	}
-	if copier != nil {
-		b.compare()
 	}
 	return b.report.save(c.JSON)
+}
+
+// measureRound lets everything that is compared have its turn.
+func (c *importCommand) measureRound(ctx context.Context, b *bench, set *dataSet, copier *postgres, i int) error {
+	if err := b.measureImport(ctx, set, i, c.Again); err != nil {
+		return err
+	}
+	if copier != nil {
+		if err := c.measureCopy(ctx, b, copier, set); err != nil {
+			return err
+		}
+	}
+	if c.CompareDuckDB {
+		if err := b.measureDuckDBLoads(ctx, set); err != nil {
+			return err
+		}
+	}
+	if c.Floors {
+		if err := b.measureFloors(ctx, set); err != nil {
+			return err
+		}
+	}
+	b.compareImport()
+	return nil
 }
 
 // reshape cuts the data into other files, if that was asked for.
@@ -124,15 +144,8 @@ func (b *bench) measureImport(ctx context.Context, set *dataSet, i int, again bo
 	}
 	figures := append(throughput(set.resources, set.bytes, took), used.figures()...)
 	loaded := float64(result.loaded())
-	figures = append(figures,
-		figure{"loaded", loaded, ""},
-		figure{"refused", float64(result.refused()), ""},
-		figure{"runs on disk", float64(sizes["runs"]) / loaded, "bytes a resource"},
-		figure{"all on disk", float64(sizes[""]) / loaded, "bytes a resource"},
-		figure{"all but the log on disk", float64(sizes[""]-sizes["log"]) / loaded, "bytes a resource"},
-		figure{"log on disk", float64(sizes["log"]) / 1e6, "MB"},
-	)
-	b.report.add(kilnRun, figures...)
+	figures = append(figures, figure{"loaded", loaded, ""}, figure{"refused", float64(result.refused()), ""})
+	b.report.add(kilnRun, append(figures, diskFigures(sizes, loaded, "bytes a resource")...)...)
 	if again {
 		if err := b.measureAgain(ctx, dataDir, set); err != nil {
 			return err
@@ -181,6 +194,7 @@ func (c *importCommand) measureCopy(ctx context.Context, b *bench, p *postgres, 
 		if result.indexTook > 0 {
 			figures = append(figures,
 				figure{"GIN index", result.indexTook.Seconds(), "s"},
+				figure{copyAndGIN, (result.took + result.indexTook).Seconds(), "s"},
 				figure{"GIN index on disk", float64(result.indexBytes) / float64(result.rows), "bytes a resource"})
 		}
 		b.report.add(m.name, figures...)
@@ -188,15 +202,27 @@ func (c *importCommand) measureCopy(ctx context.Context, b *bench, p *postgres, 
 	return nil
 }
 
-// compare prints how many times faster the median run is. The processor times
-// still tell something when other programs share the machine.
-func (b *bench) compare() {
-	times := func(name, what string) float64 {
-		return median(b.report.figure(name, what)) / median(b.report.figure(kilnRun, what))
-	}
-	b.report.add("comparison of the medians",
-		figure{"kiln's rate to COPY's", times(copyRun, "time"), "times"},
-		figure{"kiln's rate to COPY's on all cores", times(copyAllCores, "time"), "times"},
-		figure{"COPY's processor time to kiln's", times(copyRun, processorTime), "times"},
-	)
+// copyAndGIN is the time of both, one after the other.
+const copyAndGIN = "COPY and GIN index"
+
+// compareImport tells how many times longer the others took than kiln in this round.
+// The processor times still tell something when other programs share the machine.
+func (b *bench) compareImport() {
+	b.report.compareRound("comparison: imports, kiln's rate to", kilnRun, []compared{
+		{"PostgreSQL's COPY", copyRun, "time"},
+		{"PostgreSQL's COPY on all cores", copyAllCores, "time"},
+		{"PostgreSQL's COPY and GIN index", copyRun, copyAndGIN},
+		{"DuckDB's load as text", duckdbText, "time"},
+		{"DuckDB's load as JSON", duckdbJSON, "time"},
+		{"DuckDB's load with fields", duckdbFields, "time"},
+		{"a scan of the JSON", floorScan, "time"},
+		{"zstd -1", floorZstd, "time"},
+		{"a file that is written", floorWrite, "time"},
+	})
+	b.report.compareRound("comparison: imports, processor time to kiln's", kilnRun, []compared{
+		{"PostgreSQL's COPY", copyRun, processorTime},
+		{"DuckDB's load as text", duckdbText, processorTime},
+		{"DuckDB's load as JSON", duckdbJSON, processorTime},
+		{"DuckDB's load with fields", duckdbFields, processorTime},
+	})
 }

@@ -87,6 +87,33 @@ func (r *report) figure(runName, name string) (values []float64) {
 	return values
 }
 
+// compared is something that a run of kiln's is compared with.
+type compared struct {
+	name string // in the comparison
+	run  string
+	what string // the figure: a time
+}
+
+// compareRound adds how many times as long as the last run of the name ours the last
+// runs of others took, as far as there were any. A ratio of one round tells more than
+// one of medians, since the machine was the same for both.
+func (r *report) compareRound(name, ours string, others []compared) {
+	var figures []figure
+	for _, other := range others {
+		what := other.what
+		if what != processorTime {
+			what = "time"
+		}
+		mine, theirs := r.figure(ours, what), r.figure(other.run, other.what)
+		if len(mine) > 0 && len(theirs) > 0 {
+			figures = append(figures, figure{other.name, theirs[len(theirs)-1] / mine[len(mine)-1], "times"})
+		}
+	}
+	if len(figures) > 0 {
+		r.add(name, figures...)
+	}
+}
+
 // median of at least one value.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))

@@ -171,8 +171,25 @@ func peakMemory(pid int) int64 {
 	return 0
 }
 
+// ballastFile holds space for getting out of a full disk.
+const ballastFile = "BALLAST"
+
+// diskFigures tell what a store takes, everything included, and without what does not
+// grow with it: the ballast, and the log, which reserves blocks ahead.
+func diskFigures(sizes map[string]int64, count float64, each string) []figure {
+	all, log, ballast := sizes[""], sizes["log"], sizes[ballastFile]
+	return []figure{
+		{"runs on disk", float64(sizes["runs"]) / count, each},
+		{"all on disk", float64(all) / count, each},
+		{"all but the ballast on disk", float64(all-ballast) / count, each},
+		{"all but the ballast and the log on disk", float64(all-ballast-log) / count, each},
+		{"log on disk", float64(log) / 1e6, "MB"},
+		{"ballast on disk", float64(ballast) / 1e6, "MB"},
+	}
+}
+
 // diskBytes sums the blocks that the files below each folder of dir take on
-// disk, preallocated ones included; "" is the whole.
+// disk, preallocated ones included, and those of each file in dir itself; "" is the whole.
 func diskBytes(dir string) (map[string]int64, error) {
 	sizes := map[string]int64{}
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -188,10 +205,8 @@ func diskBytes(dir string) (map[string]int64, error) {
 		if err != nil {
 			return err
 		}
-		folder, _, inFolder := strings.Cut(rel, string(filepath.Separator))
-		if inFolder {
-			sizes[folder] += size
-		}
+		name, _, _ := strings.Cut(rel, string(filepath.Separator))
+		sizes[name] += size
 		sizes[""] += size
 		return nil
 	})

@@ -74,9 +74,7 @@ func (c *writeCommand) Run(ctx context.Context) error {
 	}
 	versions := float64(len(created.latencies) + len(updated.latencies))
 	b.report.add("kiln: the server in all", append(used.figures(),
-		figure{"runs on disk", float64(sizes["runs"]) / versions, "bytes a version"},
-		figure{"all on disk", float64(sizes[""]) / versions, "bytes a version"},
-		figure{"log on disk", float64(sizes["log"]) / 1e6, "MB"})...)
+		diskFigures(sizes, versions, "bytes a version")...)...)
 	if c.ComparePostgres {
 		if err := c.comparePostgres(ctx, b, set, bodies); err != nil {
 			return err
