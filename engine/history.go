@@ -20,6 +20,16 @@ type HistoryQuery struct {
 	Count       int           // at most this many; 0 or less: all
 	After       HistoryCursor // zero: from the first; of a query with the same OldestFirst
 	LSN         uint64        // only versions committed up to it; 0: the snapshot's
+	// Of is what is taken, each version judged by its own content; a deletion has none,
+	// and is taken with index.ParamDeleted. nil: everything. It does not count where
+	// Among or ID names the resources.
+	Of []ScanOf
+	// Judge, when set, decides about each version before it is delivered. A page ends
+	// early when it has asked JudgeMax times; 0: it does not.
+	Judge    func(*Version) (bool, error)
+	JudgeMax int
+
+	chosen chosenRows // by Of
 }
 
 // HistoryMember is a resource that HistoryQuery.Among names, or one version of
@@ -51,42 +61,52 @@ type HistoryCursor struct {
 // last tie; so all of this holds for it too.
 
 // History calls fn for each version. next is where the following page starts;
-// more is false at the end. ErrNotFound for an ID that never was; ErrCursorGone
-// when versions were purged so that it is not known which come next.
+// more is false at the end, and where Judge lets nothing more through that was looked
+// at. ErrNotFound for an ID that never was; ErrCursorGone when versions were purged so
+// that it is not known which come next. With Of errors as for Scan, too.
 func (n *Snapshot) History(ctx context.Context, q HistoryQuery, fn func(*Version) error) (next HistoryCursor, more bool, err error) {
 	sources, err := n.historySources(ctx, &q)
 	if err != nil {
 		return next, false, err
 	}
 	next = q.After
-	for delivered := 0; ; delivered++ {
+	for delivered, judged := 0, 0; ; {
 		if err := ctx.Err(); err != nil {
 			return next, false, err
 		}
-		best := q.first(sources)
-		if best == nil {
-			return next, false, nil
+		best, full := q.first(sources), q.Count > 0 && delivered == q.Count
+		if best == nil || full && q.Judge == nil || q.JudgeMax > 0 && judged == q.JudgeMax {
+			return next, best != nil, nil
 		}
-		if q.Count > 0 && delivered == q.Count {
-			return next, true, nil
+		v, err := n.read(best.head.found)
+		wanted := true
+		if err == nil && q.Judge != nil {
+			judged++
+			wanted, err = q.Judge(&v)
 		}
-		item := best.head
-		v, err := n.read(item.found)
-		if err != nil {
-			return next, false, err
+		if err != nil || wanted && full {
+			return next, err == nil, err
 		}
-		if err := fn(&v); err != nil {
-			return next, false, err
+		if wanted {
+			if err := fn(&v); err != nil {
+				return next, false, err
+			}
+			delivered++
 		}
-		if next.Milli != item.milli || next.LSN != item.lsn {
-			next = HistoryCursor{Milli: item.milli, LSN: item.lsn}
-		}
-		next.Skip++
-		next.Last = historyMark(v.Type, v.ID, v.VersionID)
+		next.pass(&best.head, &v)
 		if err := best.advance(); err != nil {
 			return next, false, err
 		}
 	}
+}
+
+// pass moves the cursor behind an item that comes next.
+func (c *HistoryCursor) pass(item *historyItem, v *Version) {
+	if c.Milli != item.milli || c.LSN != item.lsn {
+		*c = HistoryCursor{Milli: item.milli, LSN: item.lsn}
+	}
+	c.Skip++
+	c.Last = historyMark(v.Type, v.ID, v.VersionID)
 }
 
 // historyItem is one version on its way out.
@@ -164,6 +184,9 @@ func (n *Snapshot) historySources(ctx context.Context, q *HistoryQuery) ([]*hist
 			return nil, err
 		}
 		return []*historySource{listSource(items)}, skip.check(n, q.After)
+	}
+	if err := n.chooseHistory(ctx, q); err != nil {
+		return nil, err
 	}
 	var sources []*historySource
 	if !q.OldestFirst {

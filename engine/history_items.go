@@ -20,8 +20,8 @@ type firstItems struct {
 
 func newFirstItems(q *HistoryQuery) *firstItems {
 	f := &firstItems{q: q}
-	if q.Count > 0 {
-		f.keep = q.Count + 1 + int(q.After.Skip)
+	if q.Count > 0 && (q.Judge == nil || q.JudgeMax > 0) {
+		f.keep = q.Count + q.JudgeMax + 1 + int(q.After.Skip)
 	}
 	return f
 }
@@ -65,7 +65,7 @@ func (n *Snapshot) eachHeadItem(q *HistoryQuery, fn func(historyItem)) {
 	for _, g := range n.view.gens {
 		for i := range g.countAt(limit) {
 			e := g.entry(i)
-			if (q.Type == 0 || e.typ == q.Type) && q.wants(e.lastUpdated.Milli) && !e.isPurgedAt(n.lsn) {
+			if (q.Type == 0 || e.typ == q.Type) && q.wants(e.lastUpdated.Milli) && !e.isPurgedAt(n.lsn) && q.choosesHead(g, i) {
 				fn(historyItem{milli: e.lastUpdated.Milli, lsn: e.lsn, found: found{entry: e, versionID: e.versionID}})
 			}
 		}

@@ -294,6 +294,9 @@ func (n *Snapshot) historyCandidates(r *runState, q *HistoryQuery) (*roaring.Bit
 		return roaring.New(), nil
 	}
 	rows := r.visible(n.lsn)
+	if q.Of != nil {
+		rows = q.chosen.ofRun(r) // up to the LSN, and of nothing that is purged
+	}
 	if q.Type != 0 {
 		types, err := r.ofTypes(q.Type)
 		if err != nil {

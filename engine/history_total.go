@@ -12,7 +12,8 @@ import (
 // HistoryTotal counts what History without Count and After would deliver. A run
 // costs what its bitmaps cost: the rows that exist, those of the type, those of
 // the LSNs. Only in a run that the dates cut through dates are counted. The head
-// is gone through, and so are the versions of resources that the query names.
+// is gone through, and so are the versions of resources that the query names. Judge
+// is not asked.
 func (n *Snapshot) HistoryTotal(ctx context.Context, q HistoryQuery) (int64, error) {
 	q.After = HistoryCursor{}
 	total := int64(0)
@@ -20,6 +21,9 @@ func (n *Snapshot) HistoryTotal(ctx context.Context, q HistoryQuery) (int64, err
 	if q.isKeyed() {
 		err := n.eachKeyedItem(ctx, &q, count)
 		return total, err
+	}
+	if err := n.chooseHistory(ctx, &q); err != nil {
+		return 0, err
 	}
 	n.eachHeadItem(&q, count)
 	for _, r := range n.view.runs {

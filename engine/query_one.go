@@ -32,14 +32,14 @@ func (n *Snapshot) Matches(ctx context.Context, v *Version, where *Expr) (bool, 
 	return !rows.IsEmpty(), nil
 }
 
-// LastLive is the newest version of a resource that is no deletion and was not lost:
-// what a deleted resource was. ErrNotFound.
-func (n *Snapshot) LastLive(t fhir.TypeCode, id []byte) (Version, error) {
+// LastLive is the newest version of a resource that is no deletion and was not lost,
+// of those with a number below before (0: of all): what a deleted resource was. ErrNotFound.
+func (n *Snapshot) LastLive(t fhir.TypeCode, id []byte, before int64) (Version, error) {
 	var best found
 	var rowErr error
 	key := index.AppendKey(make([]byte, 0, keyBytesTypical), t, id)
 	err := n.versions(key, func(f found) bool {
-		if f.versionID <= best.versionID {
+		if f.versionID <= best.versionID || before != 0 && f.versionID >= before {
 			return true
 		}
 		var row index.Row

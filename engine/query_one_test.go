@@ -18,7 +18,7 @@ func TestLastLive(t *testing.T) {
 		t.Helper()
 		n := mustSnapshot(t, s)
 		defer n.Release()
-		v, err := n.LastLive(patient, []byte("a"))
+		v, err := n.LastLive(patient, []byte("a"), 0)
 		if want == 0 && errors.Is(err, ErrNotFound) {
 			return
 		}

@@ -68,11 +68,16 @@ type scanRows struct {
 // keeps. Errors: ErrReindex, ErrQueryTooLarge, index.ErrWalk, those of reading
 // and of ctx.
 func (n *Snapshot) Scan(ctx context.Context, q ScanQuery) (*Scan, error) {
+	return n.scan(ctx, q, true)
+}
+
+// scan is Scan; patient as in searching.
+func (n *Snapshot) scan(ctx context.Context, q ScanQuery, patient bool) (*Scan, error) {
 	search, err := n.newSearch(ctx, &Query{AsOf: q.AsOf})
 	if err != nil {
 		return nil, fmt.Errorf("cannot scan: %w", err)
 	}
-	search.patient = true
+	search.patient = patient
 	c := &Scan{search: search, q: q}
 	for _, src := range search.sources {
 		chosen, err := c.choose(src)

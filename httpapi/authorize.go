@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/valyala/fasthttp"
 
@@ -95,65 +94,6 @@ func queryOf(text string) (parameters []query.Parameter) {
 		parameters = append(parameters, query.Parameter{Name: string(name), Value: string(value)})
 	}
 	return parameters
-}
-
-// reaches tells whether the client reaches a version with one of access.Read to
-// access.Delete, by what is in it. Of a deletion counts what was deleted.
-func (x *exchange) reaches(snap *engine.Snapshot, needs access.Needs, v *engine.Version) (bool, error) {
-	if x.who == nil {
-		return true, nil
-	}
-	grant := x.may(needs, v.Type)
-	if grant.Whole || grant.None() {
-		return grant.Whole, nil
-	}
-	if v.Deleted || v.Lost {
-		last, err := snap.LastLive(v.Type, v.ID)
-		if errors.Is(err, engine.ErrNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("cannot read what was deleted: %w", err)
-		}
-		v = &last
-	}
-	limits := query.Access{Options: x.ruleOptions()}
-	ctx, cancel := x.workContext()
-	defer cancel()
-	where, err := limits.Condition(ctx, snap, v.Type, allowed(grant))
-	if err != nil {
-		return false, searchError(err)
-	}
-	matches, err := snap.Matches(ctx, v, where)
-	if errors.Is(err, engine.ErrUnindexable) {
-		return false, err
-	}
-	if err != nil {
-		return false, searchError(err)
-	}
-	return matches, nil
-}
-
-// reachesVersion tells whether the client may read one version of a history: the
-// resource as it is now, or was when it was deleted, has to be within reach, and so has
-// the version. So who has a resource that was somebody else's does not get what it was,
-// and who had it gets nothing any more.
-func (x *exchange) reachesVersion(snap *engine.Snapshot, v *engine.Version) (bool, error) {
-	if !x.isLimited(access.Read, v.Type) {
-		return true, nil
-	}
-	now, err := snap.Get(v.Type, v.ID)
-	if errors.Is(err, engine.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("cannot read a resource: %w", err)
-	}
-	ok, err := x.reaches(snap, access.Read, &now)
-	if err != nil || !ok || v.Deleted || v.Lost {
-		return ok, err
-	}
-	return x.reaches(snap, access.Read, v)
 }
 
 // isLimited: the client reaches a part of a type only.

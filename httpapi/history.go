@@ -22,7 +22,8 @@ type historyPage struct {
 	lists     []string // of _list; nil: it is not asked for
 	shown     view.View
 	countOnly bool
-	total     int64  // from the paging token; -1: to be counted
+	total     int64  // from the paging token; -1: to be counted, or not told
+	following bool   // a paging token led here
 	self      string // query of the self link
 	scope     uint64 // what its paging tokens are for
 	earlier   []engine.HistoryCursor
@@ -50,10 +51,10 @@ func (x *exchange) history() error {
 	if err := x.historyMembers(ctx, snap, &page); err != nil {
 		return err
 	}
-	if err := x.limitHistory(snap, &page); err != nil {
+	if err := x.limitHistory(ctx, snap, &page); err != nil {
 		return err
 	}
-	if page.total < 0 {
+	if page.total < 0 && page.query.Judge == nil {
 		page.total, err = snap.HistoryTotal(ctx, page.query)
 		if err != nil {
 			return x.historyError(err)
@@ -88,7 +89,7 @@ func (x *exchange) historyMembers(ctx context.Context, snap *engine.Snapshot, pa
 	switch {
 	case err == nil:
 		return nil
-	case missing && page.total >= 0: // the first page has read it
+	case missing && page.following: // the first page has read it
 		return x.historyError(engine.ErrCursorGone)
 	case missing:
 		return &problem{fasthttp.StatusNotFound, codeNotFound, refused.Text}
@@ -103,6 +104,9 @@ func (x *exchange) historyError(err error) error {
 	if errors.Is(err, engine.ErrCursorGone) {
 		return &problem{fasthttp.StatusGone, codeNotFound, "The page is gone, because a resource was purged; begin at the first page again."}
 	}
+	if refused := historyRefusal(err); refused != err {
+		return refused
+	}
 	return fmt.Errorf("cannot read a history: %w", err)
 }
 
@@ -112,8 +116,11 @@ func (x *exchange) appendHistory(dst []byte, page *historyPage, entries []byte, 
 	dst = appendString(dst, x.server.opts.NewID())
 	dst = append(dst, `,"meta":{"lastUpdated":"`...)
 	dst = x.now().UTC().AppendFormat(dst, instantLayout)
-	dst = append(dst, `"},"type":"history","total":`...)
-	dst = strconv.AppendInt(dst, page.total, 10)
+	dst = append(dst, `"},"type":"history"`...)
+	if page.total >= 0 {
+		dst = append(dst, `,"total":`...)
+		dst = strconv.AppendInt(dst, page.total, 10)
+	}
 	dst = x.appendHistoryLinks(dst, page, next)
 	if len(entries) > 0 {
 		dst = append(dst, `,"entry":[`...)

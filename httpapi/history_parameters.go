@@ -69,7 +69,7 @@ func (x *exchange) tokenPage(text string, scope uint64) (historyPage, error) {
 			SinceMilli: t.sinceMilli, BeforeMilli: t.beforeMilli, OldestFirst: t.oldestFirst,
 			Count: t.count, After: t.cursor, LSN: t.lsn,
 		},
-		total: t.total, earlier: t.earlier,
+		total: t.total, earlier: t.earlier, following: true,
 		self: x.keep("ct="+text, besideToken),
 	}, nil
 }

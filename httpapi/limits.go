@@ -66,6 +66,12 @@ const (
 	historyCountDefault = 10
 	historyCountMax     = 1000
 
+	// historyJudgedMax bounds the versions that a page of a limited client's history looks
+	// at one by one: some 50 µs each, so a quarter of a second. historyCountedMax does so
+	// where only their number is asked for.
+	historyJudgedMax  = 5_000
+	historyCountedMax = 100_000
+
 	// earlierBytesMax bounds what a paging token says of the pages before its own: of
 	// about 50 with UUIDs for ids. Further back only the first page has a link. Tokens
 	// are in addresses, which headBytesMax bounds, and up to four times in an answer.

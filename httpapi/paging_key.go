@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// pagingKeyBytes is the size of the key that signs paging tokens: that of
-	// HMAC-SHA256's result.
+	// pagingKeyBytes is the size of the key that seals paging tokens.
 	pagingKeyBytes = 32
 	// pagingKeyName is where the store's catalog has it, so that links that
 	// clients hold outlive a restart.
@@ -26,9 +25,9 @@ func storedPagingKey(store *engine.Store, logger *slog.Logger) ([]byte, error) {
 	case err == nil && len(key) == pagingKeyBytes:
 		return key, nil
 	case err == nil:
-		return nil, fmt.Errorf("cannot sign paging tokens: the catalog's key has %d bytes, not %d", len(key), pagingKeyBytes)
+		return nil, fmt.Errorf("cannot seal paging tokens: the catalog's key has %d bytes, not %d", len(key), pagingKeyBytes)
 	case !errors.Is(err, engine.ErrNotFound):
-		return nil, fmt.Errorf("cannot sign paging tokens: %w", err)
+		return nil, fmt.Errorf("cannot seal paging tokens: %w", err)
 	}
 	key = make([]byte, pagingKeyBytes)
 	if _, err := rand.Read(key); err != nil {

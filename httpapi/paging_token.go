@@ -1,9 +1,6 @@
 package httpapi
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -12,9 +9,10 @@ import (
 	"kiln/engine"
 )
 
-// A paging token is base64url, without padding, of this (big endian):
+// A paging token is base64url, without padding, of this (big endian), where all behind
+// the version is sealed (seal_token.go):
 //
-//	0   version      1 byte, 5
+//	0   version      1 byte, 7
 //	1   count        u16   entries a page; the highest bit: the oldest first
 //	3   lsn          u64   the history's snapshot: later versions stay out
 //	11  since        i64   lastUpdated >= (milliseconds; 0: no bound)
@@ -23,24 +21,19 @@ import (
 //	35  cursor lsn   u64   }
 //	43  cursor skip  u32   }
 //	47  cursor last  u64   }
-//	55  total        i64   entries on all pages
+//	55  total        i64   entries on all pages; -1: not told
 //	63  scope        u64   hash of the address (system, type or resource)
-//	71  earlier      where each earlier page starts, the last first, to the end but 16 bytes
-//	    hmac         16 bytes of HMAC-SHA256 of the bytes before
+//	71  earlier      where each earlier page starts, the last first, to the end
 //
 // An earlier page's cursor is told by what it differs in from the one in front of it:
 //
 //	+--------------+------------+--------------+----------+
 //	| milli varint | lsn varint | skip uvarint | last u64 |
 //	+--------------+------------+--------------+----------+
-//
-// It grants nothing that its address does not give, and is signed so that nobody
-// relies on what is in it, or has the server work on numbers it never gave out.
 const (
-	tokenVersion   = 5 // 4 is a search's
-	tokenMACBytes  = 16
+	tokenVersion   = 7 // 6 is a search's
 	tokenHeadBytes = 71
-	tokenBytesMax  = tokenHeadBytes + earlierBytesMax + tokenMACBytes
+	tokenBytesMax  = tokenHeadBytes + earlierBytesMax + tokenSealBytes
 
 	tokenOldestFirst = 1 << 15
 )
@@ -89,13 +82,6 @@ func (t *pagingToken) first() *pagingToken {
 
 var errToken = errors.New("not a paging token of this server")
 
-// tokenMAC signs a token's bytes.
-func tokenMAC(key, b []byte) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write(b)
-	return mac.Sum(nil)[:tokenMACBytes]
-}
-
 // checkTokenLSN refuses a token whose first page is of a moment that this server
 // has not seen: it is one of another store with the same key.
 func checkTokenLSN(lsn uint64, snap *engine.Snapshot) error {
@@ -105,7 +91,7 @@ func checkTokenLSN(lsn uint64, snap *engine.Snapshot) error {
 	return nil
 }
 
-// encode returns the token's text, signed.
+// encode returns the token's text.
 func (t *pagingToken) encode(key []byte) string {
 	b := make([]byte, 0, tokenBytesMax)
 	b = append(b, tokenVersion)
@@ -131,8 +117,7 @@ func (t *pagingToken) encode(key []byte) string {
 		}
 		b, from = more, c
 	}
-	b = append(b, tokenMAC(key, b)...)
-	return base64.RawURLEncoding.EncodeToString(b)
+	return sealToken(key, b)
 }
 
 // appendCursorChange appends what c differs in from another cursor.
@@ -159,24 +144,10 @@ func parseCursorChange(b []byte, from engine.HistoryCursor) (c engine.HistoryCur
 	return c, b[n+8:], true
 }
 
-// tokenParts checks a token's text and gives its bytes without the signature. Its
-// version is at least head bytes long.
-func tokenParts(key []byte, text string, version byte, head int) ([]byte, error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	signed := len(b) - tokenMACBytes
-	if err != nil || base64.RawURLEncoding.EncodedLen(len(b)) != len(text) || signed < head || b[0] != version { // line ends are skipped by the decoder
-		return nil, errToken
-	}
-	if !hmac.Equal(tokenMAC(key, b[:signed]), b[signed:]) {
-		return nil, errToken
-	}
-	return b[:signed], nil
-}
-
 // decodePagingToken reads a token's text; errToken when it is none
 // that was signed with the key.
 func decodePagingToken(key []byte, text string) (pagingToken, error) {
-	b, err := tokenParts(key, text, tokenVersion, tokenHeadBytes)
+	b, err := openToken(key, text, tokenVersion, tokenHeadBytes)
 	if err != nil {
 		return pagingToken{}, err
 	}
@@ -196,7 +167,7 @@ func decodePagingToken(key []byte, text string) (pagingToken, error) {
 		total: int64(binary.BigEndian.Uint64(b[55:])),
 		scope: binary.BigEndian.Uint64(b[63:]),
 	}
-	if t.count < 1 || t.count > historyCountMax || t.total < 0 || t.lsn == 0 {
+	if t.count < 1 || t.count > historyCountMax || t.total < -1 || t.lsn == 0 {
 		return pagingToken{}, errToken
 	}
 	from := t.cursor

@@ -1,27 +1,24 @@
 package httpapi
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"slices"
 
 	"kiln/engine"
 )
 
-// A search's paging token is base64url, without padding, of this (big endian):
+// A search's paging token is base64url, without padding, of this (big endian), where
+// all behind the version is sealed (seal_token.go):
 //
-//	0   version      1 byte, 4
+//	0   version      1 byte, 6
 //	1   asOf         u64   LSN of the first page
 //	9   now          i64   when the first page was read, in milliseconds: what "ap" is relative to
 //	17  total        i64   matches on all pages; -1: nobody counted
 //	25  scope        u64   hash of the address and the parameters
 //	33  after        engine.Cursor of the page
-//	    before       engine.Cursor of each earlier page, the last first, to the end but 16 bytes
-//	    hmac         16 bytes of HMAC-SHA256 of the bytes before
-//
-// See paging_token.go for what the signature is for.
+//	    before       engine.Cursor of each earlier page, the last first, to the end
 const (
-	searchTokenVersion   = 4 // 5 is a history's
+	searchTokenVersion   = 6 // 7 is a history's
 	searchTokenHeadBytes = 33
 )
 
@@ -64,7 +61,7 @@ func (t *searchToken) first() *searchToken {
 	return &to
 }
 
-// encode returns the token's text, signed.
+// encode returns the token's text.
 func (t *searchToken) encode(key []byte) string {
 	b := append(make([]byte, 0, tokenBytesMax), searchTokenVersion)
 	b = binary.BigEndian.AppendUint64(b, t.asOf)
@@ -80,7 +77,7 @@ func (t *searchToken) encode(key []byte) string {
 		}
 		b = more
 	}
-	return base64.RawURLEncoding.EncodeToString(append(b, tokenMAC(key, b)...))
+	return sealToken(key, b)
 }
 
 func appendCursor(dst []byte, c engine.Cursor) []byte {
@@ -92,9 +89,9 @@ func appendCursor(dst []byte, c engine.Cursor) []byte {
 }
 
 // decodeSearchToken reads a token's text; errToken when it is none that was
-// signed with the key.
+// sealed with the key.
 func decodeSearchToken(key []byte, text string) (t searchToken, err error) {
-	b, err := tokenParts(key, text, searchTokenVersion, searchTokenHeadBytes)
+	b, err := openToken(key, text, searchTokenVersion, searchTokenHeadBytes)
 	if err != nil {
 		return t, err
 	}

@@ -52,7 +52,7 @@ type Options struct {
 	AuditQueries bool
 	// ClientLimits bound what one client may ask for.
 	ClientLimits ClientLimits
-	// PagingKey signs paging tokens; nil: the store's own, kept in its catalog.
+	// PagingKey seals paging tokens; nil: the store's own, kept in its catalog.
 	PagingKey []byte
 	// CORSOrigins are the sites whose pages may use the server from a browser:
 	// "*", or scheme://host[:port]; none: no site may.

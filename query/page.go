@@ -102,6 +102,9 @@ func (s *Search) First(ctx context.Context, snap *engine.Snapshot, limit int) (m
 	return matches, worded(err)
 }
 
+// Worded turns the engine's refusals of a search into an *Error; others stay as they are.
+func Worded(err error) error { return worded(err) }
+
 // worded turns the engine's refusals of a search into words for the client.
 func worded(err error) error {
 	switch {
