@@ -25,6 +25,9 @@ import (
 // ids. Sort is not for them.
 type ContainedQuery struct {
 	Query
+	// Among is what the resources are among that contain some, and that stand for
+	// themselves; nil: all.
+	Among *Expr
 	// Own asks for the resources that stand for themselves as well.
 	Own bool
 	// Parts makes each contained resource a match; otherwise the resource that
@@ -102,13 +105,25 @@ type containedSearch struct {
 }
 
 func (n *Snapshot) newContainedSearch(ctx context.Context, q *ContainedQuery) (*containedSearch, error) {
-	c := &containedSearch{q: q}
+	c, own := &containedSearch{q: q}, q.Query
+	own.Where = among(q.Where, q.Among)
 	var err error
-	if c.s, err = n.newSearch(ctx, &q.Query); err != nil {
+	if c.s, err = n.newSearch(ctx, &own); err != nil {
 		return nil, err
 	}
-	c.among, err = n.newSearch(ctx, &Query{Where: containing(q.Types), AsOf: q.AsOf, After: q.After})
+	c.among, err = n.newSearch(ctx, &Query{Where: among(containing(q.Types), q.Among), AsOf: q.AsOf, After: q.After})
 	return c, err
+}
+
+// among is e inside of what all is; nil: it is everything.
+func among(e, all *Expr) *Expr {
+	switch {
+	case all == nil:
+		return e
+	case e == nil:
+		return all
+	}
+	return &Expr{Op: And, Args: []*Expr{e, all}}
 }
 
 // containing is having a contained resource of one of some types; none: of any.

@@ -194,7 +194,7 @@ func TestSearchesAreLimited(t *testing.T) {
 	f("sys-obs", "Observation?_filter=subject.family%20eq%20%22Otherly%22", "0")
 	f("sys-obs", "Observation?_filter=not(subject.family%20eq%20%22Otherly%22)", "Observation/other "+mine+" 3")
 	f("pat-rs", "Observation?_explain=true", "400")
-	f("pat-rs", "Observation?_contained=true", "400")
+	f("pat-rs", "Patient?_contained=true", "0")
 
 	f("pat-rs", "Patient/own/Observation", mine+" 2")
 	f("pat-rs", "Patient/other/Observation", "404")
@@ -206,6 +206,32 @@ func TestSearchesAreLimited(t *testing.T) {
 	f("pat-rs", "Patient/own/$everything", "Group/g "+mine+" Patient/own 4")
 	f("pat-rs", "Patient/other/$everything", "404")
 	f("sys-obs", "Observation/_history?_summary=count", "7")
+}
+
+// What is contained in resources is found in those that may be found.
+func TestContainedSearchesAreLimited(t *testing.T) {
+	s := newGuarded(t)
+	for _, patient := range []string{"own", "other"} {
+		body := `{"resourceType":"Observation","id":"in-` + patient + `","status":"final","code":{"text":"a"},"subject":{"reference":"Patient/` + patient + `"},"performer":[{"reference":"#p"}],
+			"contained":[{"resourceType":"Patient","id":"p","name":[{"family":"Inside"}]},{"resourceType":"Practitioner","id":"q","name":[{"family":"Inside"}]}]}`
+		if a := s.as(t, "admin", "PUT", "/fhir/Observation/in-"+patient, body); a.status != 201 {
+			t.Fatal(a.body)
+		}
+	}
+	f := func(client, path, want string) {
+		t.Helper()
+		if got := s.foundBy(t, client, "/fhir/"+path); got != want {
+			t.Errorf("%s, GET %s:\n%s\nwant\n%s", client, path, got, want)
+		}
+	}
+	f("reader", "Patient?_contained=true&family=Inside", "Observation/in-other Observation/in-own 2")
+	f("pat-rs", "Patient?_contained=true&family=Inside", "Observation/in-own 1")
+	f("pat-rs", "Patient?_contained=both&_containedType=contained", "Patient/own Patient/p 2")
+	f("pat-rs", "Patient?_contained=true&_summary=count", "1")
+	f("pat-rs", "Practitioner?_contained=true", "Observation/in-own 1")
+	f("pat-obs", "Observation?_contained=true", "0")
+	f("sys-filter", "Observation?_contained=both", "Observation/other Observation/own 2")
+	f("sys-obs", "Patient?_contained=true", "403")
 }
 
 // Whose a resource is does not depend on what its reader says that the server is called.

@@ -76,6 +76,9 @@ func TestWhatIsNotAllowedIsNotThere(t *testing.T) {
 				for range 8 {
 					m.checkLimited(when, access, o, known)
 				}
+				for range 4 {
+					m.checkLimitedContained(when, access, o, known)
+				}
 				m.checkJudged(when, access, o, known)
 			}
 			m.close()
@@ -118,6 +121,22 @@ func (m *searchModel) checkLimited(when string, access *Access, o, known *oracle
 	slices.Sort(want)
 	if !slices.Equal(brought, want) {
 		m.Fatalf("%s: %s brings\n     %v\nwant %v", when, s, brought, want)
+	}
+}
+
+// checkLimitedContained compares a search of what resources contain.
+func (m *searchModel) checkLimitedContained(when string, access *Access, o, known *oracle) {
+	m.Helper()
+	s, mode := m.containedSearch(o)
+	want := known.findContained(s.types, s.parameters, mode)
+	s.parameters = append(s.parameters, mode.parameters()...)
+	read, err := Parse(s.pathTypes(), s.parameters, Options{Base: o.base, Now: o.now, Access: access})
+	if err != nil {
+		m.Fatalf("%s: %s is refused: %v", when, s, err)
+	}
+	got, total := m.containedPages(read, oneOf(m.rng, 1, 3, 1000), false)
+	if !slices.Equal(got, want) || total != uint64(len(want)) {
+		m.Fatalf("%s: %s\n got %v (%d)\nwant %v (%d)", when, s, got, total, want, len(want))
 	}
 }
 

@@ -80,6 +80,41 @@ const (
 	containedCountUnasked = 20_000
 )
 
+// runContained is Run for what resources contain. A client finds it in what it may find,
+// whatever its type is: who reads a resource reads what is in it.
+func (s *Search) runContained(ctx context.Context, store *engine.Store, snap *engine.Snapshot, page Page, asOf uint64) (*Result, error) {
+	u := &runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base, access: s.access}
+	where, err := u.expr(s.where)
+	if err != nil {
+		return nil, worded(err)
+	}
+	q := &engine.ContainedQuery{Query: engine.Query{Types: s.Types, Where: where, AsOf: asOf}, Own: s.contained.own, Parts: s.contained.parts}
+	if s.access != nil {
+		if q.Among, _, err = u.anyAllowed(nil, s.access.Find); err != nil {
+			return nil, worded(err)
+		}
+	}
+	result := &Result{AsOf: asOf}
+	if s.Explain {
+		result.Plan = &engine.Explanation{}
+		q.Explain = result.Plan
+	}
+	if page.Total {
+		if result.Total, result.Known, err = s.countContained(ctx, snap, q, page.Limit == 0 || s.Total == "accurate"); err != nil {
+			return nil, worded(err)
+		}
+		q.Explain = nil
+	}
+	if page.Limit == 0 {
+		return result, nil
+	}
+	q.Sort, q.After, q.Limit = s.Sort, page.After, page.Limit
+	if err := result.readContained(ctx, snap, q, page.Bytes); err != nil {
+		return nil, worded(err)
+	}
+	return result, s.bringTo(ctx, store, snap, result)
+}
+
 // countContained counts the matches; known is false when nobody insists, and it would
 // take long.
 func (s *Search) countContained(ctx context.Context, snap *engine.Snapshot, q *engine.ContainedQuery, insist bool) (total uint64, known bool, err error) {

@@ -37,6 +37,9 @@ func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snap
 	if asOf == 0 {
 		asOf = snap.LSN()
 	}
+	if s.contained.asked {
+		return s.runContained(ctx, store, snap, page, asOf)
+	}
 	q, err := s.query(ctx, snap, asOf)
 	if err != nil {
 		return nil, worded(err)
@@ -47,42 +50,26 @@ func (s *Search) Run(ctx context.Context, store *engine.Store, snap *engine.Snap
 		q.Explain = result.Plan
 	}
 	if page.Total {
-		if err := s.count(ctx, snap, q, page.Limit == 0, result); err != nil {
+		if result.Total, err = snap.Count(ctx, q); err != nil {
 			return nil, worded(err)
 		}
-		q.Explain = nil
+		result.Known, q.Explain = true, nil
 	}
 	if page.Limit == 0 {
 		return result, nil
 	}
 	q.Sort, q.After, q.Limit = s.Sort, page.After, page.Limit
-	if s.contained.asked {
-		err = result.readContained(ctx, snap, s.containedQuery(q), page.Bytes)
-	} else {
-		err = result.read(ctx, snap, q, page.Bytes)
-	}
-	if err != nil {
+	if err := result.read(ctx, snap, q, page.Bytes); err != nil {
 		return nil, worded(err)
 	}
-	u := runner{ctx: ctx, snap: snap, asOf: asOf, base: s.base, access: s.access}
+	return result, s.bringTo(ctx, store, snap, result)
+}
+
+// bringTo adds what the includes say to a page.
+func (s *Search) bringTo(ctx context.Context, store *engine.Store, snap *engine.Snapshot, result *Result) (err error) {
+	u := runner{ctx: ctx, snap: snap, asOf: result.AsOf, base: s.base, access: s.access}
 	result.Included, err = s.bring(u, store, result.shown())
-	return result, worded(err)
-}
-
-// count counts the matches of all pages; only: nothing else is asked for.
-func (s *Search) count(ctx context.Context, snap *engine.Snapshot, q *engine.Query, only bool, result *Result) (err error) {
-	if s.contained.asked {
-		insist := only || s.Total == "accurate"
-		result.Total, result.Known, err = s.countContained(ctx, snap, s.containedQuery(q), insist)
-		return err
-	}
-	result.Total, err = snap.Count(ctx, q)
-	result.Known = err == nil
-	return err
-}
-
-func (s *Search) containedQuery(q *engine.Query) *engine.ContainedQuery {
-	return &engine.ContainedQuery{Query: *q, Own: s.contained.own, Parts: s.contained.parts}
+	return worded(err)
 }
 
 // First finds at most limit matches.

@@ -98,9 +98,6 @@ func Parse(types []fhir.TypeCode, parameters []Parameter, o Options) (*Search, e
 	if err := r.contained(parameters); err != nil {
 		return nil, err
 	}
-	if s.access != nil && s.contained.asked {
-		return nil, notSupported("The parameter '_contained' is not supported for who may see a part of the resources only. Leave it out.")
-	}
 	var all []*filter
 	for _, p := range parameters {
 		f, err := r.parameter(p)
@@ -112,7 +109,7 @@ func Parse(types []fhir.TypeCode, parameters []Parameter, o Options) (*Search, e
 		}
 	}
 	s.where = and(all...)
-	if s.access != nil && s.Explain {
+	if s.access != nil && s.Explain { // a step counts what it left, before it is limited
 		return nil, notSupported("The parameter '_explain' is not supported for who may see a part of the resources only. Leave it out.")
 	}
 	return s, nil
