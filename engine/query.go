@@ -50,7 +50,7 @@ const (
 	Or              // any of Args; none: nothing
 	Not             // those without Args[0]
 	Terms           // those that have a term of one of Walks
-	Keys            // those of the resources in Keys
+	Keys            // those of the resources in Keys, or Sorted
 )
 
 // Expr chooses versions. Read only while a search runs.
@@ -61,8 +61,9 @@ type Expr struct {
 	// Inside is for Terms: those, too, that refer to what they contain.
 	Inside []Inside
 	Keys   []Key
-	Stored bool   // of Keys: no contained resource is meant
-	Name   string // for Explain
+	Sorted [][]byte // of Keys, instead of them: what index.AppendKey makes of each, ascending
+	Stored bool     // of Keys: no contained resource is meant
+	Name   string   // for Explain
 }
 
 // Inside is having, in one of Walks (index.FragmentWalks), a reference to a contained

@@ -159,7 +159,7 @@ func (v *evaluation) estimate(e *Expr) (uint64, error) {
 			total += n
 		}
 	case Keys:
-		total = uint64(len(e.Keys))
+		total = uint64(len(e.Keys) + len(e.Sorted))
 	case Terms:
 		if any, err := v.anyInside(e); any || err != nil {
 			return estimateNot, err // it reads bodies: of few rows, if others leave few
@@ -324,6 +324,9 @@ const keyNeighbours = 16
 
 // sortedKeys gives the keys of an expression in order, made once for all sources.
 func (s *searching) sortedKeys(e *Expr) [][]byte {
+	if e.Sorted != nil {
+		return e.Sorted
+	}
 	sorted, ok := s.keysOf[e]
 	if ok {
 		return sorted

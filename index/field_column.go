@@ -329,6 +329,26 @@ func (r *Run) Masked(fields []Param, rows *roaring.Bitmap, check func() error) (
 	return m, nil
 }
 
+// MaskedByList is Masked of one field for a list of rows, which ascend.
+func (r *Run) MaskedByList(p Param, rows []uint32, check func() error) (TermSource, error) {
+	m := &maskedTerms{Run: r}
+	f := r.Column(p)
+	if f == nil {
+		return m, nil
+	}
+	set := make([]uint64, f.count()/64+1)
+	for len(rows) > 0 {
+		if err := check(); err != nil {
+			return nil, err
+		}
+		step := rows[:min(columnStepRows, len(rows))]
+		rows = rows[len(step):]
+		f.addPlaces(set, step)
+	}
+	m.masks = append(m.masks, columnMask{p, f, set})
+	return m, nil
+}
+
 // placesOf is the set of the places that rows have.
 func (f *FieldColumn) placesOf(rows *roaring.Bitmap, check func() error) ([]uint64, error) {
 	set := make([]uint64, f.count()/64+1)
@@ -338,23 +358,28 @@ func (f *FieldColumn) placesOf(rows *roaring.Bitmap, check func() error) ([]uint
 		if err := check(); err != nil {
 			return nil, err
 		}
-		for _, o := range step[:n] {
-			page := f.pages[o/columnPageRows]
-			if page == nil {
-				continue
-			}
-			switch at := page[o%columnPageRows]; {
-			case at == 0:
-			case at < columnSeveral:
-				set[(at-1)/64] |= 1 << ((at - 1) % 64)
-			default:
-				for _, place := range f.list(at) {
-					set[place/64] |= 1 << (place % 64)
-				}
+		f.addPlaces(set, step[:n])
+	}
+	return set, nil
+}
+
+// addPlaces adds the places that rows have to a set.
+func (f *FieldColumn) addPlaces(set []uint64, rows []uint32) {
+	for _, o := range rows {
+		page := f.pages[o/columnPageRows]
+		if page == nil {
+			continue
+		}
+		switch at := page[o%columnPageRows]; {
+		case at == 0:
+		case at < columnSeveral:
+			set[(at-1)/64] |= 1 << ((at - 1) % 64)
+		default:
+			for _, place := range f.list(at) {
+				set[place/64] |= 1 << (place % 64)
 			}
 		}
 	}
-	return set, nil
 }
 
 // maskedTerms is what Masked gives.

@@ -47,6 +47,9 @@ func (c *LookupCursor) Highest(dst []Found, key []byte, most int) ([]Found, erro
 		return dst, nil
 	}
 	block := c.block
+	if block >= 0 && c.on && bytes.Compare(key, c.entries.key) < 0 && bytes.Compare(key, c.last) > 0 {
+		return dst, nil // between the last one and what follows it
+	}
 	if block < 0 || !r.startsIn(key, block) {
 		block = r.keys.seek(key)
 	}

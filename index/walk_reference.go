@@ -152,3 +152,17 @@ func ParseReferenceKey(dst, value []byte, own ...[]byte) (t fhir.TypeCode, id, v
 	}
 	return t, id, version, true
 }
+
+// AppendReferredKey appends the key (AppendKey) of the resource of this server that a
+// reference's value names; ok is false for any other reference.
+func AppendReferredKey(dst, value []byte, own ...[]byte) (key []byte, ok bool) {
+	if len(value) >= 3+uuidBytes && value[0] == refUUID {
+		dst = append(dst, value[1], value[2], keyUUID)
+		return append(dst, value[3:3+uuidBytes]...), true
+	}
+	t, id, _, ok := ParseReferenceKey(nil, value, own...)
+	if !ok {
+		return dst, false
+	}
+	return AppendKey(dst, t, id), true
+}

@@ -1,7 +1,9 @@
 package query
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
 	"kiln/engine"
 	"kiln/fhir"
@@ -181,33 +183,98 @@ func (u *runner) referred(q *engine.Query, walks []index.Walk) (*engine.Expr, er
 	if err := u.limit(q, toFind); err != nil {
 		return nil, err
 	}
-	seen := map[key]bool{}
-	var keys []key
-	var id []byte
-	own := []byte(u.base)
-	err := u.snap.SearchValues(u.ctx, q, walks, func(_ index.Param, value []byte) error {
-		t, text, _, ok := index.ParseReferenceKey(id[:0], value, own)
-		id = text
-		if !ok || seen[key{t, string(text)}] { // looked up without a copy
-			return nil
-		}
-		k := key{t, string(text)}
-		if len(keys) == reverseMatchesMax {
-			return tooCostly("The search refers to more than %d resources; narrow it.", reverseMatchesMax)
-		}
-		seen[k] = true
-		keys = append(keys, k)
-		return nil
-	})
+	keys := referredKeys{own: []byte(u.base)}
+	err := u.snap.SearchValues(u.ctx, q, walks, func(_ index.Param, value []byte) error { return keys.add(value) })
 	if err != nil {
 		return nil, err
 	}
-	if len(keys) == 0 {
-		return nothingExpr(), nil
+	if err := keys.arrange(); err != nil || len(keys.sorted) == 0 {
+		return nothingExpr(), err
 	}
-	e := keysExpr(keys)
-	e.Stored = true
-	return e, nil
+	return &engine.Expr{Op: engine.Keys, Sorted: keys.sorted, Stored: true}, nil
+}
+
+// referredKeys collects the keys of the resources that references lead to. The values
+// of a run ascend, so the keys come as few ascending stretches, and a key again in each
+// of them at most.
+type referredKeys struct {
+	own    []byte
+	room   []byte // of the keys that come
+	sorted [][]byte
+	// arranged is how many there were when they were put in order.
+	arranged int
+}
+
+// referredRoom is the bytes of keys that are taken from memory at once.
+const referredRoom = 4 << 10
+
+func (k *referredKeys) add(value []byte) error {
+	if cap(k.room)-len(k.room) < len(value)+len(value)/2+referredKeyExtra {
+		k.room = make([]byte, 0, max(referredRoom, 2*len(value)+referredKeyExtra))
+	}
+	at := len(k.room)
+	room, ok := index.AppendReferredKey(k.room, value, k.own)
+	if !ok {
+		return nil
+	}
+	k.room = room
+	k.sorted = append(k.sorted, room[at:len(room):len(room)])
+	if len(k.sorted)-k.arranged <= reverseMatchesMax {
+		return nil
+	}
+	return k.arrange()
+}
+
+// referredKeyExtra is what a key may be longer than the value.
+const referredKeyExtra = 64
+
+// arrange puts the keys in order, each once.
+func (k *referredKeys) arrange() error {
+	k.sorted = slices.CompactFunc(mergeStretches(k.sorted), bytes.Equal)
+	if k.arranged = len(k.sorted); k.arranged > reverseMatchesMax {
+		return tooCostly("The search refers to more than %d resources; narrow it.", reverseMatchesMax)
+	}
+	return nil
+}
+
+// mergeStretches sorts what ascends in stretches: neighbours are merged, again and again.
+func mergeStretches(keys [][]byte) [][]byte {
+	var starts []int // of the stretches
+	for i := range keys {
+		if i == 0 || bytes.Compare(keys[i], keys[i-1]) < 0 {
+			starts = append(starts, i)
+		}
+	}
+	var other [][]byte
+	for len(starts) > 1 {
+		other = other[:0]
+		var merged []int
+		for i := 0; i < len(starts); i += 2 {
+			middle, end := len(keys), len(keys)
+			if i+1 < len(starts) {
+				middle = starts[i+1]
+			}
+			if i+2 < len(starts) {
+				end = starts[i+2]
+			}
+			merged = append(merged, len(other))
+			other = mergeTwo(other, keys[starts[i]:middle], keys[middle:end])
+		}
+		keys, other, starts = other, keys, merged
+	}
+	return keys
+}
+
+// mergeTwo appends two ascending lists, in order.
+func mergeTwo(dst, a, b [][]byte) [][]byte {
+	for len(a) > 0 && len(b) > 0 {
+		if bytes.Compare(a[0], b[0]) <= 0 {
+			dst, a = append(dst, a[0]), a[1:]
+		} else {
+			dst, b = append(dst, b[0]), b[1:]
+		}
+	}
+	return append(append(dst, a...), b...)
 }
 
 // referredTo gives the resource of this server that a reference's value names.
