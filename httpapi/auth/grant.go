@@ -17,17 +17,35 @@ func grantScopes(asked string, registered []access.Scope) (granted string, ok bo
 		return "", false
 	}
 	var words []string
+	seen, bytes := map[string]bool{}, 0
 	for _, one := range all.Known {
 		if one.Context != access.ContextSystem {
 			return "", false
 		}
+		if seen[one.Text] {
+			continue
+		}
+		seen[one.Text] = true
 		for _, may := range registered {
-			if word := meet(one, may); word != "" && !slices.Contains(words, word) {
-				words = append(words, word)
+			word := meet(one, may)
+			if word == "" || slices.Contains(words, word) {
+				continue
+			}
+			words = append(words, word)
+			if bytes += len(word) + 1; bytes > grantBytesMax {
+				return "", false
 			}
 		}
 	}
-	return strings.Join(words, " "), len(words) > 0
+	granted = strings.Join(words, " ")
+	return granted, len(words) > 0 && isRead(granted, len(words))
+}
+
+// isRead says whether granted will be read as so many scopes, each with its filter, when
+// its token comes back.
+func isRead(granted string, scopes int) bool {
+	again, err := access.ParseScopes(granted)
+	return err == nil && len(again.Known) == scopes
 }
 
 // meet is what two scopes have in common; "": nothing.

@@ -80,12 +80,23 @@ const (
 	// tokenLife is that of access tokens, as SMART recommends.
 	tokenLife = 5 * time.Minute
 
+	// grantBytesMax bounds the scopes of an access token: in the token they are a third
+	// longer, and it has to fit into a header. Scopes with filters multiply with those of
+	// the registration.
+	grantBytesMax = 8 << 10
+
 	// assertionLifeMax is how far ahead an assertion may expire (SMART Backend Services).
 	assertionLifeMax = 5 * time.Minute
 
 	// replaysMax bounds the assertions of one client that are remembered until they
 	// expire: 30 a second. One more is refused, as forgetting one would let it be used again.
 	replaysMax = 10_000
+
+	// replaysSweepInterval is between two looks through all of them, 10,000 for each
+	// client; replaysDeletedMax is how many of the expired a request deletes from the
+	// catalog, each of which is a write: more than come in by it.
+	replaysSweepInterval = time.Second
+	replaysDeletedMax    = 16
 
 	// signingKeyAge is how long a key signs. The one before is kept until its last
 	// tokens have expired, on any clock that is believed.

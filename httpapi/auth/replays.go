@@ -24,7 +24,9 @@ type replays struct {
 
 	mu sync.Mutex // guards what follows
 	// used has when each expires, by client and key in the catalog.
-	used map[string]map[string]time.Time
+	used  map[string]map[string]time.Time
+	swept time.Time // when used was looked through last
+	gone  []string  // keys in the catalog that have expired and are still there
 }
 
 var (
@@ -66,8 +68,7 @@ func (r *replays) use(client, jti string, now, expires time.Time) error {
 }
 
 func (r *replays) note(client, key string, now, expires time.Time) error {
-	gone := r.expired(now)
-	for _, old := range gone {
+	for _, old := range r.expired(now) {
 		// What stays is read at the next start, and goes after that.
 		_ = r.store.CatalogDelete(old)
 	}
@@ -88,17 +89,33 @@ func (r *replays) note(client, key string, now, expires time.Time) error {
 	return nil
 }
 
-// expired takes out what cannot be used any more.
-func (r *replays) expired(now time.Time) (gone []string) {
+// expired takes out what cannot be used any more, and gives some of what the catalog
+// still has of that: whoever comes after a pause does not wait for all of it to be deleted.
+func (r *replays) expired(now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, of := range r.used {
+	if since := now.Sub(r.swept); since < 0 || since >= replaysSweepInterval {
+		r.swept = now
+		r.sweep(now)
+	}
+	some := r.gone[:min(len(r.gone), replaysDeletedMax)]
+	if r.gone = r.gone[len(some):]; len(r.gone) == 0 {
+		r.gone = nil
+	}
+	return some
+}
+
+// sweep looks through all of them. r.mu is held.
+func (r *replays) sweep(now time.Time) {
+	for client, of := range r.used {
 		for key, expires := range of {
 			if now.After(expires.Add(time.Second)) {
 				delete(of, key)
-				gone = append(gone, key)
+				r.gone = append(r.gone, key)
 			}
 		}
+		if len(of) == 0 && client != "" {
+			delete(r.used, client)
+		}
 	}
-	return gone
 }

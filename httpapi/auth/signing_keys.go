@@ -87,7 +87,9 @@ func (s *signingKeys) signer() (jose.JSONWebKey, error) {
 	// A key's last token was signed when the next key was made.
 	keep := s.keys[max(0, len(s.keys)-1):]
 	s.keys = append(slices.Clone(keep), made)
-	s.public.Store(nil)
+	// Tokens are checked without the lock while the disk is slow; those of the new key
+	// come after this.
+	defer s.public.Store(nil)
 	text, err := json.Marshal(s.keys)
 	if err != nil {
 		return jose.JSONWebKey{}, fmt.Errorf("cannot keep a key for access tokens: %w", err)

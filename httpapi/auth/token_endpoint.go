@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -103,11 +104,14 @@ func (a *Authenticator) grant(ctx context.Context, base, contentType string, bod
 	}
 	scope, ok := grantScopes(form["scope"], who.scopes)
 	if !ok {
-		return nil, &oauthError{http.StatusBadRequest, "invalid_scope", "scope must be some of the system/ scopes that the client is registered for."}
+		return nil, &oauthError{http.StatusBadRequest, "invalid_scope", "scope must be some of the system/ scopes that the client is registered for, and not too many."}
 	}
 	token, err := a.issue(base, who, scope)
 	if err != nil {
 		return nil, err
+	}
+	if len(token) > tokenBytesMax { // "&" in filters takes six bytes there
+		return nil, &oauthError{http.StatusBadRequest, "invalid_scope", "scope must be less: the access token would be too long to be sent."}
 	}
 	return &tokenAnswer{token, "bearer", int(tokenLife / time.Second), scope}, nil
 }
@@ -155,8 +159,9 @@ func (a *Authenticator) proveClient(ctx context.Context, text, tokenURL string) 
 	switch {
 	case registered.Subject != who.id:
 		return nil, invalidClient("client_assertion: iss and sub must both be the client's id.")
-	case !registered.Audience.Contains(tokenURL):
-		return nil, invalidClient("client_assertion: aud must be " + tokenURL + ".")
+	case len(registered.Audience) != 1 || registered.Audience[0] != tokenURL:
+		// Another server that it is for too could bring it here.
+		return nil, invalidClient("client_assertion: aud must be " + tokenURL + ", and nothing else.")
 	case registered.Expiry.Time().After(now.Add(assertionLifeMax + c.skew)):
 		return nil, invalidClient("client_assertion: exp must be 5 minutes ahead at most.")
 	case registered.ID == "" || !isName(registered.ID):
@@ -187,6 +192,8 @@ func (c *config) readAssertion(ctx context.Context, text string) (*client, *jwt.
 		return nil, nil, invalidToken("The client (iss) is not registered here.")
 	case token.jku != "" && token.jku != who.keysURL:
 		return nil, nil, invalidToken("The JWKS URL (jku) is not the one that the client is registered with.")
+	case strings.Contains(strings.ToLower(token.typ), "at+jwt"):
+		return nil, nil, invalidToken("It is an access token (typ).")
 	case token.kid == "":
 		return nil, nil, invalidToken("The key's id (kid) is missing in the header.")
 	}
