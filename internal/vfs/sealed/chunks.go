@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"kiln/internal/vfs"
@@ -52,21 +53,36 @@ func newSealer(keys *Keys) *sealer {
 	return &sealer{aead: aead, chunk: chunkBytes, tail: make([]byte, 0, chunkBytes), out: h.region()}
 }
 
-// add seals what is certain not to be the last chunk.
+// add seals what is certain not to be the last chunk: there is something behind it.
 func (s *sealer) add(p []byte) {
+	s.out = slices.Grow(s.out, (len(s.tail)+len(p))/s.chunk*(s.chunk+TagBytes))
 	for len(p) > 0 {
+		if len(s.tail) == 0 && len(p) > s.chunk { // from where it is
+			s.seal(p[:s.chunk], false)
+			p = p[s.chunk:]
+			continue
+		}
 		if len(s.tail) == s.chunk {
-			s.seal(false)
+			s.seal(s.tail, false)
+			s.tail = s.tail[:0]
+			continue
 		}
 		n := min(len(p), s.chunk-len(s.tail))
 		s.tail, p = append(s.tail, p[:n]...), p[n:]
 	}
 }
 
-func (s *sealer) seal(last bool) {
+// end seals the last chunk.
+func (s *sealer) end() {
+	s.seal(s.tail, true)
+	s.tail = s.tail[:0]
+}
+
+// seal gives the next number to a chunk: no other text ever has it.
+func (s *sealer) seal(chunk []byte, last bool) {
 	nonce := chunkNonce(s.number, last)
-	s.out = s.aead.Seal(s.out, nonce[:], s.tail, nil)
-	s.number, s.tail = s.number+1, s.tail[:0]
+	s.out = s.aead.Seal(s.out, nonce[:], chunk, nil)
+	s.number++
 }
 
 // bytes is the length of what was added.
@@ -138,7 +154,7 @@ func (f *chunkFile) finish() error {
 		return f.err
 	}
 	bytes := f.writing.bytes()
-	f.writing.seal(true)
+	f.writing.end()
 	if err := f.flush(); err != nil {
 		return err
 	}

@@ -131,6 +131,14 @@ func (l *chunkLayout) readChunks(inner io.ReaderAt, dst []byte, first int64, ski
 	for number := first; number <= last; number++ {
 		stored := buf[:l.storedBytes(number)]
 		buf = buf[len(stored):]
+		if skip == 0 && len(dst) >= len(stored)-TagBytes { // all of it is wanted, where it goes
+			plain, err := l.open(dst[:0:len(dst)], number, stored)
+			if err != nil {
+				return err
+			}
+			dst = dst[len(plain):]
+			continue
+		}
 		plain, err := l.open(stored[:0], number, stored)
 		if err != nil {
 			return err

@@ -2,12 +2,16 @@ package sealed
 
 import (
 	"bytes"
+	"crypto/cipher"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 
@@ -261,6 +265,176 @@ func TestSealedStreams(t *testing.T) {
 	broken := NewSealing(iotest.ErrReader(errors.New("broken")), keys)
 	if got, err := io.ReadAll(broken); err == nil {
 		t.Errorf("a source that broke gives a whole file of %d bytes", len(got))
+	}
+}
+
+// A connection that broke is no damage: it is asked again, and damage is not.
+func TestAStreamThatBreaksOffIsNoDamage(t *testing.T) {
+	stored, err := io.ReadAll(NewSealing(bytes.NewReader(content(3*chunkBytes)), testKeys(t, "a")))
+	must(t, err)
+	for _, at := range []int{0, 1, headerRegionBytes, headerRegionBytes + 7, headerRegionBytes + chunkBytes + TagBytes, len(stored) - 1} {
+		for _, broken := range []error{io.ErrUnexpectedEOF, errors.New("broken")} {
+			from := io.MultiReader(bytes.NewReader(stored[:at]), iotest.ErrReader(broken))
+			got, err := io.ReadAll(NewOpening(from, "s", testKeys(t, "a")))
+			var damage *vfs.CorruptError
+			if !errors.Is(err, broken) || errors.As(err, &damage) || !bytes.HasPrefix(content(3*chunkBytes), got) {
+				t.Errorf("after %d bytes: %d, %v", at, len(got), err)
+			}
+		}
+	}
+}
+
+// No nonce meets two texts: what is sealed has one nonce after the other, however it was
+// written, each chunk whole but the last, and nothing is sealed twice.
+func TestEveryChunkHasItsOwnNonce(t *testing.T) {
+	f := func(size int, pieces ...int) {
+		t.Helper()
+		spy := &nonceSpy{t: t, seen: map[string]bool{}}
+		s := newSealer(testKeys(t, "a"))
+		spy.AEAD, s.aead = s.aead, spy
+		want, at := content(size), 0
+		for i := 0; at < size; i++ {
+			n := min(pieces[i%len(pieces)], size-at)
+			s.add(want[at : at+n])
+			at += n
+		}
+		s.end()
+		if !bytes.Equal(spy.plain, want) || len(spy.seen) != max(1, (size+chunkBytes-1)/chunkBytes) || spy.last != 1 {
+			t.Errorf("%d bytes by %v: %d sealed, %d nonces, %d last ones", size, pieces, len(spy.plain), len(spy.seen), spy.last)
+		}
+	}
+	for _, size := range []int{0, 1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 2 * chunkBytes, 2*chunkBytes + 1, 5*chunkBytes + 9} {
+		f(size, 1000)
+		f(size, chunkBytes)
+		f(size, chunkBytes-1, 1, chunkBytes+1)
+		f(size, 1, 3*chunkBytes)
+		f(size, 1<<20)
+	}
+}
+
+// nonceSpy fails a test that uses a nonce twice.
+type nonceSpy struct {
+	cipher.AEAD
+	t     *testing.T
+	seen  map[string]bool
+	plain []byte
+	last  int
+}
+
+func (s *nonceSpy) Seal(dst, nonce, plain, more []byte) []byte {
+	number := binary.LittleEndian.Uint64(nonce)
+	if s.seen[string(nonce[:8])] || number != uint64(len(s.seen)) {
+		s.t.Errorf("the nonce %x comes as number %d", nonce, len(s.seen))
+	}
+	if nonce[8] == 0 && len(plain) != chunkBytes {
+		s.t.Errorf("chunk %d has %d bytes and is not the last", number, len(plain))
+	}
+	s.seen[string(nonce[:8])], s.last = true, s.last+int(nonce[8])
+	s.plain = append(s.plain, plain...)
+	return s.AEAD.Seal(dst, nonce, plain, more)
+}
+
+// Files that are written again under one name have keys of their own, so nothing of the
+// one opens in the other.
+func TestAFileThatIsWrittenAgainHasAnotherKey(t *testing.T) {
+	const full = chunkBytes + TagBytes
+	mem := vfs.NewMem(1)
+	fsys := New(mem, testKeys(t, "a"), formOf)
+	var stored [2][]byte
+	for i := range stored {
+		write(t, fsys, "f.run", content(3*chunkBytes), 1<<20)
+		var err error
+		stored[i], err = vfs.ReadFile(mem, "f.run", 1<<30)
+		must(t, err)
+		must(t, mem.Remove("f.run"))
+	}
+	if bytes.Equal(stored[0][headerRegionBytes:], stored[1][headerRegionBytes:]) {
+		t.Error("the same text is sealed to the same bytes")
+	}
+	copy(stored[1][headerRegionBytes+full:], stored[0][headerRegionBytes+full:][:full])
+	must(t, vfs.WriteFileAtomic(mem, "f.run", stored[1]))
+	var damage *vfs.CorruptError
+	if got, err := read(fsys, "f.run"); !errors.As(err, &damage) {
+		t.Errorf("a chunk of the file before: %d bytes, %v", len(got), err)
+	}
+}
+
+// A chunk's length belongs to the header that the file's key was wrapped with.
+func TestTheHeaderIsAuthenticated(t *testing.T) {
+	mem := vfs.NewMem(1)
+	fsys := New(mem, testKeys(t, "ab"), formOf)
+	write(t, fsys, "f.run", content(3*chunkBytes), 1<<20)
+	stored, err := vfs.ReadFile(mem, "f.run", 1<<30)
+	must(t, err)
+	f := func(what string, change func(header []byte)) {
+		t.Helper()
+		b := bytes.Clone(stored)
+		change(b)
+		binary.LittleEndian.PutUint32(b[headerCRCAt:], crc32.Checksum(b[:headerCRCAt], castagnoli))
+		copy(b[headerPageBytes:], b[:headerBytes])
+		must(t, vfs.WriteFileAtomic(mem, "g.run", b))
+		for _, of := range []vfs.FS{fsys, Strict(fsys), Lenient(fsys)} {
+			if got, err := vfs.ReadFile(of, "g.run", 1<<30); err == nil {
+				t.Errorf("%s: %d bytes", what, len(got))
+			}
+		}
+		if got, err := io.ReadAll(NewOpening(bytes.NewReader(b), "g.run", testKeys(t, "ab"))); err == nil {
+			t.Errorf("%s, as a stream: %d bytes", what, len(got))
+		}
+	}
+	f("smaller chunks", func(b []byte) { binary.LittleEndian.PutUint32(b[20:], chunkBytes/2) })
+	f("frames", func(b []byte) { binary.LittleEndian.PutUint32(b[20:], formFrames) })
+	f("another key's id", func(b []byte) { id := testKeys(t, "b").Current(); copy(b[24:], id[:]) })
+	f("another nonce", func(b []byte) { b[headerPrefixBytes] ^= 1 })
+	f("another file's key", func(b []byte) { b[headerWrappedAt] ^= 1 })
+}
+
+// Readers of one file share nothing that they change.
+func TestAFileIsReadByMany(t *testing.T) {
+	fsys := New(vfs.NewMem(1), testKeys(t, "a"), formOf)
+	want := content(9*chunkBytes + 5)
+	write(t, fsys, "f.run", want, 1<<20)
+	file, err := fsys.Open("f.run")
+	must(t, err)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(3, uint64(i)))
+			for range 100 {
+				from := r.IntN(len(want))
+				part := make([]byte, r.IntN(len(want)-from)+1)
+				if n, err := file.ReadAt(part, int64(from)); err != nil || !bytes.Equal(part[:n], want[from:from+n]) {
+					t.Errorf("%d bytes at %d: %d, %v", len(part), from, n, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	must(t, file.Close())
+}
+
+// A read goes nowhere but into what it was given, also where it fails.
+func TestAReadStaysInItsRoom(t *testing.T) {
+	mem := vfs.NewMem(1)
+	fsys := New(mem, testKeys(t, "a"), formOf)
+	write(t, fsys, "f.run", content(4*chunkBytes+5), 1<<20)
+	raw, err := mem.OpenWrite("f.run")
+	must(t, err)
+	_, err = raw.WriteAt([]byte{0}, headerRegionBytes+2*(chunkBytes+TagBytes)+9)
+	must(t, err)
+	for _, of := range []vfs.FS{fsys, Lenient(fsys)} {
+		file, err := of.Open("f.run")
+		must(t, err)
+		for _, at := range []int{0, 1, chunkBytes, chunkBytes + 1, 2 * chunkBytes, 3 * chunkBytes, 4 * chunkBytes} {
+			for _, n := range []int{0, 1, 5, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3 * chunkBytes} {
+				room := bytes.Repeat([]byte{0xee}, n+64)
+				_, _ = file.ReadAt(room[:n], int64(at))
+				if !bytes.Equal(room[n:], bytes.Repeat([]byte{0xee}, 64)) {
+					t.Errorf("%d bytes at %d: something was written behind them", n, at)
+				}
+			}
+		}
+		must(t, file.Close())
 	}
 }
 

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 
 	"kiln/internal/vfs"
@@ -30,7 +31,7 @@ func (r *sealing) Read(p []byte) (int, error) {
 		n, err := r.from.Read(r.buf)
 		r.s.add(r.buf[:n])
 		if r.err = err; err == io.EOF {
-			r.s.seal(true)
+			r.s.end()
 		}
 	}
 	n := copy(p, r.s.out[r.read:])
@@ -55,7 +56,24 @@ func ContentBytes(stored int64) int64 {
 
 // NewOpening reads the content of a sealed stream of chunks; name is what errors call it.
 func NewOpening(from io.Reader, name string, keys *Keys) io.Reader {
-	return &opening{from: bufio.NewReader(from), keys: keys, layout: chunkLayout{name: name, last: -1}}
+	return &opening{from: bufio.NewReaderSize(whole{from}, openingBytes), keys: keys, layout: chunkLayout{name: name, last: -1}}
+}
+
+// openingBytes are read ahead: looking for the end behind each chunk should not be a
+// read of its own.
+const openingBytes = 8 * chunkBytes
+
+// whole tells a stream that broke off from one that ended: sources that know how much
+// is to come call the former io.ErrUnexpectedEOF, as reading a chunk does the latter. It
+// is to be asked for again, and is no damage.
+type whole struct{ from io.Reader }
+
+func (w whole) Read(p []byte) (int, error) {
+	n, err := w.from.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = fmt.Errorf("the stream broke off: %w", err)
+	}
+	return n, err
 }
 
 type opening struct {
