@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"context"
-	"fmt"
 	"io"
 	"strings"
 
@@ -17,8 +15,6 @@ import (
 const (
 	// parameterNameBytesMax is more than any chain of parameters' names has.
 	parameterNameBytesMax = 128
-	// copiedEventsMax is how many events are one commit of the store.
-	copiedEventsMax = 500
 )
 
 // isAudited leaves out what is for machines and has nobody's data, and preflights.
@@ -213,38 +209,6 @@ func actionOf(name string, m method) audit.Action {
 	}
 }
 
-// CopyEvents gives what audit.Options.Copy takes to keep events in a store, too. An
-// event that is there already is not written again.
-func CopyEvents(store *engine.Store) func(lines []byte) error {
-	scanner := fhir.NewScanner(fhir.ScannerOptions{})
-	commit := func(changes []engine.Change) error {
-		if len(changes) == 0 {
-			return nil
-		}
-		_, err := store.Commit(context.Background(), changes)
-		return err
-	}
-	return func(lines []byte) error {
-		var changes []engine.Change
-		for line := range bytes.Lines(lines) {
-			r, err := scanner.Scan(line, nil)
-			if err != nil {
-				return fmt.Errorf("BUG: an audit event is not written as JSON: %w", err)
-			}
-			changes = append(changes, engine.Change{
-				Type: r.Type, ID: bytes.Clone(r.ID), IDAt: r.IDAt, Body: bytes.Clone(r.Body), Splice: r.Splice,
-			})
-			if len(changes) == copiedEventsMax {
-				if err := commit(changes); err != nil {
-					return err
-				}
-				changes = changes[:0]
-			}
-		}
-		return commit(changes)
-	}
-}
-
 func (s *Server) writeAuditMetrics(w io.Writer) {
 	if s.opts.Audit == nil {
 		return
@@ -254,9 +218,16 @@ func (s *Server) writeAuditMetrics(w io.Writer) {
 	metrics.WriteCounterUint64(w, "kiln_audit_bytes_total", st.Bytes)
 	metrics.WriteCounterUint64(w, "kiln_audit_write_failures_total", st.Failures)
 	metrics.WriteCounterUint64(w, "kiln_audit_refused_requests_total", st.Refusals)
-	metrics.WriteCounterUint64(w, "kiln_audit_copies_missed_total", st.CopiesMissed)
 	metrics.WriteGaugeUint64(w, "kiln_audit_queued_bytes", uint64(st.QueuedBytes))
 	metrics.WriteGaugeUint64(w, "kiln_audit_failing", oneIf(st.Failing != nil))
+	if !s.opts.AuditsApart {
+		return
+	}
+	metrics.WriteCounterUint64(w, "kiln_audit_store_events_total", st.Kept.Events)
+	metrics.WriteCounterUint64(w, "kiln_audit_store_failures_total", st.Kept.Failures)
+	metrics.WriteCounterUint64(w, "kiln_audit_store_refused_total", st.Kept.Refused)
+	metrics.WriteGaugeUint64(w, "kiln_audit_store_failing", oneIf(st.Kept.Failing != nil))
+	metrics.WriteGaugeUint64(w, "kiln_audit_store_behind_bytes", uint64(s.opts.Audit.Behind()))
 }
 
 // auditUnavailable is the text of 503 while accesses cannot be recorded.

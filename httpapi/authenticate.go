@@ -47,6 +47,11 @@ func (x *exchange) authenticate(m method) error {
 		x.ctx.Response.Header.Set("WWW-Authenticate", authRealm)
 		return &problem{fasthttp.StatusUnauthorized, codeLogin, "This server has to know who makes a request: send a token as Authorization: Bearer."}
 	}
+	if x.server.opts.AuditsApart {
+		apart := *who // others may have it
+		apart.AuditsApart = true
+		who = &apart
+	}
 	x.who = who
 	return nil
 }

@@ -24,5 +24,5 @@
 // bundle.go, entry_exchange.go, batch.go, transaction.go, bundle_links.go, bundle_response.go, history.go,
 // paging_token.go, paging_key.go, import.go, export.go, download.go, capability.go, parameter_status.go, cors.go, health.go,
 // metrics.go, compress.go, decompress.go,
-// listener.go (how many connections), certificates.go, handshake.go, client_proof.go (TLS), forwarded.go (proxies), access_log.go (audit), client_limits.go, log_limit.go.
+// listener.go (how many connections), certificates.go, handshake.go, client_proof.go (TLS), forwarded.go (proxies), access_log.go, audit_keeper.go (audit), client_limits.go, log_limit.go.
 package httpapi

@@ -50,6 +50,9 @@ type Options struct {
 	// values are recorded too, which may tell of patients.
 	Audit        *audit.Log
 	AuditQueries bool
+	// AuditsApart: the store has this server's AuditEvents, so only Admins, and clients
+	// with scopes that name the type, reach them.
+	AuditsApart bool
 	// ClientLimits bound what one client may ask for.
 	ClientLimits ClientLimits
 	// PagingKey seals paging tokens; nil: the store's own, kept in its catalog.

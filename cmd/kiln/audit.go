@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -20,7 +21,7 @@ type auditFlags struct {
 	AuditFileAge  time.Duration `default:"24h" placeholder:"TIME" help:"Age at which the next audit file begins (${default})."`
 	AuditKeep     byteSize      `default:"0" placeholder:"BYTES" help:"Remove the oldest audit files while all together have more; 0 keeps all (${default})."`
 	AuditQueries  bool          `help:"Record the values of search parameters too, which may tell of patients; without it only names are recorded."`
-	AuditStore    bool          `help:"Keep the events in the store too, as AuditEvent resources, a moment later."`
+	AuditStore    bool          `help:"Keep the events in the store too, as AuditEvent resources, a moment later: those that the files have from before, too. They are for Admins, and for tokens with scopes that name AuditEvent."`
 }
 
 func (f *auditFlags) check() error {
@@ -47,7 +48,19 @@ func (f *auditFlags) open(store *engine.Store, readOnly bool, logger *slog.Logge
 		FileBytes: int64(f.AuditFileSize), FileAge: f.AuditFileAge, KeepBytes: int64(f.AuditKeep),
 	}
 	if f.AuditStore {
-		opts.Copy = httpapi.CopyEvents(store)
+		opts.Keeper = httpapi.NewAuditKeeper(store)
 	}
 	return audit.Open(opts)
+}
+
+// auditsApart tells whether the store has this server's events, or had them once.
+func (f *auditFlags) auditsApart(store *engine.Store) (bool, error) {
+	if f.AuditStore {
+		return true, nil
+	}
+	kept, err := httpapi.KeepsAudits(store)
+	if err != nil {
+		return false, fmt.Errorf("cannot find out whether the store keeps audit events: %w", err)
+	}
+	return kept, nil
 }

@@ -162,10 +162,14 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 	if record != nil {
 		defer func() { err = errors.Join(err, record.Close()) }()
 	}
+	apart, err := c.auditsApart(in.store)
+	if err != nil {
+		return err
+	}
 	opts := httpapi.Options{
 		BaseURL: c.BaseURL, InitialImportMode: c.InitialImportMode, CORSOrigins: c.CORSOrigin, ValidateWrites: c.ValidateWrites == validateStructure,
 		Units: units, Certificates: certificates, TrustedProxies: proxies,
-		Audit: record, AuditQueries: c.AuditQueries, ClientLimits: c.limits(),
+		Audit: record, AuditQueries: c.AuditQueries, AuditsApart: apart, ClientLimits: c.limits(),
 	}
 	if err := c.guard(&opts, in.store, logger); err != nil {
 		return err

@@ -100,19 +100,20 @@ func (g *Grant) add(r Rule) {
 // and has the letters adds what it is about: system/ everything; user/ the same,
 // within the roles if there are any; patient/ the compartment of Patient, and nothing
 // without one. A filter narrows its own scope. Search parameters change what others
-// find, so writing them takes the role Admin as well.
+// find, so writing them takes the role Admin as well. So does writing AuditEvents that
+// are the server's own; to read those takes the role, or scopes that name the type.
 func (p *Principal) May(needs Needs, t fhir.TypeCode) (g Grant) {
 	switch {
 	case p == nil:
 		return Grant{Whole: true}
-	case needs&^(Read|Search) != 0 && t == typeSearchParameter() && p.Roles&RoleAdmin == 0:
+	case p.Roles&RoleAdmin == 0 && needs&^(Read|Search) != 0 && (t == typeSearchParameter() || p.isApart(t)):
 		return Grant{}
 	case !p.HasScopes:
-		return Grant{Whole: p.Roles.allows()&needs == needs}
+		return Grant{Whole: p.Roles.allows()&needs == needs && p.covers(0, t)}
 	}
 	for i := range p.Scopes {
 		s := &p.Scopes[i]
-		if s.Type != 0 && s.Type != t || s.Permissions.allows()&needs != needs {
+		if !p.covers(s.Type, t) || s.Permissions.allows()&needs != needs {
 			continue
 		}
 		switch s.Context {
@@ -130,6 +131,16 @@ func (p *Principal) May(needs Needs, t fhir.TypeCode) (g Grant) {
 	}
 	return g
 }
+
+// isApart: a type is not meant by who speaks of all types.
+func (p *Principal) isApart(t fhir.TypeCode) bool { return p.AuditsApart && t == typeAuditEvent() }
+
+// covers: what is said of a type, 0 of all, is said of t.
+func (p *Principal) covers(of, t fhir.TypeCode) bool {
+	return of == t || of == 0 && (!p.isApart(t) || p.Roles&RoleAdmin != 0)
+}
+
+func typeAuditEvent() fhir.TypeCode { return fhir.TypeByName([]byte("AuditEvent")) }
 
 func typeSearchParameter() fhir.TypeCode { return fhir.TypeByName([]byte("SearchParameter")) }
 
@@ -149,7 +160,7 @@ func (p *Principal) MaySome(needs Needs) bool {
 // MayAll tells whether p reaches everything of every type.
 func (p *Principal) MayAll(needs Needs) bool {
 	for t := fhir.TypeCode(1); t <= fhir.TypeMax; t++ {
-		if t == typeSearchParameter() && needs&^(Read|Search) != 0 {
+		if needs&^(Read|Search) != 0 && (t == typeSearchParameter() || p != nil && p.isApart(t)) {
 			continue // the Admin's
 		}
 		if !p.May(needs, t).Whole {
@@ -159,7 +170,7 @@ func (p *Principal) MayAll(needs Needs) bool {
 			break
 		}
 	}
-	return true
+	return needs&^(Read|Search) != 0 || p.May(needs, typeAuditEvent()).Whole
 }
 
 // MayExport tells whether p may have all resources of a type exported: by the role
@@ -167,12 +178,12 @@ func (p *Principal) MayAll(needs Needs) bool {
 // filter, and by user/ ones together with the role.
 func (p *Principal) MayExport(t fhir.TypeCode) bool {
 	if p == nil || !p.HasScopes {
-		return p == nil || p.Roles.allows()&Export != 0
+		return p == nil || p.Roles.allows()&Export != 0 && p.covers(0, t)
 	}
 	given := Needs(0)
 	for i := range p.Scopes {
 		s := &p.Scopes[i]
-		covers := s.Filter == "" && (s.Type == 0 || s.Type == t)
+		covers := s.Filter == "" && p.covers(s.Type, t)
 		if covers && (s.Context == ContextSystem || s.Context == ContextUser && p.Roles.allows()&Export != 0) {
 			given |= s.Permissions.allows()
 		}

@@ -26,6 +26,9 @@ type Principal struct {
 	Patient string
 	// FHIRUser is the reference of the user's own resource; it may be empty.
 	FHIRUser string
+	// AuditsApart: AuditEvents are the server's own, for Admins and those whose scopes
+	// name the type.
+	AuditsApart bool
 	// Expires is when the proof does; zero: it does not (certificates of a live
 	// connection).
 	Expires time.Time

@@ -98,14 +98,14 @@ func (e *Event) appendAgent(dst []byte) []byte {
 		dst = append(dst, `"who":{"identifier":{`...)
 		dst = appendMember(dst, "system", e.Issuer)
 		dst = append(dst, `"value":`...)
-		dst = append(appendString(dst, e.Subject), '}')
-		if e.ClientName != "" {
-			dst = append(dst, `,"display":`...)
-			dst = appendString(dst, e.ClientName)
-		}
-		dst = append(dst, `},`...)
+		dst = append(appendString(dst, e.Subject), `}},`...)
 	}
-	dst = appendMember(dst, "altId", e.Client)
+	altID := e.Client
+	if altID == "" {
+		altID = e.Subject // so that altid finds all clients
+	}
+	dst = appendMember(dst, "altId", altID)
+	dst = appendMember(dst, "name", e.ClientName)
 	dst = append(dst, `"requestor":true`...)
 	if e.Address != "" {
 		dst = append(dst, `,"network":{"address":`...)
@@ -127,7 +127,7 @@ func (e *Event) appendEntities(dst []byte) []byte {
 	} else {
 		dst = append(dst, `4"}`...) // domain resource
 	}
-	if e.Query != nil {
+	if isWhole := len(e.Query) <= queryBytesMax; e.Query != nil && isWhole {
 		dst = append(dst, `,"query":"`...)
 		dst = base64.StdEncoding.AppendEncode(dst, e.Query)
 		dst = append(dst, '"')
@@ -137,6 +137,9 @@ func (e *Event) appendEntities(dst []byte) []byte {
 	dst = appendDetail(dst, "method", e.Method)
 	dst = appendDetail(dst, "path", e.Path)
 	dst = appendDetail(dst, "parameters", e.Parameters)
+	if len(e.Query) > queryBytesMax {
+		dst = appendDetail(dst, "query", "longer than "+strconv.Itoa(queryBytesMax)+" bytes")
+	}
 	if e.Entry > 0 {
 		dst = appendDetail(dst, "entry", strconv.Itoa(e.Entry))
 	}
@@ -179,6 +182,9 @@ func appendMember(dst []byte, name, value string) []byte {
 // textBytesMax bounds each text of an event; requests' heads are bounded, but tokens
 // may be as long.
 const textBytesMax = 1 << 10
+
+// queryBytesMax bounds a query; one with as many values as a search may have is shorter.
+const queryBytesMax = 4 << 20
 
 // appendString appends a JSON string that FHIR takes too: without control characters,
 // cut where it is too long. Bytes that are no UTF-8 are replaced.

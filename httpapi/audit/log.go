@@ -3,7 +3,9 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"path"
 	"strconv"
 	"sync"
 	"time"
@@ -27,13 +29,14 @@ const (
 	// one to carry away.
 	fileBytesDefault = 64 << 20
 	fileAgeDefault   = 24 * time.Hour
-
-	// copiesMax is how many batches may wait for the store.
-	copiesMax = 16
 )
 
 // ErrUnavailable says that events cannot be written.
 var ErrUnavailable = errors.New("accesses cannot be recorded")
+
+// lockName keeps a second server out of the directory: it would remove, and keep in its
+// store, what is not its own.
+const lockName = "LOCK"
 
 // Options are explicit. FS, Dir, Now and Instance are required.
 type Options struct {
@@ -48,17 +51,16 @@ type Options struct {
 	FileAge    time.Duration // 0: 24 hours
 	KeepBytes  int64         // of all files; 0: all are kept
 	FlushEvery time.Duration // 0: 200 ms
-	// Copy hears of every batch of lines once it is durable; nil: nobody does. What
-	// cannot be copied stays in the files, and is counted.
-	Copy func(lines []byte) error
+	// Keeper keeps the events elsewhere, too; nil: nobody does.
+	Keeper Keeper
 }
 
 // Stats are for the metrics.
 type Stats struct {
 	Events, Bytes, Failures, Refusals uint64
-	CopiesMissed                      uint64 // batches
 	QueuedBytes                       int64
 	Failing                           error // nil: events are written
+	Kept                              KeptStats
 }
 
 // Log takes events from any goroutine.
@@ -68,8 +70,8 @@ type Log struct {
 	kick   chan struct{}
 	ending chan struct{}
 	ended  chan struct{}
-	copies chan []byte // nil: there is no Copy
-	copied chan struct{}
+	lock   io.Closer
+	keeper *follower // nil: there is no Keeper
 
 	mu     sync.Mutex // guards what follows
 	queue  []byte     // lines that are not being written yet
@@ -79,7 +81,7 @@ type Log struct {
 	closed bool
 }
 
-// Open begins a file in the directory.
+// Open begins a file in the directory, which no other server may have.
 func Open(opts Options) (*Log, error) {
 	if opts.FS == nil || opts.Dir == "" || opts.Now == nil || opts.Instance == "" {
 		return nil, errors.New("cannot audit without FS, Dir, Now and Instance")
@@ -96,17 +98,50 @@ func Open(opts Options) (*Log, error) {
 	if opts.FlushEvery == 0 {
 		opts.FlushEvery = flushEveryDefault
 	}
-	l := &Log{opts: opts, kick: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{}), copied: make(chan struct{})}
+	l := &Log{opts: opts, kick: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
 	l.files = files{fs: opts.FS, dir: opts.Dir, now: opts.Now, logger: opts.Logger, bytesMax: opts.FileBytes, ageMax: opts.FileAge, keepBytes: opts.KeepBytes}
-	if err := l.files.begin(); err != nil {
+	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("cannot begin an audit file in %q: %w", opts.Dir, err)
 	}
-	if opts.Copy != nil {
-		l.copies = make(chan []byte, copiesMax)
-	}
-	go l.copyAll()
 	go l.run()
+	if l.keeper != nil {
+		go l.keeper.run()
+	}
 	return l, nil
+}
+
+func (l *Log) open() (err error) {
+	if err = l.opts.FS.MkdirAll(l.opts.Dir); err != nil {
+		return err
+	}
+	l.lock, err = l.opts.FS.Lock(path.Join(l.opts.Dir, lockName))
+	if errors.Is(err, vfs.ErrLocked) {
+		return errors.New("another server has the directory; each needs one of its own")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot lock it: %w", err)
+	}
+	if err := l.begin(); err != nil {
+		return errors.Join(err, l.lock.Close())
+	}
+	return nil
+}
+
+func (l *Log) begin() error {
+	var kept Position
+	if l.opts.Keeper != nil {
+		var err error
+		if kept, err = l.opts.Keeper.Position(); err != nil {
+			return fmt.Errorf("cannot find out which events are kept: %w", err)
+		}
+	}
+	if err := l.files.goBehind(kept.File); err != nil {
+		return err
+	}
+	if l.opts.Keeper != nil {
+		l.keeper = newFollower(&l.opts, &l.files, kept)
+	}
+	return l.files.begin()
 }
 
 // Admit says whether a request may go on: its event will find room.
@@ -146,10 +181,22 @@ func (l *Log) Stats() Stats {
 	defer l.mu.Unlock()
 	s := l.stats
 	s.QueuedBytes = int64(len(l.queue)) + l.busy
+	if l.keeper != nil {
+		s.Kept = l.keeper.stats()
+	}
 	return s
 }
 
-// Close writes what is queued. No event may come afterwards.
+// Behind is how many bytes of the files the Keeper does not have.
+func (l *Log) Behind() int64 {
+	if l.keeper == nil {
+		return 0
+	}
+	return l.keeper.behind()
+}
+
+// Close writes what is queued, and gives the Keeper a moment to take it. No event may
+// come afterwards.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -160,19 +207,19 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	close(l.ending)
 	<-l.ended
-	<-l.copied
-	if err := l.Stats().Failing; err != nil {
-		return fmt.Errorf("cannot write the last %d bytes of audit events: %w", l.Stats().QueuedBytes, err)
+	if l.keeper != nil {
+		l.keeper.end()
 	}
-	return l.files.close()
+	if err := l.Stats().Failing; err != nil {
+		err = fmt.Errorf("cannot write the last %d bytes of audit events: %w", l.Stats().QueuedBytes, err)
+		return errors.Join(err, l.files.close(), l.lock.Close())
+	}
+	return errors.Join(l.files.close(), l.lock.Close())
 }
 
 // run writes what is queued, until the end.
 func (l *Log) run() {
 	defer close(l.ended)
-	if l.copies != nil {
-		defer close(l.copies)
-	}
 	ticker := time.NewTicker(l.opts.FlushEvery)
 	defer ticker.Stop()
 	var batch []byte // what was taken from the queue
@@ -222,30 +269,8 @@ func (l *Log) flush(batch []byte) []byte {
 		l.opts.Logger.Info("audit events are written again", "dir", l.opts.Dir)
 	}
 	l.stats.Failing, l.busy = nil, 0
-	if l.copies == nil {
-		return batch[:0]
+	if l.keeper != nil {
+		l.keeper.wake()
 	}
-	select {
-	case l.copies <- batch:
-	default:
-		l.stats.CopiesMissed++
-	}
-	return nil
-}
-
-// copyAll hands durable batches on, away from the files' writer: whoever takes them
-// may be slow.
-func (l *Log) copyAll() {
-	defer close(l.copied)
-	if l.copies == nil {
-		return
-	}
-	for batch := range l.copies {
-		if err := l.opts.Copy(batch); err != nil {
-			l.mu.Lock()
-			l.stats.CopiesMissed++
-			l.mu.Unlock()
-			l.opts.Logger.Warn("audit events are in the files but were not copied", "error", err)
-		}
-	}
+	return batch[:0]
 }

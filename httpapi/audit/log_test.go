@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,7 @@ func written(t *testing.T, fs vfs.FS) (string, int) {
 		t.Fatal(err)
 	}
 	var all bytes.Buffer
+	names = slices.DeleteFunc(names, func(name string) bool { return name == lockName })
 	for _, name := range names {
 		text, err := vfs.ReadFile(fs, path.Join("/audit", name), 1<<30)
 		if err != nil {
@@ -205,32 +207,6 @@ func TestTooMuchInTheQueueRefuses(t *testing.T) {
 	})
 }
 
-// TestCopiesFollowTheFiles has a copy that fails: the files have all, and it is counted.
-func TestCopiesFollowTheFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fs := vfs.NewMem(1)
-		var got []string
-		l := opened(t, fs, func(o *Options) {
-			o.Copy = func(lines []byte) error {
-				got = append(got, string(lines))
-				if len(got) == 2 {
-					return errors.New("no")
-				}
-				return nil
-			}
-		})
-		for _, name := range []string{"/1", "/2", "/3"} {
-			l.Write(event(name))
-			time.Sleep(time.Second)
-			synctest.Wait()
-		}
-		mustClose(t, l)
-		if text, _ := written(t, fs); text != strings.Join(got, "") || len(got) != 3 || l.Stats().CopiesMissed != 1 {
-			t.Errorf("the files have %q, copied are %q, %+v", text, got, l.Stats())
-		}
-	})
-}
-
 func TestNamesThatAreTakenAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := vfs.NewMem(1)
@@ -242,5 +218,45 @@ func TestNamesThatAreTakenAreLeftAlone(t *testing.T) {
 		if text, files := written(t, fs); files != 3 || strings.Count(text, "\n") != 3 {
 			t.Errorf("%d files with %q", files, text)
 		}
+	})
+}
+
+func TestADirectoryHasOneServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem(1)
+		l := opened(t, fs, nil)
+		_, err := Open(Options{FS: fs, Dir: "/audit", Now: time.Now, Instance: "j"})
+		if err == nil || !strings.Contains(err.Error(), "another server has the directory") {
+			t.Errorf("got %v", err)
+		}
+		mustClose(t, l)
+		mustClose(t, opened(t, fs, nil))
+	})
+}
+
+// TestARemovedFileIsNoticed removes the file under the server, which would write on into
+// what nobody finds.
+func TestARemovedFileIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem(1)
+		l := opened(t, fs, nil)
+		l.Write(event("/gone"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if err := fs.RemoveAll("/audit"); err != nil {
+			t.Fatal(err)
+		}
+		l.Write(event("/next"))
+		time.Sleep(flushEveryDefault)
+		synctest.Wait()
+		if err := l.Admit(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("nobody has noticed: %v", err)
+		}
+		time.Sleep(2 * retryEvery)
+		synctest.Wait()
+		if text, files := written(t, fs); !strings.Contains(text, "/next") || files != 1 || l.Admit() != nil {
+			t.Errorf("%q in %d files", text, files)
+		}
+		mustClose(t, l)
 	})
 }
