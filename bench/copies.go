@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
@@ -14,10 +16,16 @@ import (
 	"kiln/fhir"
 )
 
+// copyOptions say what differs in a copy beside the ids.
+type copyOptions struct {
+	linked  bool // references name the copy's own resources; otherwise they stay as they are
+	changed bool // the content is another one, too
+}
+
 // copyAs writes the data set once more into one zstd file, every resource
 // under another id, so that an import of it is all news to a store that has the
-// original. References stay as they are.
-func (d *dataSet) copyAs(number int, path string) (err error) {
+// original.
+func (d *dataSet) copyAs(number int, path string, how copyOptions) (err error) {
 	out, err := os.Create(path)
 	if err != nil {
 		return err
@@ -35,9 +43,16 @@ func (d *dataSet) copyAs(number int, path string) (err error) {
 		if err != nil {
 			return err
 		}
-		text = append(text[:0], resource.Body[:resource.IDAt]...)
+		appendPart := func(dst, part []byte) []byte { return append(dst, part...) }
+		if how.linked {
+			appendPart = func(dst, part []byte) []byte { return appendLinked(dst, part, number) }
+		}
+		text = appendPart(text[:0], resource.Body[:resource.IDAt])
 		text = appendOtherID(text, resource.TypeName, resource.ID, number)
-		text = append(text, resource.Body[int(resource.IDAt)+len(resource.ID):]...)
+		text = appendPart(text, resource.Body[int(resource.IDAt)+len(resource.ID):])
+		if how.changed {
+			text = changed(text, 1)
+		}
 		_, err = packed.Write(append(text, '\n'))
 		return err
 	})
@@ -51,12 +66,32 @@ func (d *dataSet) copyAs(number int, path string) (err error) {
 func (d *dataSet) copies(n int, dir string) (paths []string, err error) {
 	for i := range n {
 		path := filepath.Join(dir, fmt.Sprintf("copy-%03d.ndjson.zst", i))
-		if err := d.copyAs(i, path); err != nil {
+		if err := d.copyAs(i, path, copyOptions{}); err != nil {
 			return nil, err
 		}
 		paths = append(paths, path)
 	}
 	return paths, nil
+}
+
+// literalReference is one to a resource of the same server.
+var literalReference = regexp.MustCompile(`"reference":"([A-Z][A-Za-z]+)/([A-Za-z0-9.-]{1,64})"`)
+
+// appendLinked appends text with the references of a copy.
+func appendLinked(dst, text []byte, number int) []byte {
+	at := 0
+	for _, found := range literalReference.FindAllSubmatchIndex(text, -1) {
+		dst = append(dst, text[at:found[4]]...)
+		dst = appendOtherID(dst, text[found[2]:found[3]], text[found[4]:found[5]], number)
+		at = found[5]
+	}
+	return append(dst, text[at:]...)
+}
+
+// pathOfCopy is the Type/id that a resource has in a copy.
+func pathOfCopy(path string, number int) string {
+	typeName, id, _ := strings.Cut(path, "/")
+	return string(appendOtherID([]byte(typeName+"/"), []byte(typeName), []byte(id), number))
 }
 
 // appendOtherID appends a UUID that follows from the id and the copy's number.

@@ -147,3 +147,22 @@ func TestSampleDrawsEveryLineOnce(t *testing.T) {
 	f(4, 4)
 	f(2, 2)
 }
+
+func TestLinkedCopiesReferToTheirOwn(t *testing.T) {
+	other := func(typeName, id string, number int) string {
+		return string(appendOtherID(nil, []byte(typeName), []byte(id), number))
+	}
+	f := func(text, want string) {
+		t.Helper()
+		if got := string(appendLinked(nil, []byte(text), 3)); got != want {
+			t.Errorf("%s became %s, want %s", text, got, want)
+		}
+	}
+	f(`{"subject":{"reference":"Patient/a"},"x":1}`, `{"subject":{"reference":"Patient/`+other("Patient", "a", 3)+`"},"x":1}`)
+	f(`[{"reference":"Patient/a"},{"reference":"Group/b-1"}]`, `[{"reference":"Patient/`+other("Patient", "a", 3)+`"},{"reference":"Group/`+other("Group", "b-1", 3)+`"}]`)
+	f(`{"reference":"Practitioner?identifier=x|1"}`, `{"reference":"Practitioner?identifier=x|1"}`)
+	f(`{"reference":"#contained"}`, `{"reference":"#contained"}`)
+	if got := pathOfCopy("Patient/a", 3); got != "Patient/"+other("Patient", "a", 3) {
+		t.Errorf("a path became %s", got)
+	}
+}

@@ -1,7 +1,8 @@
 // Command bench measures a whole server: it builds the kiln binary, starts it
 // on a fresh data directory, feeds it, and reads its figures from outside.
 //
-//	go run ./bench import --data DIR --compare-postgres --json out.json
+//	go run ./bench import --data DIR --compare-postgres --compare-duckdb --json out.json
+//	go run ./bench report --html report.html out.json
 //
 // Everything goes through HTTP to a separate process; nothing runs inside the
 // harness but the making of the data (package bench/synth) and the clients.
@@ -25,7 +26,8 @@
 //	bare.go      the bare handler that reads are compared with
 //	write.go     bench write; write_compare.go compares creates with inserts
 //	history.go   bench history
-//	grow.go      bench grow: a store that grows
+//	grow.go      bench grow: a store that grows, kept at some sizes; grow_rounds.go
+//	             measures imports, reads, searches and starts at each of them
 //	mixed.go     bench mixed: clients without and beside an import
 //	merge.go     bench merge: clients without and beside merges; merge_store.go
 //	             has the store with many runs, merge_watch.go looks at merges
@@ -43,5 +45,8 @@
 //	floor.go     the least that can be done with the same bytes
 //	report.go    figures, as text and JSON
 //	processor.go who took the processors meanwhile
+//	summary.go   medians and spread over the runs of many reports; goals.go has what
+//	             figures should be
+//	report_command.go  bench report: tables, and a page with the plots of plot.go
 //	machine.go   what the figures were measured on (machine_linux.go asks the system)
 package main

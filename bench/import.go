@@ -208,10 +208,10 @@ const copyAndGIN = "COPY and GIN index"
 // compareImport tells how many times longer the others took than kiln in this round.
 // The processor times still tell something when other programs share the machine.
 func (b *bench) compareImport() {
-	b.report.compareRound("comparison: imports, kiln's rate to", kilnRun, []compared{
+	b.report.compareRound(importRatios, kilnRun, []compared{
 		{"PostgreSQL's COPY", copyRun, "time"},
 		{"PostgreSQL's COPY on all cores", copyAllCores, "time"},
-		{"PostgreSQL's COPY and GIN index", copyRun, copyAndGIN},
+		{fromCopyToGIN, copyRun, copyAndGIN},
 		{"DuckDB's load as text", duckdbText, "time"},
 		{"DuckDB's load as JSON", duckdbJSON, "time"},
 		{"DuckDB's load with fields", duckdbFields, "time"},

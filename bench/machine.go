@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +15,17 @@ type machine struct {
 	Kernel      string `json:"kernel"`
 	FileSystem  string `json:"fileSystem"` // of the work directory
 	Go          string `json:"go"`
+}
+
+// loadAverage is that of the last minute; 0 where there is no /proc.
+func loadAverage() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, _ := strconv.ParseFloat(first, 64)
+	return load
 }
 
 // commit is the checked-out one, with a plus when files differ from it.

@@ -19,9 +19,10 @@ type commands struct {
 	Write   writeCommand   `cmd:"" help:"Create and update resources: requests/s and latencies."`
 	History historyCommand `cmd:"" help:"Read histories of single resources, and page through the system's."`
 	Search  searchCommand  `cmd:"" help:"Search: counts and first pages, beside PostgreSQL."`
-	Grow    growCommand    `cmd:"" help:"Import the data again and again under new ids: what a resource costs in a store that grows."`
+	Grow    growCommand    `cmd:"" help:"Imports, reads, searches, starts, memory and disk of stores that hold the data once and many times."`
 	Mixed   mixedCommand   `cmd:"" help:"Create, update, read and page through histories, without and then beside an import: latencies of both."`
 	Merge   mergeCommand   `cmd:"" help:"Read, search and create at a fixed rate, by turns while nothing and while runs are merged: latencies and their ratios."`
+	Report  reportCommand  `cmd:"" help:"Make tables and a page with plots of what benches wrote."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Serve one body from memory: what bench read compares with."`
 }
 

@@ -49,8 +49,8 @@ func (b *bench) manyRuns(ctx context.Context, set *dataSet, copies int) (dir str
 	return dir, len(entries), errors.Join(err, os.RemoveAll(from))
 }
 
-// copyStore makes a store like one that nobody has open. Runs never change, so both
-// have the same files.
+// copyStore makes a store like one that nobody has open, without its ballast. Runs
+// never change, so both have the same files.
 func copyStore(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -66,6 +66,8 @@ func copyStore(from, to string) error {
 			return os.Mkdir(target, 0o755)
 		case filepath.Dir(path) == runsOf(from):
 			return os.Link(path, target)
+		case d.Name() == ballastFile:
+			return nil
 		}
 		return copyFile(path, target)
 	})

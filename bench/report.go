@@ -5,17 +5,21 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
 // report is what a benchmark prints and writes.
 type report struct {
-	Benchmark string     `json:"benchmark"`
-	Time      time.Time  `json:"time"`
-	Commit    string     `json:"commit"`
-	Machine   machine    `json:"machine"`
-	Data      dataReport `json:"data"`
-	Runs      []run      `json:"runs"`
+	Benchmark string    `json:"benchmark"`
+	Command   string    `json:"command"` // without the places of files
+	Time      time.Time `json:"time"`
+	Commit    string    `json:"commit"`
+	Machine   machine   `json:"machine"`
+	// LoadBefore is how many processes ran or wanted to, in the minute before.
+	LoadBefore float64    `json:"loadBefore"`
+	Data       dataReport `json:"data"`
+	Runs       []run      `json:"runs"`
 }
 
 type dataReport struct {
@@ -38,7 +42,29 @@ type figure struct {
 }
 
 func newReport(benchmark, dir string) *report {
-	return &report{Benchmark: benchmark, Time: time.Now().UTC(), Commit: commit(), Machine: thisMachine(dir)}
+	return &report{Benchmark: benchmark, Command: commandLine(os.Args[1:]), Time: time.Now().UTC(), LoadBefore: loadAverage(), Commit: commit(), Machine: thisMachine(dir)}
+}
+
+// placeFlags take the name of a file or a folder, which is this machine's own affair.
+var placeFlags = []string{"--data", "--json", "--work", "--kiln", "--store", "--against", "--azure"}
+
+// commandLine is how to run a bench again.
+func commandLine(arguments []string) string {
+	words := []string{"go", "run", "./bench"}
+	for i := 0; i < len(arguments); i++ {
+		flag, _, joined := strings.Cut(arguments[i], "=")
+		if !slices.Contains(placeFlags, flag) {
+			words = append(words, arguments[i])
+			continue
+		}
+		if !joined {
+			i++
+		}
+		if flag == "--data" {
+			words = append(words, "--data DIR")
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // add prints and keeps a run.

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// madeReport has two runs of kiln's and one of another, whose name has to be escaped.
+func madeReport() *report {
+	r := &report{Benchmark: "import", Command: "go run ./bench import", Data: dataReport{Source: "/home/somebody/corpus", Files: 1}}
+	r.Runs = []run{
+		{kilnRun, []figure{{"resources per second", 100, "1/s"}, {"time", 2, "s"}}},
+		{kilnRun, []figure{{"resources per second", 300, "1/s"}, {"time", 1, "s"}}},
+		{"<other>", []figure{{"time", 8, "s"}}},
+		{importRatios, []figure{{fromCopyToGIN, 4, "times"}}},
+		{importRatios, []figure{{fromCopyToGIN, 9, "times"}}},
+	}
+	return r
+}
+
+func TestSummaryHasMediansAndSpreadOfAllReports(t *testing.T) {
+	third := madeReport()
+	third.Runs = []run{{kilnRun, []figure{{"resources per second", 110, "1/s"}}}}
+	s := summarize([]*report{madeReport(), third})
+	f := func(run, figure, want string) {
+		t.Helper()
+		found := s.find[seriesKey{"import", run, figure}]
+		if found == nil || found.text() != want {
+			t.Errorf("%s of %s: %+v, want %s", figure, run, found, want)
+		}
+	}
+	f(kilnRun, "resources per second", "110 (100 to 300, 3 runs)")
+	f(kilnRun, "time", "1.500 (1.000 to 2.000, 2 runs)")
+	f("<other>", "time", "8.000")
+}
+
+func TestGoalsAreMetMissedOrNotMeasured(t *testing.T) {
+	s := summarize([]*report{madeReport()})
+	s.reports[0].add(kilnRun, figure{"peak memory of the server", 2000, "MiB"})
+	s = summarize(s.reports)
+	words := map[string]string{}
+	for _, v := range s.judge() {
+		words[v.benchmark+" "+v.figure+" "+v.bound()] = v.word()
+	}
+	f := func(goal, want string) {
+		t.Helper()
+		if words[goal] != want {
+			t.Errorf("%s: %q, want %q", goal, words[goal], want)
+		}
+	}
+	f("import "+fromCopyToGIN+" at least 6", "met") // the median is 6.5
+	f("import "+fromCopyToGIN+" at least 10", "missed")
+	f("import peak memory of the server at most 1024", "missed")
+	f("read "+rateOfOne+" at least 0.5", "not measured")
+}
+
+func TestGoalOfEveryRowTellsTheWorst(t *testing.T) {
+	r := &report{Benchmark: "search", Runs: []run{{searchRatios, []figure{{"a row", 3, "times"}, {"the worst row", 0.5, "times"}, {"another", 2, "times"}}}}}
+	for _, v := range summarize([]*report{r}).judge() {
+		if v.every && (v.word() != "missed" || v.seen() != "0.500 (the worst row)") {
+			t.Errorf("%s: %s, %s", v.claim, v.word(), v.seen())
+		}
+	}
+}
+
+func TestReportsTellNoPlacesOfThisMachine(t *testing.T) {
+	f := func(want string, arguments ...string) {
+		t.Helper()
+		if got := commandLine(arguments); got != want {
+			t.Errorf("%q became %q, want %q", arguments, got, want)
+		}
+	}
+	f("go run ./bench import --data DIR --runs 5", "import", "--data", "/home/x", "--runs", "5", "--json", "/tmp/x")
+	f("go run ./bench import --data DIR --runs 5", "import", "--json=/tmp/x", "--data=/home/x", "--runs", "5")
+}
+
+func TestReportIsWrittenFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	path, markdown, page := filepath.Join(dir, "a.json"), filepath.Join(dir, "a.md"), filepath.Join(dir, "a.html")
+	if err := madeReport().save(path); err != nil {
+		t.Fatal(err)
+	}
+	c := reportCommand{Files: []string{path}, Markdown: markdown, HTML: page}
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	f := func(path, what string, there bool) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil || strings.Contains(string(text), what) != there {
+			t.Errorf("%s: %q is there: not %v (%v)", path, what, there, err)
+		}
+	}
+	f(markdown, "| <other> | time | 8.000 | 8.000 | 8.000 | 1 | s |", true)
+	f(markdown, "NDJSON files in corpus", true)
+	f(markdown, "/home", false)
+	f(page, "&lt;other&gt;", true)
+	f(page, "<other>", false)
+	f(page, "/home", false)
+	f(page, "<svg", true)
+	f(page, "src=", false)
+	c.Files = []string{markdown}
+	if err := c.Run(); err == nil {
+		t.Error("a file that is no report was taken")
+	}
+}
+
+func TestScalesOfPlots(t *testing.T) {
+	ratio := ratioScale([]bar{{value: 4, low: 0.25, top: 4}})
+	if double, half := ratio(2)-ratio(1), ratio(1)-ratio(0.5); double-half > 0.01 || half-double > 0.01 || ratio(0.25) <= 0 || ratio(4) != plotWidth-plotRight {
+		t.Errorf("double is %v from 1, half %v, the least at %v, the most at %v", double, half, ratio(0.25), ratio(4))
+	}
+	linear := linearScale([]bar{{value: 10, top: 20}})
+	if linear(0) != 0 || linear(20) != plotWidth-plotRight || linear(10)*2 != linear(20) {
+		t.Errorf("0, 10 and 20 are at %v, %v and %v", linear(0), linear(10), linear(20))
+	}
+	if got := linearScale([]bar{{}})(0); got != 0 {
+		t.Errorf("nothing is at %v", got)
+	}
+}
