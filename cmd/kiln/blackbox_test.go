@@ -104,9 +104,15 @@ type server struct {
 // spawn starts a server and does not wait for it.
 func spawn(t *testing.T, dataDir string, flags ...string) *server {
 	t.Helper()
+	return spawnWith(t, nil, dataDir, flags...)
+}
+
+// spawnWith is spawn with settings in the server's environment.
+func spawnWith(t *testing.T, environment []string, dataDir string, flags ...string) *server {
+	t.Helper()
 	s := &server{t: t, log: &logBuffer{addr: make(chan string, 1)}, exited: make(chan struct{})}
 	s.cmd = exec.Command(binary, append([]string{"serve", "--data-dir", dataDir, "--listen", "127.0.0.1:0"}, flags...)...)
-	s.cmd.Stderr = s.log
+	s.cmd.Stderr, s.cmd.Env = s.log, append(os.Environ(), environment...)
 	if err := s.cmd.Start(); err != nil {
 		t.Fatalf("cannot start the server: %v", err)
 	}

@@ -29,8 +29,8 @@ type testIssuer struct {
 	answer http.HandlerFunc
 }
 
-// newIssuer starts an issuer that shows the keys kids; start is httptest.NewServer
-// or NewTLSServer, or does what they do.
+// newIssuer starts an issuer that shows the keys kids; start is httptest.NewServer, or
+// does what it does.
 func newIssuer(t *testing.T, start func(http.Handler) *httptest.Server, kids ...string) *testIssuer {
 	t.Helper()
 	i := &testIssuer{t: t, keys: map[string]*ecdsa.PrivateKey{}}
@@ -56,6 +56,13 @@ func (i *testIssuer) show(kids ...string) {
 		}
 		i.keys[kid] = key
 	}
+}
+
+// answers has something else answer for the key set.
+func (i *testIssuer) answers(with http.HandlerFunc) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.answer = with
 }
 
 // ServeHTTP answers what the server under test asks.
@@ -90,7 +97,7 @@ func (i *testIssuer) file(more string) string {
 	return write(i.t, i.t.TempDir(), "auth.yaml", fmt.Sprintf("issuers:\n- {url: %q, audiences: [kiln]}\n%s", i.server.URL, more))
 }
 
-// token is a header with a token of a minute that a key signs. Claims that are given
+// token is a header with a token of an hour that a key signs. Claims that are given
 // take the place of the others, or are added.
 func (i *testIssuer) token(kid string, claims map[string]any) []string {
 	i.t.Helper()
@@ -101,7 +108,7 @@ func (i *testIssuer) token(kid string, claims map[string]any) []string {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	all := map[string]any{"iss": i.server.URL, "aud": "kiln", "sub": "someone", "exp": time.Now().Add(time.Minute).Unix()}
+	all := map[string]any{"iss": i.server.URL, "aud": "kiln", "sub": "someone", "exp": time.Now().Add(time.Hour).Unix()}
 	maps.Copy(all, claims)
 	text, err := jwt.Signed(signer).Claims(all).Serialize()
 	if err != nil {
