@@ -22,6 +22,7 @@ import (
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/internal/vfs"
+	"kiln/internal/vfs/sealed"
 	"kiln/query"
 )
 
@@ -30,9 +31,10 @@ import (
 // Every later Kiln opens it and answers the same. They are made by hand,
 //
 //	KILN_GOLDEN=<name> go test -run TestGoldensAreMade ./bulk
+//	KILN_GOLDEN=<name>/<part> go test -run TestGoldensAreMade ./bulk
 //
 // before a format or what is written changes, and only ever added: a name that
-// is there is refused.
+// is there is refused. One that is encrypted has its keys beside it, in NAME.keys.
 const goldenDir = "testdata/golden"
 
 // goldenSite is a store on a real directory with its jobs.
@@ -41,6 +43,7 @@ type goldenSite struct {
 	data string
 	// still: nothing happens in the background.
 	still bool
+	keys  string // as the operator gives them; "": the store is plain
 	log   chan string
 }
 
@@ -48,6 +51,27 @@ func newGoldenSite(t *testing.T, data string) *goldenSite {
 	s := &goldenSite{testSite: *makeTestSite(t), data: data, log: make(chan string, 1000)}
 	t.Cleanup(func() { s.close() })
 	return s
+}
+
+// disk is the file system of the store.
+func (s *goldenSite) disk() vfs.FS {
+	s.t.Helper()
+	if s.keys == "" {
+		return vfs.OS()
+	}
+	keys, err := sealed.ParseKeys(s.keys)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return engine.EncryptedFS(vfs.OS(), keys)
+}
+
+// goldenKeys are keys made of letters, the first one for what is new.
+func goldenKeys(letters string) (text string) {
+	for _, letter := range letters {
+		text += strings.Repeat(fmt.Sprintf("%02x", letter), sealed.KeyBytes) + "\n"
+	}
+	return text
 }
 
 // goldenLog passes on what the store logs.
@@ -71,7 +95,7 @@ const goldenSegmentBytes = 16 << 10
 
 func (s *goldenSite) open() {
 	s.t.Helper()
-	s.fs = vfs.OS()
+	s.fs = s.disk()
 	ids := rand.New(rand.NewPCG(uint64(s.clock.Load()), 1))
 	var err error
 	s.store, err = engine.Open(context.Background(), engine.Options{
@@ -194,6 +218,22 @@ var goldenParts = map[string]func(*goldenSite){
 		s.purge("p60", engine.PurgeHistory)
 		s.purge("p40", engine.PurgeAll)
 	},
+	// Encrypted under two keys: the second came while files of the first were there.
+	"sealed": func(s *goldenSite) {
+		s.still, s.keys = true, goldenKeys("a")
+		s.open()
+		s.goldenBase()
+		s.exports(map[string][]string{"_type": {"Patient"}})
+		s.flush()
+		s.close()
+		s.keys = goldenKeys("ba")
+		s.open()
+		s.write(goldenPatient(30, 1), true)
+		s.flush()
+		s.imports(IncrementalLoad, 0, s.file("3.ndjson", goldenPatient(31, 1)))
+		s.exports(map[string][]string{"_type": {"Observation"}})
+		s.write(goldenPatient(32, 1), true)
+	},
 	// Format 3: added fields, that some runs have and some do not.
 	"fields": func(s *goldenSite) {
 		s.open()
@@ -218,13 +258,21 @@ func TestGoldensAreMade(t *testing.T) {
 	if name == "" {
 		t.Skip("KILN_GOLDEN names the goldens that are to be made")
 	}
+	name, only, _ := strings.Cut(name, "/")
 	for _, part := range slices.Sorted(maps.Keys(goldenParts)) {
+		if only != "" && part != only {
+			continue
+		}
 		data := filepath.Join(t.TempDir(), "data")
 		s := newGoldenSite(t, data)
 		goldenParts[part](s)
 		answers := s.answers()
 		s.close()
-		if err := errors.Join(goldenAdd(name+"-"+part+".tar.gz", goldenPack(t, data)), goldenAdd(name+"-"+part+".txt", []byte(answers))); err != nil {
+		err := errors.Join(goldenAdd(name+"-"+part+".tar.gz", goldenPack(t, data)), goldenAdd(name+"-"+part+".txt", []byte(answers)))
+		if s.keys != "" {
+			err = errors.Join(err, goldenAdd(name+"-"+part+".keys", []byte(s.keys)))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -422,6 +470,12 @@ func testGolden(t *testing.T, name string) {
 	s := newGoldenSite(t, filepath.Join(t.TempDir(), "data"))
 	goldenUnpack(t, name, s.data)
 	s.expiresLate()
+	if keys, err := os.ReadFile(filepath.Join(goldenDir, name+".keys")); err == nil {
+		s.keys = string(keys)
+		s.needsItsKeys()
+	} else if !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 	fsck := func(when string) {
 		t.Helper()
 		damage, notes := s.fsck()
@@ -436,7 +490,7 @@ func testGolden(t *testing.T, name string) {
 			t.Fatalf("%s: %s", when, firstDifference(got, string(want)))
 		}
 	}
-	s.fs = vfs.OS()
+	s.fs = s.disk()
 	fsck("as it was written")
 	s.open()
 	check("opened")
@@ -449,6 +503,47 @@ func testGolden(t *testing.T, name string) {
 	s.write(goldenPatient(99, 1), true)
 	s.close()
 	fsck("written to")
+}
+
+// needsItsKeys: without all of its keys nothing opens an encrypted golden, nothing in
+// it is changed by trying, and no file shows what is in it.
+func (s *goldenSite) needsItsKeys() {
+	s.t.Helper()
+	lines := strings.SplitAfter(s.keys, "\n")
+	before := goldenFiles(s.t, s.data)
+	for _, keys := range []string{"", goldenKeys("x"), lines[0], lines[1], goldenKeys("x") + lines[0]} {
+		other := &goldenSite{testSite: testSite{t: s.t}, keys: keys}
+		_, err := engine.Open(context.Background(), engine.Options{FS: other.disk(), Dir: s.data, Now: s.now, NewID: rand.Uint64, FreeBytesMin: -1})
+		if want := map[bool]error{true: engine.ErrEncrypted, false: sealed.ErrKey}[keys == ""]; !errors.Is(err, want) {
+			s.t.Fatalf("opened with %d other keys: %v", strings.Count(keys, "\n"), err)
+		}
+	}
+	if !maps.Equal(goldenFiles(s.t, s.data), before) {
+		s.t.Error("a wrong key changed a file")
+	}
+	for name, text := range before {
+		if strings.Contains(text, "Gold") || strings.Contains(text, "resourceType") {
+			s.t.Errorf("%s is plain", name)
+		}
+	}
+}
+
+// goldenFiles are the files below a directory.
+func goldenFiles(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(name string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		files[name] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // expiresLate keeps the exports of a golden, whose clock stands where it was made.
