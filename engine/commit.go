@@ -81,7 +81,8 @@ const (
 
 // Commit writes all changes or none, durable on return. A failed
 // precondition is a *ConflictError that wraps ErrPrecondition. Once the
-// committer took the changes up, the end of ctx no longer matters.
+// committer took the changes up, the end of ctx no longer matters: it takes as
+// long as the disk does then.
 func (s *Store) Commit(ctx context.Context, changes []Change) ([]Committed, error) {
 	if len(changes) == 0 {
 		return nil, nil

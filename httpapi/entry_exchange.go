@@ -35,7 +35,7 @@ func (t *entryExchange) begin(e *bundleEntry, resource []byte) error {
 	ctx.Response.Reset()
 	t.inner = exchange{
 		server: x.server, ctx: ctx, who: x.who, row: rowNone, id: x.requestID(), base: x.baseURL(),
-		scanner: scanner, snap: x.snap, work: t.work, prefer: x.prefer,
+		scanner: scanner, snap: x.snap, work: t.work, prefer: x.prefer, watched: x.watched,
 	}
 	target, err := x.entryTarget(e.url)
 	if err != nil {

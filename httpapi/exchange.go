@@ -55,6 +55,8 @@ type exchange struct {
 	// a refused one may come again; "": in a moment.
 	limitedAs  *clientUse
 	retryAfter string
+	// watched has the time by which the request is answered; nil: it has none.
+	watched *watched
 	// selected is what a transaction has found by the criteria of a conditional
 	// write; nil: nobody has searched.
 	selected *selected
@@ -110,6 +112,7 @@ func (x *exchange) serve() error {
 	if err := x.route(m); err != nil {
 		return err
 	}
+	x.dueWork()
 	if err := x.authorize(); err != nil {
 		return err
 	}

@@ -68,7 +68,6 @@ func (h *handshakes) run(conn *tls.Conn, raw net.Conn) error {
 type countedTLS struct {
 	*tls.Conn
 	counted
-	raw     net.Conn
 	secured *securing // what config is of
 	shakes  *handshakes
 	shake   sync.Once
@@ -93,9 +92,16 @@ func (c *countedTLS) Read(p []byte) (int, error) {
 	if c.Handshake() != nil {
 		return 0, io.EOF
 	}
+	c.reads()
 	n, err := c.Conn.Read(p)
 	c.hear(n)
 	return n, err
+}
+
+// SetReadDeadline notes how the HTTP library goes on.
+func (c *countedTLS) SetReadDeadline(t time.Time) error {
+	c.setsDeadline()
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Close closes the connection and gives its place back.

@@ -31,7 +31,7 @@ type limitedListener struct {
 	refusePlain func(net.Conn)
 
 	mu    sync.Mutex
-	fresh map[*counted]net.Conn // that have sent nothing yet; guarded by mu
+	conns map[*counted]struct{} // the open ones; guarded by mu
 }
 
 // closeFresh ends the connections that have sent nothing yet. The HTTP library
@@ -39,8 +39,10 @@ type limitedListener struct {
 func (l *limitedListener) closeFresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, conn := range l.fresh {
-		_ = conn.Close() // nothing was asked, nothing is lost
+	for c := range l.conns {
+		if !c.heard.Load() {
+			_ = c.raw.Close() // nothing was asked, nothing is lost
+		}
 	}
 }
 
@@ -93,48 +95,57 @@ func (l *limitedListener) counted(conn net.Conn) net.Conn {
 	switch {
 	case l.secures != nil:
 		by := l.secures.current.Load()
-		c := &countedTLS{Conn: tls.Server(conn, by.config), counted: counted{listener: l}, raw: conn, secured: by, shakes: l.shakes}
-		l.begin(&c.counted, conn)
+		secure := tls.Server(conn, by.config)
+		c := &countedTLS{Conn: secure, counted: counted{listener: l, raw: conn, conn: secure}, secured: by, shakes: l.shakes}
+		l.begin(&c.counted)
 		return c
 	case isTCP:
-		c := &countedTCP{TCPConn: tcp, counted: counted{listener: l}}
-		l.begin(&c.counted, conn)
+		c := &countedTCP{TCPConn: tcp, counted: counted{listener: l, raw: conn, conn: conn}}
+		l.begin(&c.counted)
 		return c
 	default:
-		c := &countedConn{Conn: conn, counted: counted{listener: l}}
-		l.begin(&c.counted, conn)
+		c := &countedConn{Conn: conn, counted: counted{listener: l, raw: conn, conn: conn}}
+		l.begin(&c.counted)
 		return c
 	}
 }
 
-func (l *limitedListener) begin(c *counted, conn net.Conn) {
+func (l *limitedListener) begin(c *counted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fresh[c] = conn
+	l.conns[c] = struct{}{}
+}
+
+func (l *limitedListener) end(c *counted) {
+	l.open.Add(-1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
 }
 
 // counted is one connection's share of the bound.
 type counted struct {
 	listener *limitedListener
+	raw      net.Conn // as it was accepted
+	conn     net.Conn // as HTTP is spoken on it
 	closed   atomic.Bool
 	heard    atomic.Bool // something was read
+	watched
 }
+
+func (c *counted) share() *counted { return c }
 
 func (c *counted) end() {
 	if !c.closed.Swap(true) {
-		c.listener.open.Add(-1)
-		c.hear(1)
+		c.listener.end(c)
 	}
 }
 
 // hear takes note of n bytes that were read.
 func (c *counted) hear(n int) {
-	if n == 0 || c.heard.Load() || c.heard.Swap(true) {
-		return
+	if n > 0 && !c.heard.Load() {
+		c.heard.Store(true)
 	}
-	c.listener.mu.Lock()
-	defer c.listener.mu.Unlock()
-	delete(c.listener.fresh, c)
 }
 
 type countedConn struct {
@@ -144,9 +155,16 @@ type countedConn struct {
 
 // Read notes the first bytes.
 func (c *countedConn) Read(p []byte) (int, error) {
+	c.reads()
 	n, err := c.Conn.Read(p)
 	c.hear(n)
 	return n, err
+}
+
+// SetReadDeadline notes how the HTTP library goes on.
+func (c *countedConn) SetReadDeadline(t time.Time) error {
+	c.setsDeadline()
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Close closes the connection and gives its place back.
@@ -162,9 +180,16 @@ type countedTCP struct {
 
 // Read notes the first bytes.
 func (c *countedTCP) Read(p []byte) (int, error) {
+	c.reads()
 	n, err := c.TCPConn.Read(p)
 	c.hear(n)
 	return n, err
+}
+
+// SetReadDeadline notes how the HTTP library goes on.
+func (c *countedTCP) SetReadDeadline(t time.Time) error {
+	c.setsDeadline()
+	return c.TCPConn.SetReadDeadline(t)
 }
 
 // Close closes the connection and gives its place back.

@@ -79,6 +79,11 @@ func (x *exchange) purge(scope engine.PurgeScope) error {
 		return err
 	}
 	defer end()
+	written, err := x.dueWrite()
+	if err != nil {
+		return err
+	}
+	defer written()
 	purged, err := x.server.opts.Store.Purge(ctx, x.addr.typ, x.addr.id, scope, condition)
 	var conflict *engine.ConflictError
 	if errors.As(err, &conflict) {

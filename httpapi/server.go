@@ -95,6 +95,7 @@ type Server struct {
 	stopping   atomic.Bool
 	listener   atomic.Pointer[limitedListener] // of Serve
 	shakes     *handshakes
+	overdue    overdueCount
 	clients    *clientTable
 	conditions *conditionLocks
 	parameters *query.Registry
@@ -207,12 +208,13 @@ func (s *Server) config() *fasthttp.Server {
 func (s *Server) Serve(ln net.Listener) error {
 	limited := &limitedListener{
 		Listener: ln, max: int64(s.opts.ConnectionsMax), refuse: s.refuseConnection, refusals: make(chan struct{}, refusalsMax),
-		fresh: map[*counted]net.Conn{}, secures: s.opts.Certificates, shakes: s.shakes, refusePlain: s.refusePlain,
+		conns: map[*counted]struct{}{}, secures: s.opts.Certificates, shakes: s.shakes, refusePlain: s.refusePlain,
 	}
 	s.listener.Store(limited)
 	if s.stopping.Load() { // Shutdown came first and may not have seen the listener
 		return limited.Close()
 	}
+	go s.watchRequests(limited)
 	if err := s.http.Serve(limited); err != nil {
 		return fmt.Errorf("cannot serve HTTP on %s: %w", ln.Addr(), err)
 	}
@@ -242,6 +244,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	started := s.opts.Now()
 	x := &exchange{server: s, ctx: ctx, row: rowNone}
+	x.watch(started)
 	defer func() {
 		s.bodies.shrink(&x.unpackedBytes)
 		s.bodies.release(&ctx.Request.Header)
@@ -254,7 +257,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		}
 		x.unlimit()
 		x.audit()
-		s.metrics.observe(x.row, ctx.Response.StatusCode(), s.opts.Now().Sub(started))
+		if !x.unwatch(started) {
+			s.metrics.observe(x.row, ctx.Response.StatusCode(), s.opts.Now().Sub(started))
+		}
 	}()
 	if err := x.serve(); err != nil {
 		x.fail(err)

@@ -25,6 +25,8 @@ type Timeouts struct {
 	Queue  time.Duration // a write, until its turn
 	Bundle time.Duration // a batch or transaction
 	Job    time.Duration // the start of an import or export
+	Commit time.Duration // a write, from when it asks for its turn until it is durable
+	Late   time.Duration // what a request may take beyond its work, until it is answered without
 	// Stall is how long the data disk may take for a write to the log before the
 	// server says that it is not ready.
 	Stall time.Duration
@@ -60,6 +62,13 @@ const (
 	// whoever waits longer is better told so.
 	queueTimeout = 10 * time.Second
 
+	// commitTimeout is Queue and as much again for the sync, which takes milliseconds
+	// on a disk that works. Clients mostly give up after 30 s, and then hear nothing.
+	commitTimeout = 20 * time.Second
+
+	// lateTimeout is more than a request needs for what is not bounded in itself.
+	lateTimeout = 30 * time.Second
+
 	// bundleTimeout: 20,000 writes of a batch, each with its own fsync, take
 	// longer and belong into a transaction.
 	bundleTimeout = 2 * time.Minute
@@ -87,6 +96,8 @@ func (t Timeouts) withDefaults() (Timeouts, error) {
 		{&t.Queue, queueTimeout},
 		{&t.Bundle, bundleTimeout},
 		{&t.Job, jobTimeout},
+		{&t.Commit, commitTimeout},
+		{&t.Late, lateTimeout},
 		{&t.Stall, stallTimeout},
 	} {
 		if *f.field < 0 {
@@ -143,6 +154,11 @@ func (x *exchange) parentContext() context.Context {
 // commitAll writes changes, all or none. Their time counts until their turn,
 // as afterwards nobody can tell that nothing was written.
 func (x *exchange) commitAll(work context.Context, changes []engine.Change) ([]engine.Committed, error) {
+	end, err := x.dueWrite()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(work, x.server.opts.Timeouts.Queue)
 	defer cancel()
 	done, err := x.committed(ctx, changes)
