@@ -19,7 +19,7 @@ func (s *goldenSite) fsck() (damage, notes []engine.Problem) {
 	ctx := context.Background()
 	found := func(p engine.Problem) { damage = append(damage, p) }
 	asked := false
-	err := engine.FsckWith(ctx, engine.FsckOptions{FS: s.fs, Dir: s.data, Temp: s.t.TempDir(), Terms: true, Report: found, Jobs: func(jobs *engine.FsckJobs) error {
+	err := engine.Fsck(ctx, engine.FsckOptions{FS: s.fs, Dir: s.data, Temp: s.t.TempDir(), Terms: true, Report: found, Jobs: func(jobs *engine.FsckJobs) error {
 		asked = true
 		return (&FilesCheck{Jobs: jobs, Dir: s.data, Damage: found, Note: func(p engine.Problem) { notes = append(notes, p) }}).Run(ctx)
 	}})

@@ -205,7 +205,7 @@ func (s *randomSite) finish() {
 	s.reopen()
 	s.compareHistory(before)
 	s.close()
-	err := engine.FsckWith(context.Background(), engine.FsckOptions{FS: s.fs, Dir: "data", Terms: true, Report: func(p engine.Problem) { s.t.Errorf("fsck: %+v", p) }})
+	err := engine.Fsck(context.Background(), engine.FsckOptions{FS: s.fs, Dir: "data", Terms: true, Report: func(p engine.Problem) { s.t.Errorf("fsck: %+v", p) }})
 	if err != nil {
 		s.t.Errorf("fsck: %v", err)
 	}

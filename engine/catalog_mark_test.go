@@ -130,7 +130,7 @@ func TestFaultsOfTheCatalogsMark(t *testing.T) {
 		if n%5 != 1 { // it copies the catalog
 			return disk.calls >= n
 		}
-		err := FsckIn(context.Background(), vfs.OS(), options.Dir, t.TempDir(), func(p Problem) { t.Errorf("%v at call %d: %+v", errno, n, p) })
+		err := Fsck(context.Background(), FsckOptions{FS: vfs.OS(), Dir: options.Dir, Temp: t.TempDir(), Report: func(p Problem) { t.Errorf("%v at call %d: %+v", errno, n, p) }})
 		if err != nil {
 			t.Fatal(err)
 		}

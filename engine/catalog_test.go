@@ -90,7 +90,7 @@ func TestFsckFindsADamagedCatalog(t *testing.T) {
 			t.Fatal(err)
 		}
 		var found []Problem
-		if err := FsckIn(context.Background(), vfs.OS(), dir, t.TempDir(), func(p Problem) { found = append(found, p) }); err != nil {
+		if err := Fsck(context.Background(), FsckOptions{FS: vfs.OS(), Dir: dir, Temp: t.TempDir(), Report: func(p Problem) { found = append(found, p) }}); err != nil {
 			t.Fatal(err)
 		}
 		if len(found) != want {
@@ -123,7 +123,7 @@ func TestFsckFindsThatTheCatalogIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		var found []Problem
-		if err := FsckIn(context.Background(), vfs.OS(), dir, t.TempDir(), func(p Problem) { found = append(found, p) }); err != nil {
+		if err := Fsck(context.Background(), FsckOptions{FS: vfs.OS(), Dir: dir, Temp: t.TempDir(), Report: func(p Problem) { found = append(found, p) }}); err != nil {
 			t.Fatal(err)
 		}
 		if len(found) != 1 || !strings.Contains(found[0].What, "gone") {
@@ -195,7 +195,7 @@ func TestFlipsOfTheCatalog(t *testing.T) {
 			flipReal(t, filepath.Join(damaged, place.name), place.at)
 			tried++
 			problems := 0
-			if err := FsckIn(context.Background(), vfs.OS(), damaged, t.TempDir(), func(Problem) { problems++ }); err != nil {
+			if err := Fsck(context.Background(), FsckOptions{FS: vfs.OS(), Dir: damaged, Temp: t.TempDir(), Report: func(Problem) { problems++ }}); err != nil {
 				t.Errorf("%+v: fsck: %v", place, err)
 			}
 			wrong, err := readCatalog(damaged, want)

@@ -81,7 +81,7 @@ func TestAnEncryptedStoreWantsItsKey(t *testing.T) {
 		opts := d.opts
 		opts.FS, opts.Logger = fsys, discardLogger()
 		_, openErr := Open(context.Background(), opts)
-		fsckErr := Fsck(context.Background(), fsys, "/data", func(p Problem) { t.Errorf("%s: %+v", what, p) })
+		fsckErr := Fsck(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Report: func(p Problem) { t.Errorf("%s: %+v", what, p) }})
 		_, repairErr := Repair(context.Background(), RepairOptions{FS: fsys, Dir: "/data", NewID: func() uint64 { return 1 }})
 		for i, err := range []error{openErr, fsckErr, repairErr} {
 			if !errors.Is(err, want) || !strings.Contains(err.Error(), keysOf("a").Current().String()) {

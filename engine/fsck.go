@@ -26,6 +26,9 @@ type fsck struct {
 	terms  bool   // search terms are made again and compared
 	jobs   func(*FsckJobs) error
 	report func(Problem)
+	// disagrees: the newest checkpoint is not what the one before and the log give,
+	// which is a whole store.
+	disagrees bool
 }
 
 // FsckOptions are explicit.
@@ -44,20 +47,9 @@ type FsckOptions struct {
 }
 
 // Fsck reads every byte of a data directory that no server has open, and
-// changes nothing but the LOCK file. Damage goes to report; an error is what
-// kept it from reading, or why the directory is refused. The job catalog is
-// left out: see FsckIn.
-func Fsck(ctx context.Context, fsys vfs.FS, dir string, report func(Problem)) error {
-	return FsckWith(ctx, FsckOptions{FS: fsys, Dir: dir, Report: report})
-}
-
-// FsckIn is Fsck with FsckOptions.Temp.
-func FsckIn(ctx context.Context, fsys vfs.FS, dir, temp string, report func(Problem)) error {
-	return FsckWith(ctx, FsckOptions{FS: fsys, Dir: dir, Temp: temp, Report: report})
-}
-
-// FsckWith is Fsck with options.
-func FsckWith(ctx context.Context, opts FsckOptions) error {
+// changes nothing but the LOCK file. Damage goes to Report; an error is what
+// kept it from reading, or why the directory is refused.
+func Fsck(ctx context.Context, opts FsckOptions) error {
 	fsys, dir, report := opts.FS, opts.Dir, opts.Report
 	format, fresh, err := inspectDir(fsys, dir)
 	var corrupt *vfs.CorruptError
@@ -123,6 +115,11 @@ func (f *fsck) checkStore(ctx context.Context, format formatFile, catalog *catal
 		if err := r.openRuns(); err != nil {
 			whole = false
 			f.report(problemOf(err))
+		}
+	}
+	if !whole && !damaged {
+		if err := f.tryOlder(ctx, r, format.storeID); err != nil {
+			return err
 		}
 	}
 	sound, err := f.checkRuns(ctx, r)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 
@@ -45,6 +46,7 @@ func (f *fsck) checkAgreement(ctx context.Context, r *recovery, storeID uint64) 
 		})
 	}
 	a := &agreement{old: old, newer: newer, open: r.runs, wrong: func(format string, args ...any) {
+		f.disagrees = true
 		f.report(Problem{
 			File: path.Join(dir, checkpointFileName(r.checkpoint.lsn)),
 			What: fmt.Sprintf("by the checkpoint before and the log, it should be otherwise: "+format, args...),
@@ -52,6 +54,37 @@ func (f *fsck) checkAgreement(ctx context.Context, r *recovery, storeID uint64) 
 	}}
 	a.runs()
 	a.rest()
+	return nil
+}
+
+// tryOlder is for a newest checkpoint with which the log makes no whole store: where
+// the older one does, it is the newest that is wrong.
+func (f *fsck) tryOlder(ctx context.Context, r *recovery, storeID uint64) error {
+	if len(r.checkpoints) < 2 {
+		return nil
+	}
+	dir := path.Join(f.dir, checkpointsDir)
+	old := &recovery{fs: f.fs, dir: f.dir, cache: r.cache}
+	defer old.close()
+	c, err := old.readCheckpoint(path.Join(dir, checkpointFileName(r.checkpoints[len(r.checkpoints)-2].lsn)), storeID)
+	if err != nil {
+		return err // it was read a moment before
+	}
+	old.checkpoint = *c
+	if err = old.begin(); err == nil {
+		err = f.replayUpto(ctx, old, math.MaxUint64)
+	}
+	if err == nil {
+		err = old.openRuns()
+	}
+	if err != nil || old.lastLSN < r.checkpoint.lsn {
+		return ctx.Err()
+	}
+	f.disagrees = true
+	f.report(Problem{
+		File: path.Join(dir, checkpointFileName(r.checkpoint.lsn)),
+		What: fmt.Sprintf("with the log it makes no whole store, and the checkpoint before, of LSN %d, does", c.lsn),
+	})
 	return nil
 }
 

@@ -75,7 +75,7 @@ func TestFsckComparesTermsWithBodies(t *testing.T) {
 		fsys := wrongTerms(t, genders)
 		check := func(terms bool) (found []Problem) {
 			t.Helper()
-			err := FsckWith(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Terms: terms, Report: func(p Problem) { found = append(found, p) }})
+			err := Fsck(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Terms: terms, Report: func(p Problem) { found = append(found, p) }})
 			if err != nil {
 				t.Fatal(err)
 			}

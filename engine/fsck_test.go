@@ -13,7 +13,7 @@ import (
 func fsckAll(t *testing.T, fsys vfs.FS) []Problem {
 	t.Helper()
 	var problems []Problem
-	if err := Fsck(context.Background(), fsys, "/data", func(p Problem) { problems = append(problems, p) }); err != nil {
+	if err := Fsck(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Report: func(p Problem) { problems = append(problems, p) }}); err != nil {
 		t.Fatalf("Fsck: %v", err)
 	}
 	return problems

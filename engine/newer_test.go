@@ -32,7 +32,7 @@ func TestANewerFormatOfAnyFileIsRefused(t *testing.T) {
 				t.Errorf("Open says %v", err)
 			}
 			told := ""
-			if err := Fsck(context.Background(), fsys, "/data", func(p Problem) { told += p.What }); err != nil {
+			if err := Fsck(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Report: func(p Problem) { told += p.What }}); err != nil {
 				told += err.Error()
 			}
 			if !strings.Contains(told, "newer") {

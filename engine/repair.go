@@ -131,6 +131,8 @@ type repair struct {
 	format       formatFile
 	formatWhole  bool
 	noCheckpoint bool // none is sound
+	distrusted   bool // the newest is not what the one before and the log give
+	rivals       rivals
 	adoptAll     bool // and the log does not reach back to the beginning
 	firstLost    uint64
 	r            *recovery
@@ -290,6 +292,7 @@ func (p *repair) survey() error {
 		}
 	}}
 	err := f.check(p.ctx, p.format)
+	p.distrusted = f.disagrees
 	var corrupt *vfs.CorruptError
 	if errors.As(err, &corrupt) {
 		f.report(problemOf(err))
@@ -344,10 +347,13 @@ func (p *repair) rebuild() error {
 	if err := p.loadCheckpoint(); err != nil {
 		return err
 	}
+	if err := p.distrust(); err != nil {
+		return err
+	}
 	if err := p.r.begin(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{p.readLog, p.chooseRuns, p.makeDirs, p.writeRuns, p.writeHead, p.settleKeys, p.writeGaps, p.writeCheckpoint} {
+	for _, step := range []func() error{p.readLog, p.settleRivals, p.chooseRuns, p.makeDirs, p.writeRuns, p.writeHead, p.settleKeys, p.writeGaps, p.writeCheckpoint} {
 		if err := step(); err != nil {
 			return err
 		}

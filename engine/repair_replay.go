@@ -117,6 +117,7 @@ func (p *repair) readLog() error {
 		if err != nil || uint64(rec.LSN) <= p.r.checkpoint.flushed {
 			return err
 		}
+		p.rivals.replay(p, rec)
 		if err := p.r.replay(p.ctx, rec); err != nil {
 			return p.unapplied(rec, err)
 		}

@@ -142,7 +142,7 @@ func (d *damageStore) checkCurrent(n *Snapshot, have *simModel, gaps map[simKey]
 }
 
 func fsckOf(fsys vfs.FS) (problems []Problem, err error) {
-	err = Fsck(context.Background(), fsys, "/data", func(p Problem) { problems = append(problems, p) })
+	err = Fsck(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Report: func(p Problem) { problems = append(problems, p) }})
 	return problems, err
 }
 

@@ -228,6 +228,6 @@ func (m *sim) fsckCrashed() (err error) {
 	}
 	m.saw("fsck of what a crash left")
 	var found error
-	err = Fsck(context.Background(), onDisk(m.fs, m.encrypted), "/data", func(p Problem) { found = fmt.Errorf("fsck of what a crash left: %+v", p) })
+	err = Fsck(context.Background(), FsckOptions{FS: onDisk(m.fs, m.encrypted), Dir: "/data", Report: func(p Problem) { found = fmt.Errorf("fsck of what a crash left: %+v", p) }})
 	return errors.Join(err, found)
 }

@@ -241,7 +241,7 @@ func (m *sim) finish() error {
 	}
 	m.stop()
 	var found error
-	err := Fsck(context.Background(), onDisk(m.fs, m.encrypted), m.opts.Dir, func(p Problem) { found = fmt.Errorf("fsck: %+v", p) })
+	err := Fsck(context.Background(), FsckOptions{FS: onDisk(m.fs, m.encrypted), Dir: m.opts.Dir, Report: func(p Problem) { found = fmt.Errorf("fsck: %+v", p) }})
 	return errors.Join(err, found)
 }
 

@@ -136,7 +136,7 @@ func TestCommitGetHistoryOverFlushAndReopen(t *testing.T) {
 	s = mustOpen(t, testOptions(fsys, 3))
 	check("after a flush and a replay")
 	mustClose(t, s)
-	if err := Fsck(context.Background(), fsys, "/data", func(p Problem) { t.Errorf("fsck: %+v", p) }); err != nil {
+	if err := Fsck(context.Background(), FsckOptions{FS: fsys, Dir: "/data", Report: func(p Problem) { t.Errorf("fsck: %+v", p) }}); err != nil {
 		t.Fatal(err)
 	}
 }

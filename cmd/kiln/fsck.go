@@ -36,7 +36,7 @@ func (c *fsckCmd) Run(ctx context.Context, std streams) error {
 		found++
 		c.print(std, p, false)
 	}
-	err = engine.FsckWith(ctx, engine.FsckOptions{
+	err = engine.Fsck(ctx, engine.FsckOptions{
 		FS: fsys, Dir: c.DataDir, Temp: temp, Terms: true, Report: damage,
 		Jobs: func(jobs *engine.FsckJobs) error {
 			check := bulk.FilesCheck{Jobs: jobs, Dir: c.DataDir, ExportDir: c.ExportDir, Damage: damage, Note: func(p engine.Problem) { c.print(std, p, true) }}
