@@ -74,21 +74,10 @@ func (s *searching) sorted(fn func(*Version) error) (Page, error) {
 	if s.q.Limit > 0 {
 		o.limit = s.q.Limit + 1
 	}
-	all := make(rowGroup, len(s.sources))
-	for i, src := range s.sources {
-		if err := s.evaluate(src); err != nil {
-			return page, err
-		}
-		all[i] = src.matches // what was not current is told when it is added
+	ok, err := o.topByColumn()
+	if err == nil && !ok {
+		err = o.byWalks()
 	}
-	if err := o.findCursor(); err != nil {
-		return page, err
-	}
-	err := s.withAllTerms(func(terms []index.TermSource) error {
-		o.terms = terms
-		_, err := o.group(all, 0, o.after != nil)
-		return err
-	})
 	if err != nil {
 		return page, err
 	}
@@ -104,6 +93,25 @@ func (s *searching) sorted(fn func(*Version) error) (Page, error) {
 		}
 	}
 	return page, nil
+}
+
+// byWalks adds the places of a page by walks over the terms of the keys.
+func (o *sorter) byWalks() error {
+	all := make(rowGroup, len(o.s.sources))
+	for i, src := range o.s.sources {
+		if err := o.s.evaluate(src); err != nil {
+			return err
+		}
+		all[i] = src.matches // what was not current is told when it is added
+	}
+	if err := o.findCursor(); err != nil {
+		return err
+	}
+	return o.s.withAllTerms(func(terms []index.TermSource) error {
+		o.terms = terms
+		_, err := o.group(all, 0, o.after != nil)
+		return err
+	})
 }
 
 // withAllTerms gives the terms of all sources to fn.
@@ -306,51 +314,124 @@ type keyedWalk struct {
 	source int
 }
 
+// termWalk is a walk through the terms of a key over a group.
+type termWalk struct {
+	key   *SortKey
+	depth int
+	seek  bool
+	walks []keyedWalk     // in the order of their keys
+	sets  []*index.RowSet // by source: the rows of the value at hand; nil: never had any
+	steps []uint64        // by source: terms that were read
+	rows  rowGroup
+	// left is the rows that were not met before. nil: no row can be met twice, and met
+	// has those that were.
+	left rowGroup
+	met  [][]uint32
+	// remaining is how many rows were not met.
+	remaining uint64
+}
+
 // byTerms divides a group by the terms of a key.
 func (o *sorter) byTerms(rows rowGroup, depth int, seek bool) (full bool, err error) {
 	if seek && !o.keys[depth].has {
 		return o.without(rows, depth, seek)
 	}
-	key := &o.s.q.Sort[depth]
-	walks, err := o.openWalks(rows, depth, seek)
-	if err != nil {
+	t := &termWalk{key: &o.s.q.Sort[depth], depth: depth, seek: seek, rows: rows, remaining: rows.count()}
+	if t.walks, err = o.openWalks(rows, depth, seek); err != nil {
 		return false, err
 	}
-	left := make(rowGroup, len(rows))
-	for i := range rows {
-		left[i] = rows[i].Clone()
+	t.sets, t.steps, t.met = make([]*index.RowSet, len(rows)), make([]uint64, len(rows)), make([][]uint32, len(rows))
+	if seek || o.anySeveral(rows, t.key) {
+		t.keepLeft()
 	}
-	steps := make([]uint64, len(rows))
-	remaining := left.count()
-	for n := 0; len(walks) > 0 && remaining > 0; n++ {
+	var room []byte
+	for n := 0; len(t.walks) > 0 && t.remaining > 0; n++ {
 		if n%walksPerCheck == 0 && o.s.check() != nil {
 			return false, o.s.check()
 		}
-		value := bytes.Clone(walks[0].Key())
-		var group rowGroup
-		if group, walks, err = o.take(walks, value, left, key.Desc, steps); err != nil {
-			return false, err
-		}
-		count := group.count()
-		if remaining -= count; count == 0 {
-			continue
-		}
-		if full, err = o.valueGroup(group, depth, seek, value); full || err != nil {
-			return full, cmp.Or(err, o.walked(key, steps))
+		room = append(room[:0], t.walks[0].Key()...)
+		if full, err = o.byValue(t, room); full || err != nil {
+			return full, cmp.Or(err, o.walked(t.key, t.steps))
 		}
 	}
-	if err := o.walked(key, steps); err != nil || remaining == 0 {
+	if err := o.walked(t.key, t.steps); err != nil || t.remaining == 0 {
 		return false, err
 	}
+	t.keepLeft()
 	if seek {
-		return o.without(left, depth, false)
+		return o.without(t.left, depth, false)
 	}
-	return o.group(left, depth+1, false)
+	return o.group(t.left, depth+1, false)
+}
+
+// keepLeft makes left.
+func (t *termWalk) keepLeft() {
+	if t.left != nil {
+		return
+	}
+	t.left = make(rowGroup, len(t.rows))
+	for i, rows := range t.rows {
+		t.left[i] = rows.Clone()
+		for _, row := range t.met[i] {
+			t.left[i].Remove(row)
+		}
+	}
+}
+
+// anySeveral tells whether a row may have several values of a key.
+func (o *sorter) anySeveral(rows rowGroup, key *SortKey) bool {
+	for i, src := range o.s.sources {
+		if !rows[i].IsEmpty() && !o.isSingle(src, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// byValue adds the rows that have a value and were not met before.
+func (o *sorter) byValue(t *termWalk, value []byte) (full bool, err error) {
+	only, err := o.read(t, value)
+	if err != nil {
+		return false, err
+	}
+	if only >= 0 && !t.seek && t.depth+1 == len(o.s.q.Sort) {
+		if few, ok := t.sets[only].Few(); ok {
+			return o.addFew(t, only, few)
+		}
+	}
+	t.keepLeft()
+	group := t.take(o.none)
+	count := group.count()
+	if t.remaining -= count; count == 0 {
+		return false, nil
+	}
+	return o.valueGroup(group, t.depth, t.seek, value)
+}
+
+// addFew adds rows of one source, which ascend.
+func (o *sorter) addFew(t *termWalk, source int, few []uint32) (full bool, err error) {
+	for _, row := range few {
+		if t.left != nil {
+			if !t.left[source].CheckedRemove(row) {
+				continue
+			}
+		} else if t.rows[source].Contains(row) {
+			t.met[source] = append(t.met[source], row)
+		} else {
+			continue
+		}
+		t.remaining--
+		if full, err = o.add(o.s.sources[source], row); full || err != nil {
+			return full, err
+		}
+	}
+	return false, nil
 }
 
 // valueGroup adds a group that has a value.
 func (o *sorter) valueGroup(group rowGroup, depth int, seek bool, value []byte) (full bool, err error) {
 	if seek {
+		value = bytes.Clone(value)
 		o.checks = append(o.checks, sortedCheck{depth, sortedKey{has: true, key: value}})
 		defer func() { o.checks = o.checks[:len(o.checks)-1] }()
 	}
@@ -462,48 +543,56 @@ func (o *sorter) compare(value sortedKey, depth int) int {
 	return compareSorted(value.key, at.key, o.s.q.Sort[depth].Desc)
 }
 
-// take gives the rows that have a value and were not met before, and moves the
-// walks that stand on it. Walks lie in the order of their keys. steps, by source,
-// counts the terms.
-func (o *sorter) take(walks []keyedWalk, value []byte, left rowGroup, desc bool, steps []uint64) (rowGroup, []keyedWalk, error) {
-	sets := make([]*index.RowSet, len(left))
-	for len(walks) > 0 && bytes.Equal(walks[0].Key(), value) {
-		w := walks[0]
-		if sets[w.source] == nil {
-			sets[w.source] = index.NewRowSet(o.s.sources[w.source].rows)
+// read adds the rows that have a value to the sets, and moves the walks that stand on
+// it. It gives the only source that has it, or -1.
+func (o *sorter) read(t *termWalk, value []byte) (only int, err error) {
+	only = t.walks[0].source
+	for len(t.walks) > 0 && bytes.Equal(t.walks[0].Key(), value) {
+		w := t.walks[0]
+		if w.source != only {
+			only = -1
 		}
-		if err := w.AddTo(sets[w.source]); err != nil {
-			return nil, nil, err
+		if t.sets[w.source] == nil {
+			t.sets[w.source] = index.NewRowSet(o.s.sources[w.source].rows)
 		}
-		steps[w.source]++
+		if err := w.AddTo(t.sets[w.source]); err != nil {
+			return only, err
+		}
+		t.steps[w.source]++
 		o.s.work.terms++
-		walks = walks[1:]
-		if w.Next() {
-			walks = insertWalk(walks, w, desc)
-		} else if w.Err() != nil {
-			return nil, nil, w.Err()
-		}
-	}
-	group := make(rowGroup, len(left))
-	for i := range left {
-		if sets[i] == nil {
-			group[i] = o.none
+		if !w.Next() {
+			if w.Err() != nil {
+				return only, w.Err()
+			}
+			t.walks = t.walks[1:]
 			continue
 		}
-		group[i] = sets[i].Bitmap()
-		group[i].And(left[i])
-		left[i].AndNot(group[i])
+		t.walks = moveFirst(t.walks, t.key.Desc)
 	}
-	return group, walks, nil
+	return only, nil
 }
 
-// insertWalk puts a walk into its place.
-func insertWalk(walks []keyedWalk, w keyedWalk, desc bool) []keyedWalk {
-	key := w.Key()
-	at, _ := slices.BinarySearchFunc(walks, key, func(o keyedWalk, key []byte) int {
-		return cmp.Or(compareSorted(o.Key(), key, desc), -1)
-	})
-	return slices.Insert(walks, at, w)
+// take gives the rows of the sets that were not met before.
+func (t *termWalk) take(none *roaring.Bitmap) rowGroup {
+	group := make(rowGroup, len(t.left))
+	for i := range t.left {
+		if t.sets[i] == nil {
+			group[i] = none
+			continue
+		}
+		group[i] = t.sets[i].Bitmap()
+		group[i].And(t.left[i])
+		t.left[i].AndNot(group[i])
+	}
+	return group
+}
+
+// moveFirst puts the first walk, which has moved on, into its place among the others.
+func moveFirst(walks []keyedWalk, desc bool) []keyedWalk {
+	for i := 1; i < len(walks) && compareSorted(walks[i].Key(), walks[i-1].Key(), desc) < 0; i++ {
+		walks[i-1], walks[i] = walks[i], walks[i-1]
+	}
+	return walks
 }
 
 // keyedPlace is a row with its id.

@@ -181,6 +181,22 @@ func (c *tableCursor) scanGE(key []byte) bool {
 	return false
 }
 
+func (c *tableCursor) restartCount() int { return len(c.restarts) / 2 }
+
+// part is a cursor over the entries from a restart up to the next one; ok is false
+// when the restarts are damaged.
+func (c *tableCursor) part(i int) (p tableCursor, ok bool) {
+	end := len(c.entries)
+	if i+1 < c.restartCount() {
+		end = c.restart(i + 1)
+	}
+	at := c.restart(i)
+	if at >= end || end > len(c.entries) {
+		return tableCursor{bad: true}, false
+	}
+	return tableCursor{entries: c.entries[:end], restarts: c.restarts, skipPayload: c.skipPayload, at: at}, true
+}
+
 func (c *tableCursor) restart(i int) int {
 	return int(binary.LittleEndian.Uint16(c.restarts[2*i:]))
 }

@@ -15,18 +15,18 @@ func (r *Run) Terms(p Param) *TermCursor { return &TermCursor{r: r, p: p, block:
 // whether that was the end. Not safe for concurrent use.
 //
 // Upwards it reads a block's entries one by one, so that a seek costs some
-// entries and not a block. Entries share their beginnings with those before:
-// downwards the block is decoded whole.
+// entries and not a block. Entries share their beginnings with those before, up to
+// a restart: downwards the entries between two restarts are decoded at once.
 type TermCursor struct {
 	r     *Run
 	p     Param
-	block int // -1: none
-	raw   []byte
+	block int         // -1: none
 	entry tableCursor // stands on the term, unless whole
 	ended bool        // behind the block's last entry
 	on    bool
 
-	whole    bool // the block is decoded into what follows
+	whole    bool // a part of the block is decoded into what follows
+	part     int  // the number of the restart that it begins with
 	at       int  // entry in it
 	keys     []byte
 	keyEnds  []int
@@ -66,11 +66,15 @@ func (c *TermCursor) Next() bool {
 	if !c.on {
 		return false
 	}
-	if c.whole {
-		c.at++
-		c.ended = c.at == len(c.payloads)
-	} else {
+	if !c.whole {
 		c.ended = !c.entry.next()
+		return c.settle()
+	}
+	if c.at++; c.at == len(c.payloads) {
+		if c.ended = c.part+1 == c.entry.restartCount(); !c.ended && !c.decode(c.part+1) {
+			return false
+		}
+		c.at = 0
 	}
 	return c.settle()
 }
@@ -178,10 +182,8 @@ func (c *TermCursor) seek() bool {
 		if !c.load(block) {
 			return false
 		}
-		if c.whole {
-			c.at = c.search(c.target)
-			c.ended = c.at == len(c.payloads)
-		} else if c.ended = !c.entry.seekGE(c.target); c.entry.bad {
+		c.whole = false
+		if c.ended = !c.entry.seekGE(c.target); c.entry.bad {
 			return c.fail()
 		}
 		if !c.ended || block+1 == c.r.terms.count() ||
@@ -191,7 +193,7 @@ func (c *TermCursor) seek() bool {
 	}
 }
 
-// search gives the place of the first entry of a whole block that is >= key.
+// search gives the place of the first entry of a decoded part that is >= key.
 func (c *TermCursor) search(key []byte) int {
 	return sort.Search(len(c.payloads), func(i int) bool { return bytes.Compare(c.keyAt(i), key) >= 0 })
 }
@@ -216,12 +218,19 @@ func (c *TermCursor) settle() bool {
 
 // back steps to the term before.
 func (c *TermCursor) back() bool {
-	if !c.decode() {
+	if !c.whole && !c.enterPart() {
 		return false
 	}
-	if c.at == 0 {
-		if c.block == 0 || !c.load(c.block-1) || !c.decode() {
-			c.on = false
+	for c.at == 0 {
+		part := c.part - 1
+		if part < 0 {
+			if c.block == 0 || !c.load(c.block-1) {
+				c.on = false
+				return false
+			}
+			part = c.entry.restartCount() - 1
+		}
+		if !c.decode(part) {
 			return false
 		}
 		c.at = len(c.payloads)
@@ -229,6 +238,27 @@ func (c *TermCursor) back() bool {
 	c.at--
 	c.ended = false
 	return c.land()
+}
+
+// enterPart decodes the part of the block that the cursor is in.
+func (c *TermCursor) enterPart() bool {
+	if c.ended {
+		if !c.decode(c.entry.restartCount() - 1) {
+			return false
+		}
+		c.at = len(c.payloads)
+		return true
+	}
+	// What follows the entry begins behind it.
+	part := sort.Search(c.entry.restartCount(), func(i int) bool { return c.entry.restart(i) >= c.entry.at }) - 1
+	if part < 0 {
+		return c.fail()
+	}
+	if !c.decode(part) {
+		return false
+	}
+	c.at = c.search(c.entry.key)
+	return true
 }
 
 func (c *TermCursor) land() bool {
@@ -247,21 +277,22 @@ func (c *TermCursor) load(block int) bool {
 		c.err, c.on = err, false
 		return false
 	}
-	c.block, c.raw, c.whole, c.ended = block, b.payload, false, false
+	c.block, c.whole, c.ended = block, false, false
 	if !c.entry.open(b.payload, skipPosting) {
 		return c.fail()
 	}
 	return true
 }
 
-// decode decodes the open block whole; at becomes the entry that the cursor is on.
-func (c *TermCursor) decode() bool {
-	if c.whole {
-		return true
+// decode decodes the entries of the open block from a restart up to the next one.
+func (c *TermCursor) decode(part int) bool {
+	if c.payloads == nil {
+		c.keys = make([]byte, 0, tableRestartEvery*termKeyTypical/4)
+		c.keyEnds, c.payloads = make([]int, 0, tableRestartEvery), make([][]byte, 0, tableRestartEvery)
 	}
 	c.keys, c.keyEnds, c.payloads = c.keys[:0], c.keyEnds[:0], c.payloads[:0]
-	var t tableCursor
-	for ok := t.open(c.raw, skipPosting) && t.next(); ok; ok = t.next() {
+	t, ok := c.entry.part(part)
+	for ok = ok && t.next(); ok; ok = t.next() {
 		c.keys = append(c.keys, t.key...)
 		c.keyEnds = append(c.keyEnds, len(c.keys))
 		c.payloads = append(c.payloads, t.payload)
@@ -269,10 +300,7 @@ func (c *TermCursor) decode() bool {
 	if t.bad || len(c.payloads) == 0 {
 		return c.fail()
 	}
-	if c.at = len(c.payloads); !c.ended {
-		c.at = c.search(c.entry.key)
-	}
-	c.whole = true
+	c.whole, c.part = true, part
 	return true
 }
 

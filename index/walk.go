@@ -342,6 +342,17 @@ func (s *RowSet) Bitmap() *roaring.Bitmap {
 	return all
 }
 
+// Few gives the ordinals, ascending, and empties the set, when they are in a list; ok is
+// false when they are not. The list holds until more are added.
+func (s *RowSet) Few() (list []uint32, ok bool) {
+	if s.bits != nil || s.all != nil {
+		return nil, false
+	}
+	slices.Sort(s.few)
+	list, s.few = slices.Compact(s.few), s.few[:0]
+	return list, true
+}
+
 // Meets tells whether an ordinal is in rows too, and empties the set.
 func (s *RowSet) Meets(rows *roaring.Bitmap) bool {
 	if s.bits != nil {

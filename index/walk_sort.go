@@ -225,7 +225,7 @@ func (w *SortWalk) Key() []byte {
 		folded, _, _ := bytes.Cut(value, []byte{termSeparator})
 		return folded
 	case sortDates:
-		return value[1:9]
+		return dateKey(value)
 	case sortDecimals:
 		return firstDecimal(value[len(w.prefix):])
 	case sortOpen:
