@@ -111,6 +111,37 @@ func TestOldProtocolsAndSuitesAreRefused(t *testing.T) {
 	f("a suite without authenticated encryption", false, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}})
 }
 
+// A client that comes again saves the server a signature, unless certificates of clients
+// are asked for: a resumed session would go by the authorities of its first handshake.
+func TestSessionsAreResumed(t *testing.T) {
+	f := func(what string, s *secured, again, after bool) {
+		t.Helper()
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			config := &tls.Config{MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+			resumed := func() bool {
+				t.Helper()
+				response, _ := s.mustGet(t, "/readyz", config)
+				if got := response.TLS.NegotiatedProtocol; got != "http/1.1" && got != "" || response.TLS.Version != version {
+					t.Errorf("%s: speaks %q, TLS version %x", what, got, response.TLS.Version)
+				}
+				return response.TLS.DidResume
+			}
+			if resumed() || resumed() != again {
+				t.Errorf("%s, TLS version %x: the session was not resumed as it should be: want %v", what, version, again)
+			}
+			s.ca.Server(t).Write(t, s.dir, "server")
+			s.certificates.Look()
+			if resumed() != after {
+				t.Errorf("%s, TLS version %x: a session of the pair before: want %v", what, version, after)
+			}
+		}
+	}
+	f("TLS", newSecured(t, CertificateOptions{}, nil), true, false)
+	dir := t.TempDir()
+	roots := certtest.Write(t, dir, "clients.pem", certtest.New(t, "clients").PEM)
+	f("TLS that takes certificates", newSecured(t, CertificateOptions{ClientCAFile: roots, ClientsMay: true}, nil), false, false)
+}
+
 func TestANewPairIsUsedAndABadOneIsNot(t *testing.T) {
 	s := newSecured(t, CertificateOptions{}, nil)
 	shown := func() string {

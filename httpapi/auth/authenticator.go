@@ -166,11 +166,14 @@ func (a *Authenticator) look() {
 type proofs struct {
 	headers     []string          // Authorization, as often as it is there
 	certificate *x509.Certificate // that the TLS layer verified; nil: none
-	base        string
+	base        string            // only where there are clients with tokens of this server
 }
 
-func (a *Authenticator) proofsOf(ctx *fasthttp.RequestCtx) proofs {
-	p := proofs{base: a.Base(ctx)}
+func (a *Authenticator) proofsOf(ctx *fasthttp.RequestCtx, c *config) proofs {
+	var p proofs
+	if len(c.clients) > 0 {
+		p.base = a.Base(ctx)
+	}
 	for _, value := range ctx.Request.Header.PeekAll("Authorization") {
 		p.headers = append(p.headers, string(value))
 	}
@@ -183,7 +186,8 @@ func (a *Authenticator) proofsOf(ctx *fasthttp.RequestCtx) proofs {
 // Authenticate says who makes a request; nil without an error: it shows no proof.
 // Refusals are an *access.CredentialsError; ErrKeysAway is nobody's fault here.
 func (a *Authenticator) Authenticate(ctx *fasthttp.RequestCtx) (*access.Principal, error) {
-	return a.prove(ctx, a.proofsOf(ctx))
+	c := a.current()
+	return a.prove(ctx, c, a.proofsOf(ctx, c))
 }
 
 // Base is the FHIR base as this server's tokens have it.
@@ -199,8 +203,7 @@ func (a *Authenticator) Base(ctx *fasthttp.RequestCtx) string {
 }
 
 // prove takes the token, if there is one, and the certificate otherwise.
-func (a *Authenticator) prove(ctx context.Context, p proofs) (*access.Principal, error) {
-	c := a.current()
+func (a *Authenticator) prove(ctx context.Context, c *config, p proofs) (*access.Principal, error) {
 	token, err := bearerToken(p.headers)
 	switch {
 	case err != nil:

@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/x509"
 	"slices"
+	"sync/atomic"
 
 	"kiln/httpapi/access"
 )
@@ -70,9 +71,43 @@ func (r *certificateRule) matches(certificate *x509.Certificate) bool {
 	}
 }
 
+// knownCertificates are those that a rule knew a moment ago, as writing out a name to
+// compare it takes longer than the rest. A certificate stays the same one in memory for
+// all requests of its connection, and is not another one while it is here. The zero value
+// is ready.
+type knownCertificates struct {
+	places [knownCertificatesMax]atomic.Pointer[knownCertificate]
+}
+
+type knownCertificate struct {
+	certificate *x509.Certificate
+	who         *access.Principal // shared by requests, so nobody changes it
+}
+
+func (k *knownCertificates) place(certificate *x509.Certificate) *atomic.Pointer[knownCertificate] {
+	sum := uint64(0)
+	for _, b := range certificate.Signature[max(0, len(certificate.Signature)-8):] {
+		sum = sum<<8 | uint64(b)
+	}
+	return &k.places[sum%knownCertificatesMax]
+}
+
 // proveCertificate finds the first rule that knows the certificate, which the TLS
 // layer has verified. nil without an error: there are no rules, so it proves nothing.
 func (c *config) proveCertificate(certificate *x509.Certificate) (*access.Principal, error) {
+	place := c.known.place(certificate)
+	if known := place.Load(); known != nil && known.certificate == certificate {
+		return known.who, nil
+	}
+	who, err := c.ruleFor(certificate)
+	if who != nil {
+		place.Store(&knownCertificate{certificate, who})
+	}
+	return who, err
+}
+
+// ruleFor looks at the rules in their order.
+func (c *config) ruleFor(certificate *x509.Certificate) (*access.Principal, error) {
 	for i := range c.certificates {
 		if rule := &c.certificates[i]; rule.matches(certificate) {
 			return &access.Principal{

@@ -29,7 +29,8 @@ certificates:
 	a.config.Store(c)
 	f := func(what string, certificate *x509.Certificate, subject string, roles access.Roles) {
 		t.Helper()
-		who, err := a.prove(context.Background(), proofs{certificate: certificate})
+		_, _ = a.prove(context.Background(), a.current(), proofs{certificate: certificate}) // once more is the same
+		who, err := a.prove(context.Background(), a.current(), proofs{certificate: certificate})
 		if subject == "" && err == nil || subject != "" && (err != nil || who.Issuer != "mtls" || who.Subject != subject || who.Roles != roles) {
 			t.Errorf("%s: %+v, %v", what, who, err)
 		}
@@ -47,8 +48,17 @@ certificates:
 	f("DNS name", &x509.Certificate{DNSNames: []string{"x", "reader.example.org"}}, "dns:reader.example.org", access.RoleReader)
 	f("a subject that is a DNS name", named("reader.example.org"), "", 0)
 	f("URI", &x509.Certificate{URIs: []*url.URL{uri}}, "uri:spiffe://example.org/export", 0)
+	for i := range 3 * knownCertificatesMax { // they push each other out
+		one := &x509.Certificate{DNSNames: []string{"reader.example.org"}, Signature: []byte{byte(i)}}
+		if i%2 == 1 {
+			one.DNSNames = nil
+			f("none of the names", one, "", 0)
+			continue
+		}
+		f("one of many", one, "dns:reader.example.org", access.RoleReader)
+	}
 	f("email", &x509.Certificate{EmailAddresses: []string{"ann@example.org"}}, "email:ann@example.org", access.RoleAdmin)
-	if who, err := a.prove(context.Background(), proofs{}); who != nil || err != nil {
+	if who, err := a.prove(context.Background(), a.current(), proofs{}); who != nil || err != nil {
 		t.Errorf("nothing: %+v, %v", who, err)
 	}
 }
@@ -64,7 +74,7 @@ func TestBoundTokensNeedTheirCertificate(t *testing.T) {
 	})}
 	f := func(what string, with *x509.Certificate, ok bool) {
 		t.Helper()
-		if _, err := a.prove(context.Background(), proofs{headers: header, certificate: with}); (err == nil) != ok {
+		if _, err := a.prove(context.Background(), a.current(), proofs{headers: header, certificate: with}); (err == nil) != ok {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

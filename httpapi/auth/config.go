@@ -71,6 +71,7 @@ type config struct {
 	issuers      map[string]*issuer
 	clients      map[string]*client
 	certificates []certificateRule
+	known        knownCertificates
 }
 
 // parseConfig reads the file. Keys that it does not know are errors, so that a

@@ -68,6 +68,10 @@ const (
 	provenSets = 1 << 10
 	provenWays = 4
 
+	// knownCertificatesMax bounds the client certificates that no name is written out
+	// for again, with some 5 KB each.
+	knownCertificatesMax = 256
+
 	// provenBytesMax bounds what is kept of one; with more it is checked each time. A
 	// hundred scopes have room; all together 32 MiB at most.
 	provenBytesMax = 8 << 10

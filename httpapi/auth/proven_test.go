@@ -60,13 +60,13 @@ func TestAKnownTokenEndsLikeAnyOther(t *testing.T) {
 		t.Helper()
 		clock.at.Store(start.UnixNano())
 		known.proven.clear()
-		if _, err := known.prove(context.Background(), bearing(text)); err != nil || known.known() != 1 {
+		if _, err := known.prove(context.Background(), known.current(), bearing(text)); err != nil || known.known() != 1 {
 			t.Fatalf("%v, %d known", err, known.known())
 		}
 		clock.at.Store(at.UnixNano())
-		_, warm := known.prove(context.Background(), bearing(text))
+		_, warm := known.prove(context.Background(), known.current(), bearing(text))
 		known.proven.clear()
-		_, cold := known.prove(context.Background(), bearing(text))
+		_, cold := known.prove(context.Background(), known.current(), bearing(text))
 		if fmt.Sprint(warm) != fmt.Sprint(cold) || want == "" != (cold == nil) || cold != nil && !strings.Contains(cold.Error(), want) {
 			t.Errorf("%s: known %v, else %v; want %q", at.Sub(start), warm, cold, want)
 		}
@@ -90,7 +90,7 @@ func TestAKnownTokenIsCheckedAgain(t *testing.T) {
 	f := func(what string, pass time.Duration, again bool) {
 		t.Helper()
 		clock.pass(pass)
-		if _, err := a.prove(context.Background(), bearing(text)); err != nil {
+		if _, err := a.prove(context.Background(), a.current(), bearing(text)); err != nil {
 			t.Fatal(err)
 		}
 		e := a.proven.find(&sum)
@@ -124,7 +124,7 @@ func TestARotationForgetsTokens(t *testing.T) {
 	f := func(what string, pass time.Duration, want string) {
 		t.Helper()
 		clock.pass(pass)
-		_, err := a.prove(context.Background(), bearing(text))
+		_, err := a.prove(context.Background(), a.current(), bearing(text))
 		if want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -147,26 +147,26 @@ func TestAChangeOfTheFileForgetsTokens(t *testing.T) {
 	b := newBackend(t, nil)
 	_, answer := b.ask(b.good(nil), "system/*.rs", nil)
 	use := bearing(answer["access_token"].(string))
-	who, err := b.prove(context.Background(), use)
+	who, err := b.prove(context.Background(), b.current(), use)
 	if err != nil || who.Roles != access.RoleExporter || b.known() != 1 {
 		t.Fatalf("%+v %v, %d known", who, err, b.known())
 	}
 	b.write("clients: [{id: ec, scopes: system/*.rs, roles: Reader, keys-url: 'https://o.example/keys'}]")
 	b.clock.pass(fileLookInterval)
-	if who, err = b.prove(context.Background(), use); err != nil || who.Roles != access.RoleReader {
+	if who, err = b.prove(context.Background(), b.current(), use); err != nil || who.Roles != access.RoleReader {
 		t.Errorf("other roles: %+v, %v", who, err)
 	}
 	elsewhere := use
 	elsewhere.base = "https://other.example/fhir"
-	if _, err = b.prove(context.Background(), elsewhere); err == nil {
+	if _, err = b.prove(context.Background(), b.current(), elsewhere); err == nil {
 		t.Error("another server took a known token")
 	}
-	if _, err = b.prove(context.Background(), use); err != nil {
+	if _, err = b.prove(context.Background(), b.current(), use); err != nil {
 		t.Errorf("as before: %v", err)
 	}
 	b.write("clients: [{id: other, scopes: system/*.rs, keys-url: 'https://o.example/keys'}]")
 	b.clock.pass(fileLookInterval)
-	if _, err = b.prove(context.Background(), use); err == nil || b.known() != 0 {
+	if _, err = b.prove(context.Background(), b.current(), use); err == nil || b.known() != 0 {
 		t.Errorf("the client is gone: %v, %d known", err, b.known())
 	}
 }
@@ -176,7 +176,7 @@ func TestAnOwnKeyThatIsGone(t *testing.T) {
 	b := newBackend(t, nil)
 	_, answer := b.ask(b.good(nil), "system/*.rs", nil)
 	use := bearing(answer["access_token"].(string))
-	if _, err := b.prove(context.Background(), use); err != nil {
+	if _, err := b.prove(context.Background(), b.current(), use); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := b.signing.keysFor(context.Background(), "")
@@ -187,7 +187,7 @@ func TestAnOwnKeyThatIsGone(t *testing.T) {
 	b.signing.keys = nil
 	b.signing.mu.Unlock()
 	b.signing.public.Store(nil)
-	if _, err := b.prove(context.Background(), use); err == nil {
+	if _, err := b.prove(context.Background(), b.current(), use); err == nil {
 		t.Error("a token of a key that is gone was taken")
 	}
 }
@@ -205,9 +205,9 @@ func TestAKnownTokenIsHeldToItsCertificate(t *testing.T) {
 		p := bearing(token(claims))
 		for range 2 {
 			p.certificate = mine
-			_, _ = a.prove(context.Background(), p) // its owner is here before
+			_, _ = a.prove(context.Background(), a.current(), p) // its owner is here before
 			p.certificate = certificate
-			_, err := a.prove(context.Background(), p)
+			_, err := a.prove(context.Background(), a.current(), p)
 			if want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 				t.Errorf("%v: %v, want %q", cnf, err, want)
 			}
@@ -229,13 +229,13 @@ func TestNothingPassesForAKnownToken(t *testing.T) {
 	clock := newTestClock()
 	a, token := newTestAuthenticator(t, clock)
 	text := token(issuerClaims(clock))
-	if _, err := a.prove(context.Background(), bearing(text)); err != nil {
+	if _, err := a.prove(context.Background(), a.current(), bearing(text)); err != nil {
 		t.Fatal(err)
 	}
 	refused := func(what, other string) {
 		t.Helper()
 		for range 2 {
-			if who, err := a.prove(context.Background(), bearing(other)); err == nil {
+			if who, err := a.prove(context.Background(), a.current(), bearing(other)); err == nil {
 				t.Errorf("%s: %+v", what, who)
 			}
 		}
@@ -259,7 +259,7 @@ func TestNothingPassesForAKnownToken(t *testing.T) {
 	claims = issuerClaims(clock)
 	claims["aud"] = "other"
 	refused("for another", token(claims))
-	if who, err := a.prove(context.Background(), bearing(text)); err != nil || who.Subject != "s" || a.known() != 1 {
+	if who, err := a.prove(context.Background(), a.current(), bearing(text)); err != nil || who.Subject != "s" || a.known() != 1 {
 		t.Errorf("%+v, %v, %d known", who, err, a.known())
 	}
 }
@@ -269,7 +269,7 @@ func TestKnownTokensAreBounded(t *testing.T) {
 	a, token := newTestAuthenticator(t, clock)
 	text := token(issuerClaims(clock))
 	sum := sha256.Sum256([]byte(text))
-	if _, err := a.prove(context.Background(), bearing(text)); err != nil {
+	if _, err := a.prove(context.Background(), a.current(), bearing(text)); err != nil {
 		t.Fatal(err)
 	}
 	e := a.proven.find(&sum)
@@ -293,7 +293,7 @@ func TestKnownTokensAreBounded(t *testing.T) {
 	claims := issuerClaims(clock)
 	claims["scope"] = strings.Repeat("system/Observation.rs ", 200)
 	large := token(claims)
-	if who, err := a.prove(context.Background(), bearing(large)); err != nil || len(who.Scopes) != 200 {
+	if who, err := a.prove(context.Background(), a.current(), bearing(large)); err != nil || len(who.Scopes) != 200 {
 		t.Errorf("%v", err)
 	}
 	if sum = sha256.Sum256([]byte(large)); a.proven.find(&sum) != nil {
@@ -322,7 +322,7 @@ func TestCheckingATokenIsShared(t *testing.T) {
 			var all sync.WaitGroup
 			for range 8 {
 				all.Go(func() {
-					if who, err := a.prove(context.Background(), bearing(text)); err != nil || who.Subject != "s" || (who == shared.who) != same {
+					if who, err := a.prove(context.Background(), a.current(), bearing(text)); err != nil || who.Subject != "s" || (who == shared.who) != same {
 						t.Errorf("%s: %+v, %v", what, who, err)
 					}
 				})
@@ -356,7 +356,7 @@ func TestTokensAreProvenByMany(t *testing.T) {
 	for i := range 8 {
 		all.Go(func() {
 			for j := range 200 {
-				if _, err := b.prove(context.Background(), bearing(tokens[(i+j)%len(tokens)])); err != nil {
+				if _, err := b.prove(context.Background(), b.current(), bearing(tokens[(i+j)%len(tokens)])); err != nil {
 					t.Error(err)
 				}
 				if j%20 == i {
@@ -400,7 +400,7 @@ func BenchmarkProve(b *testing.B) {
 				b.ReportAllocs()
 				sum := sha256.Sum256([]byte(text))
 				for b.Loop() {
-					if _, err := a.prove(context.Background(), bearing(text)); err != nil {
+					if _, err := a.prove(context.Background(), a.current(), bearing(text)); err != nil {
 						b.Fatal(err)
 					}
 					if !known {

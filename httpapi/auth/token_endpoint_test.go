@@ -164,7 +164,7 @@ func TestAClientGetsATokenAndUsesIt(t *testing.T) {
 	}
 	token := answer["access_token"].(string)
 	use := func() (*access.Principal, error) {
-		return b.prove(context.Background(), proofs{headers: []string{"Bearer " + token}, base: testBase})
+		return b.prove(context.Background(), b.current(), proofs{headers: []string{"Bearer " + token}, base: testBase})
 	}
 	who, err := use()
 	if err != nil || who.Issuer != "kiln" || who.Subject != "ec" || who.Name != "Tool" || who.Roles != access.RoleExporter || !who.HasScopes || len(who.Scopes) != 1 {
@@ -174,7 +174,7 @@ func TestAClientGetsATokenAndUsesIt(t *testing.T) {
 	if _, err := use(); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
-	if _, err := b.prove(context.Background(), proofs{headers: []string{"Bearer " + token}, base: "https://other.example/fhir"}); err == nil {
+	if _, err := b.prove(context.Background(), b.current(), proofs{headers: []string{"Bearer " + token}, base: "https://other.example/fhir"}); err == nil {
 		t.Error("another server took the token")
 	}
 	b.clock.pass(signingKeyAge)
@@ -198,7 +198,7 @@ func TestATokenOfAClientThatIsGone(t *testing.T) {
 	_, answer := b.ask(b.good(nil), "system/*.rs", nil)
 	b.write("issuers: [{url: 'https://i.example', audiences: [x]}]\nclients: [{id: other, scopes: system/*.rs, keys-url: 'https://o.example/keys'}]")
 	b.clock.pass(fileLookInterval)
-	if _, err := b.prove(context.Background(), proofs{headers: []string{"Bearer " + answer["access_token"].(string)}, base: testBase}); err == nil || !strings.Contains(err.Error(), "not registered") {
+	if _, err := b.prove(context.Background(), b.current(), proofs{headers: []string{"Bearer " + answer["access_token"].(string)}, base: testBase}); err == nil || !strings.Contains(err.Error(), "not registered") {
 		t.Errorf("%v", err)
 	}
 }
@@ -251,7 +251,7 @@ func TestATokenWithManyScopesIsTaken(t *testing.T) {
 	if status != 200 {
 		t.Fatalf("%d %v", status, answer)
 	}
-	who, err := b.prove(context.Background(), bearing(answer["access_token"].(string)))
+	who, err := b.prove(context.Background(), b.current(), bearing(answer["access_token"].(string)))
 	if err != nil || len(who.Scopes) != 200 {
 		t.Errorf("%v", err)
 	}

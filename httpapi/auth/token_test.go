@@ -79,7 +79,7 @@ func TestClaimsBecomeAPrincipal(t *testing.T) {
 		if err := json.Unmarshal([]byte(claims), &all); err != nil {
 			t.Fatal(err)
 		}
-		got, err := a.prove(context.Background(), proofs{headers: []string{"Bearer " + token(all)}})
+		got, err := a.prove(context.Background(), a.current(), proofs{headers: []string{"Bearer " + token(all)}})
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			return
@@ -203,7 +203,7 @@ func FuzzProve(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
-		if who, err := a.prove(context.Background(), proofs{headers: []string{header}}); err == nil {
+		if who, err := a.prove(context.Background(), a.current(), proofs{headers: []string{header}}); err == nil {
 			t.Errorf("%q: %+v", header, who)
 		}
 	})
