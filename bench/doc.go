@@ -13,6 +13,14 @@
 // most: run it with the processor to itself (chrt -r 1), and look at the bare handler
 // and the bare fdatasync beside it before blaming the server.
 //
+// Bench secure starts a server for each of what it compares, all with the same data, and
+// they take turns: an open one over plain HTTP; limits of clients; audit; bearer tokens
+// (ES256 and RS256, and more of them than a server knows); TLS and mTLS over connections
+// that are kept, and over new ones. The clients' own share of TLS is in the rates: look at
+// the server's processor time a request. The certificates have P-256 keys. A server with
+// an audit refuses requests while a disk takes half a second for a sync, as 8 MiB of events
+// are made in that time; the benchmark ends then.
+//
 // A report says which machine, which commit and which data, because a figure
 // without them means nothing.
 //
@@ -31,6 +39,8 @@
 //	mixed.go     bench mixed: clients without and beside an import
 //	merge.go     bench merge: clients without and beside merges; merge_store.go
 //	             has the store with many runs, merge_watch.go looks at merges
+//	secure.go    bench secure: what proofs, TLS, audit and limits cost;
+//	             secure_proofs.go makes certificates and tokens
 //	paced.go     clients that send at a fixed rate, whatever the answers take
 //	search.go    bench search: counts and first pages, with the comparison;
 //	             search_questions.go has the questions and their SQL,

@@ -43,7 +43,11 @@ const requestTimeout = 30 * time.Second
 // load runs the clients against base until the time is over. Every client draws
 // from its own seeded stream.
 func load(ctx context.Context, base string, s loadSettings, seed uint64, makeClient func(i int) client) (*loadResult, error) {
-	door := newDoor(base, s.Concurrency)
+	return loadThrough(ctx, newDoor(base, s.Concurrency), s, seed, makeClient)
+}
+
+// loadThrough runs the clients over the connections of a door.
+func loadThrough(ctx context.Context, door *fasthttp.HostClient, s loadSettings, seed uint64, makeClient func(i int) client) (*loadResult, error) {
 	defer door.CloseIdleConnections()
 	parts := make([]loadResult, s.Concurrency)
 	start := time.Now()

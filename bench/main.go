@@ -23,6 +23,7 @@ type commands struct {
 	Mixed   mixedCommand   `cmd:"" help:"Create, update, read and page through histories, without and then beside an import: latencies of both."`
 	Merge   mergeCommand   `cmd:"" help:"Read, search and create at a fixed rate, by turns while nothing and while runs are merged: latencies and their ratios."`
 	Report  reportCommand  `cmd:"" help:"Make tables and a page with plots of what benches wrote."`
+	Secure  secureCommand  `cmd:"" help:"Read and create on servers with tokens, TLS, audit and limits, in turns with an open one: what each costs."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Serve one body from memory: what bench read compares with."`
 }
 
