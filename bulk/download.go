@@ -17,9 +17,14 @@ type Download struct {
 	io.Closer
 	Bytes int64
 	// Types are those of resources that an export's file may have; none: nobody's.
-	Types []fhir.TypeCode
-	file  checkedFile
+	Types  []fhir.TypeCode
+	limits ExportLimits
+	file   checkedFile
 }
+
+// Limits are the searches that those of a type were limited to: any of each; none: it
+// has all of them.
+func (d *Download) Limits(t fhir.TypeCode) [][]string { return d.limits.of(t) }
 
 // Part reads a stretch of the file, which must be inside of it. Its first megabyte is
 // checked by then. *vfs.CorruptError, from reads too: the file is not what was written.
@@ -81,7 +86,7 @@ func (m *Manager) ExportFile(id int64, name string) (*Download, error) {
 	}
 	d, err := openDownload(m.opts.Store.FS(), path.Join(m.exportDir(id), name), f.Bytes, f.Sums)
 	if err == nil {
-		d.Types = record.fileTypes(&f)
+		d.Types, d.limits = record.fileTypes(&f), record.Request.Limits
 	}
 	return d, err
 }

@@ -21,9 +21,9 @@ func (s *exportScope) deletions() (*engine.ScanQuery, error) {
 		q.Of = []engine.ScanOf{{Types: types}}
 	}
 	if !r.ofPatients() {
-		return &q, nil
+		return &q, s.limitedDeletions(&q)
 	}
-	deleted, err := s.scanKeys(q)
+	deleted, err := s.scanKeys(q, s.mayTell)
 	if err != nil || len(deleted) == 0 {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (s *exportScope) deletions() (*engine.ScanQuery, error) {
 		where := &engine.Expr{Op: engine.And, Args: []*engine.Expr{anyKey(keys), in}}
 		before.Of = append(before.Of, engine.ScanOf{Types: []fhir.TypeCode{t}, Where: where})
 	}
-	theirs, err := s.scanKeys(before)
+	theirs, err := s.scanKeys(before, nil)
 	if err != nil || len(theirs) == 0 {
 		return nil, err
 	}
@@ -52,8 +52,9 @@ func keysByType(keys []engine.Key) map[fhir.TypeCode][]engine.Key {
 	return byType
 }
 
-// scanKeys are the resources that a scan's versions are of, each once.
-func (s *exportScope) scanKeys(q engine.ScanQuery) (keys []engine.Key, err error) {
+// scanKeys are the resources that a scan's versions are of, each once; keep, unless it
+// is nil, tells which versions count.
+func (s *exportScope) scanKeys(q engine.ScanQuery, keep func(*engine.Version) (bool, error)) (keys []engine.Key, err error) {
 	parts, err := s.snap.ScanParts(s.ctx, q)
 	if err != nil {
 		return nil, err
@@ -61,6 +62,11 @@ func (s *exportScope) scanKeys(q engine.ScanQuery) (keys []engine.Key, err error
 	seen, space := map[string]bool{}, new(index.ScanSpace)
 	for i := range parts {
 		err := parts[i].RunWith(s.ctx, space, func(v *engine.Version) error {
+			if keep != nil {
+				if ok, err := keep(v); !ok || err != nil {
+					return err
+				}
+			}
 			if text := keyText(v.Type, v.ID); !seen[text] {
 				seen[text] = true
 				keys = append(keys, engine.Key{Type: v.Type, ID: slices.Clone(v.ID)})

@@ -52,6 +52,7 @@ type ExportStatus struct {
 // exportRecord is an export in the catalog. Its files stand in the records of its
 // sections.
 type exportRecord struct {
+	Format  int           `json:"format,omitempty"` // see recordFormat
 	ID      int64         `json:"id"`
 	Created time.Time     `json:"created"`
 	State   State         `json:"state"`
@@ -105,6 +106,9 @@ func (m *Manager) StartExport(ctx context.Context, r *ExportRequest) (int64, err
 		return 0, err
 	}
 	record := &exportRecord{ID: id, Created: m.opts.Now().UTC(), Request: *r}
+	if len(r.Limits.All) > 0 {
+		record.Format = recordFormatLimits // without them it would go on to export more
+	}
 	if r.Container != "" {
 		record.Folder = m.exportFolder(record)
 	}

@@ -13,7 +13,7 @@ import (
 // isWhole tells whether an export is such a one.
 func (r *exportRecord) isWhole() bool {
 	q := &r.Request
-	return !q.ofPatients() && len(q.Types) == 0 && len(q.Filters) == 0 && len(q.Elements) == 0 &&
+	return !q.ofPatients() && len(q.Types) == 0 && len(q.Filters)+len(q.Limits.All) == 0 && len(q.Elements) == 0 &&
 		q.Since.Milli == 0 && q.Until.Milli == 0 && q.Versions == engine.ScanCurrent && !q.Parquet && !q.ByPatient && r.Folder == ""
 }
 

@@ -18,8 +18,8 @@ type ExportRequest struct {
 	PatientLevel bool            `json:",omitempty"`
 	Types        []fhir.TypeCode // none: all of the level
 	Filters      []ExportFilter  `json:",omitempty"` // those of one type: any of them
-	// Parameters is the mark of the added search parameters that the filters were
-	// read by.
+	// Parameters is the mark of the added search parameters that the filters and limits
+	// were read by.
 	Parameters   string       `json:",omitempty"`
 	Since, Until fhir.Instant // lastUpdated >= and < ; Milli 0: none
 	// Elements are the members that are shown, by type; 0: of every type.
@@ -47,6 +47,8 @@ type ExportRequest struct {
 	Partial bool `json:",omitempty"`
 	// Owner is who asked; "": anybody.
 	Owner string `json:",omitempty"`
+	// Limits are of what Owner may have.
+	Limits ExportLimits `json:",omitzero"`
 
 	looksInto []fhir.TypeCode // what filters look into beside their own types
 }

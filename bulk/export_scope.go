@@ -41,15 +41,16 @@ type exportScope struct {
 	units    *ucum.Table
 	// parameters are what filters search by.
 	parameters *query.Parameters
+	limits     map[fhir.TypeCode]*engine.Expr // made so far
 }
 
 // errParametersChanged fails an export whose filters may mean something else by now.
-var errParametersChanged = errors.New("the search parameters of its _typeFilter were changed before it ended; start it again")
+var errParametersChanged = errors.New("the search parameters of its _typeFilter, or of its client's scopes, were changed before it ended; start it again")
 
 // passes is what a request asks of the store as of an LSN and its instant.
 func (m *Manager) exportPasses(ctx context.Context, r *ExportRequest, snap *engine.Snapshot, asOf uint64, at fhir.Instant) ([]exportPass, error) {
 	s := &exportScope{request: r, ctx: ctx, snap: snap, asOf: asOf, at: at, units: m.opts.Units, parameters: m.opts.Parameters.Current()}
-	if len(r.Filters) > 0 && s.parameters.Mark() != r.Parameters {
+	if len(r.Filters)+len(r.Limits.All) > 0 && s.parameters.Mark() != r.Parameters {
 		return nil, errParametersChanged
 	}
 	var err error
@@ -167,19 +168,38 @@ func (s *exportScope) where(t fhir.TypeCode) (*engine.Expr, error) {
 		}
 	}
 	filter, err := s.filter(t)
-	switch {
-	case err != nil:
-		return nil, err
-	case filter == nil:
-		return level, nil
-	case level.Op == engine.All:
-		return filter, nil
+	if err != nil || filter == nil {
+		return level, err
 	}
-	return &engine.Expr{Op: engine.And, Args: []*engine.Expr{level, filter}}, nil
+	return both(level, filter), nil
 }
 
-// filter is any of a type's filters; nil: it has none.
+// both is a and b.
+func both(a, b *engine.Expr) *engine.Expr {
+	if a.Op == engine.All {
+		return b
+	}
+	return &engine.Expr{Op: engine.And, Args: []*engine.Expr{a, b}}
+}
+
+// filter is any of a type's filters, in its limits; nil: it has neither.
 func (s *exportScope) filter(t fhir.TypeCode) (*engine.Expr, error) {
+	asked, err := s.asked(t)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := s.limit(t)
+	switch {
+	case err != nil || limit == nil:
+		return asked, err
+	case asked == nil:
+		return limit, nil
+	}
+	return both(limit, asked), nil
+}
+
+// asked is any of a type's filters; nil: it has none.
+func (s *exportScope) asked(t fhir.TypeCode) (*engine.Expr, error) {
 	any := &engine.Expr{Op: engine.Or}
 	for _, f := range s.request.Filters {
 		if f.Type != t {

@@ -11,7 +11,7 @@ import (
 
 // A catalog that a newer Kiln wrote is refused as that, whatever the record is of.
 func TestANewerRecordOfAJobIsRefused(t *testing.T) {
-	const newer = `{"format":2,"id":7,"state":0}`
+	const newer = `{"format":3,"id":7,"state":0}`
 	f := func(key string) {
 		s := newTestSite(t)
 		if err := s.jobs.Close(); err != nil {

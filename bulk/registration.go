@@ -104,8 +104,12 @@ func (m *Manager) putRecord(key string, record any) error {
 
 // recordFormat is the format of all values of the catalog, and of the progress in
 // the log. Values of format 1 do not name it; a later one has a member "format",
-// and is written where a Kiln that does not know what is new would do harm.
-const recordFormat = 1
+// and is written where a Kiln that does not know what is new would do harm: 2 is of
+// exports with limits (recordFormatLimits).
+const (
+	recordFormat       = 2
+	recordFormatLimits = 2
+)
 
 // ParseRecord reads a value of the catalog. One of a newer format is engine.ErrNewerFormat.
 func ParseRecord(raw []byte, record any) error {

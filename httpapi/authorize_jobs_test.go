@@ -63,7 +63,11 @@ func TestExportsAreTheirClients(t *testing.T) {
 	f("sys-obs", "Patient/$export", 403)
 	f("sys-obs", "Group/g/$export", 403)
 	f("sys-obs", "Group/missing/$export", 403)
-	f("sys-filter", "$export", 403)
+	f("sys-filter", "$export", 202)
+	f("sys-filter", "$export?_type=Patient", 403)
+	f("sys-filter", "Patient/$export", 403)
+	f("sys-filter", "$export?_typeFilter=Observation%3Fhas-member.status=final", 403)
+	f("sys-filter", "$export?includeAssociatedData=_history", 403)
 	f("pat-rs", "$export", 403)
 	f("user-all", "$export", 403)
 

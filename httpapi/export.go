@@ -212,7 +212,7 @@ func (x *exchange) exportFile() error {
 	}
 	return x.file(func(id int64, name string) (*bulk.Download, error) {
 		d, err := x.server.opts.Jobs.ExportFile(id, name)
-		if err == nil && !x.mayHave(d.Types) {
+		if err == nil && !x.mayDownload(d) {
 			return nil, errors.Join(denied(), d.Close())
 		}
 		return d, err

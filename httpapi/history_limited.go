@@ -51,7 +51,10 @@ func (x *exchange) limitHistories(ctx context.Context, snap *engine.Snapshot, pa
 	if err != nil {
 		return err
 	}
-	q.Of, q.Judge, q.JudgeMax = of, j.reachesOld, historyJudgedMax
+	if q.Of = of; len(j.made) == 0 {
+		return nil // all of some types
+	}
+	q.Judge, q.JudgeMax = j.reachesOld, historyJudgedMax
 	if !page.countOnly {
 		return nil
 	}

@@ -27,10 +27,10 @@ const (
 
 // jobResult is the result of an import or the manifest of an export.
 type jobResult struct {
-	TransactionTime     string
-	Request             string
-	RequiresAccessToken *bool
-	Output, Error       []struct {
+	TransactionTime        string
+	Request                string
+	RequiresAccessToken    *bool
+	Output, Deleted, Error []struct {
 		Type, URL, InputURL string
 		Count               int
 	}

@@ -42,7 +42,12 @@ type Access struct {
 // Condition is what of a type is allowed, as an expression; nil: all of it. What the
 // rules' own chains go through is not limited. Errors are the engine's.
 func (a *Access) Condition(ctx context.Context, snap *engine.Snapshot, t fhir.TypeCode, allowed Allowed) (*engine.Expr, error) {
-	return a.condition(&runner{ctx: ctx, snap: snap}, t, allowed)
+	return a.ConditionAsOf(ctx, snap, 0, t, allowed)
+}
+
+// ConditionAsOf is Condition whose chains have run as of an LSN; 0: the snapshot's.
+func (a *Access) ConditionAsOf(ctx context.Context, snap *engine.Snapshot, asOf uint64, t fhir.TypeCode, allowed Allowed) (*engine.Expr, error) {
+	return a.condition(&runner{ctx: ctx, snap: snap, asOf: asOf}, t, allowed)
 }
 
 func (a *Access) condition(u *runner, t fhir.TypeCode, allowed Allowed) (*engine.Expr, error) {

@@ -175,7 +175,7 @@ func TestBackupJobsOfLongAgoAreForgotten(t *testing.T) {
 // A record of a newer Kiln is refused as that.
 func TestANewerRecordOfABackupIsRefused(t *testing.T) {
 	s := newJobSite(t)
-	if err := s.store.CatalogPut(recordKey(1), []byte(`{"format":2,"id":1}`)); err != nil {
+	if err := s.store.CatalogPut(recordKey(1), []byte(`{"format":3,"id":1}`)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := NewJobs(s.jobs.opts); !errors.Is(err, engine.ErrNewerFormat) {

@@ -173,34 +173,6 @@ func (p *Principal) MayAll(needs Needs) bool {
 	return needs&^(Read|Search) != 0 || p.May(needs, typeAuditEvent()).Whole
 }
 
-// MayExport tells whether p may have all resources of a type exported: by the role
-// Exporter; with scopes, by system/ ones to read and search the type without a
-// filter, and by user/ ones together with the role.
-func (p *Principal) MayExport(t fhir.TypeCode) bool {
-	if p == nil || !p.HasScopes {
-		return p == nil || p.Roles.allows()&Export != 0 && p.covers(0, t)
-	}
-	given := Needs(0)
-	for i := range p.Scopes {
-		s := &p.Scopes[i]
-		covers := s.Filter == "" && p.covers(s.Type, t)
-		if covers && (s.Context == ContextSystem || s.Context == ContextUser && p.Roles.allows()&Export != 0) {
-			given |= s.Permissions.allows()
-		}
-	}
-	return given&(Read|Search) == Read|Search
-}
-
-// Exportable are the types that p may have exported; whole: all there are.
-func (p *Principal) Exportable() (types []fhir.TypeCode, whole bool) {
-	for t := fhir.TypeCode(1); t <= fhir.TypeMax; t++ {
-		if p.MayExport(t) {
-			types = append(types, t)
-		}
-	}
-	return types, len(types) == int(fhir.TypeMax)
-}
-
 // reachesAll: scopes, if there are any, leave nothing out.
 func (p *Principal) reachesAll(needs Needs) bool {
 	given := Needs(0)
@@ -236,11 +208,6 @@ func (p *Principal) Has(needs Needs, t fhir.TypeCode) bool {
 		}
 	}
 	return true
-}
-
-func (p *Principal) exportsSome() bool {
-	types, _ := p.Exportable()
-	return len(types) > 0
 }
 
 // IsAdmin: p may see and end other clients' jobs.
