@@ -14,7 +14,7 @@ SOAK    ?= 10m
 INCREMENTS ?= 10000
 MINUTES ?= 30
 
-.PHONY: build test check race fuzz crash flips searches soak guard bench bench-postgres demo clean
+.PHONY: build test check race fuzz crash flips searches soak guard bench bench-full bench-packages demo clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kiln ./cmd/kiln
@@ -81,18 +81,18 @@ guard:
 	@command -v valgrind >/dev/null || echo "there is no valgrind, so instructions are not counted"
 	KILN_GUARD_COUNT=1 KILN_GUARD_UPDATE=$(UPDATE) $(GO) test -count=1 -v -timeout 30m ./internal/guard
 
+# A whole server beside PostgreSQL, DuckDB and the least that the machine can do, a
+# little of each (five minutes); bench/out/report.html has the plots.
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./fhir ./wal ./index ./engine ./bulk
-	$(GO) run ./bench import
-	$(GO) run ./bench export
-	$(GO) run ./bench read
-	$(GO) run ./bench write
-	$(GO) run ./bench history
-	$(GO) run ./bench merge
+	$(GO) run ./bench all --short
 
-bench-postgres:
-	$(GO) run ./bench import --compare-postgres
-	$(GO) run ./bench write --compare-postgres
+# Everything (an hour), on the NDJSON files below BENCH_DATA or on generated patients.
+bench-full:
+	$(GO) run ./bench all $(if $(BENCH_DATA),--data $(BENCH_DATA)) --results bench/RESULTS.md
+
+# The packages' own benchmarks.
+bench-packages:
+	$(GO) test -run '^$$' -bench . -benchmem ./fhir ./wal ./index ./engine ./bulk
 
 demo:
 	$(GO) run ./cmd/kiln demo

@@ -3,6 +3,7 @@
 //
 //	go run ./bench import --data DIR --compare-postgres --compare-duckdb --json out.json
 //	go run ./bench report --html report.html out.json
+//	go run ./bench all --data DIR --results bench/RESULTS.md
 //
 // Everything goes through HTTP to a separate process; nothing runs inside the
 // harness but the making of the data (package bench/synth) and the clients.
@@ -12,6 +13,11 @@
 // What bench merge tells is a ratio of 99th percentiles, which other programs spoil
 // most: run it with the processor to itself (chrt -r 1), and look at the bare handler
 // and the bare fdatasync beside it before blaming the server.
+//
+// What is compared takes turns, and a ratio is one of a single round: the machine was
+// the same for both. Kiln gets no more than the others: PostgreSQL has the memory that
+// a bulk load wants, DuckDB both cores and no order to keep, and their data is in their
+// caches.
 //
 // Bench secure starts a server for each of what it compares, all with the same data, and
 // they take turns: an open one over plain HTTP; limits of clients; audit; bearer tokens
@@ -25,14 +31,20 @@
 // without them means nothing.
 //
 //	main.go      the command line
+//	all.go       bench all: the others one after the other, a short set or everything,
+//	             and the report of them
 //	data.go      data sets: a directory of NDJSON files, or generated patients
 //	server.go    build, start and stop the binary; memory and processor time
 //	job.go       kick-off and following of $import and $export
 //	import.go    bench import, with the comparisons; import_duckdb.go has DuckDB's loads
-//	export.go    bench export
+//	export.go    bench export; export_duckdb.go has what it is compared with,
+//	             export_parts.go a type, a filter and _since
 //	read.go      bench read
 //	bare.go      the bare handler that reads are compared with
-//	write.go     bench write; write_compare.go compares creates with inserts
+//	write.go     bench write; write_compare.go compares creates with inserts and with
+//	             bare syncs
+//	bundle.go    bench bundle: transactions
+//	crud.go      bench crud: creates, reads, updates and deletes, mixed
 //	history.go   bench history
 //	grow.go      bench grow: a store that grows, kept at some sizes; grow_rounds.go
 //	             measures imports, reads, searches and starts at each of them
@@ -44,7 +56,8 @@
 //	paced.go     clients that send at a fixed rate, whatever the answers take
 //	search.go    bench search: counts and first pages, with the comparison;
 //	             search_questions.go has the questions and their SQL,
-//	             search_values.go draws what they ask for, search_ask.go asks
+//	             search_values.go draws what they ask for, search_ask.go asks,
+//	             search_duckdb.go asks DuckDB
 //	copies.go    a data set once more, under other ids
 //	reshape.go   a data set in one file, or in very many
 //	load.go      the load generator: clients, latencies

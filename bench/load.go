@@ -19,6 +19,9 @@ type loadSettings struct {
 	For         time.Duration `help:"How long to measure." default:"10s"`
 }
 
+// roundLength is how long each of some rounds takes.
+func (s *loadSettings) roundLength(rounds int) time.Duration { return s.For / time.Duration(rounds) }
+
 // client is one of the concurrent clients. next fills in its next request; the
 // answer's status must be one of want.
 type client struct {

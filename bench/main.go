@@ -22,6 +22,9 @@ type commands struct {
 	Grow    growCommand    `cmd:"" help:"Imports, reads, searches, starts, memory and disk of stores that hold the data once and many times."`
 	Mixed   mixedCommand   `cmd:"" help:"Create, update, read and page through histories, without and then beside an import: latencies of both."`
 	Merge   mergeCommand   `cmd:"" help:"Read, search and create at a fixed rate, by turns while nothing and while runs are merged: latencies and their ratios."`
+	Bundle  bundleCommand  `cmd:"" help:"Transaction Bundles of new resources: requests/s and latencies."`
+	Crud    crudCommand    `cmd:"" help:"Create, read, update and delete, mixed: requests/s and latencies."`
+	All     allCommand     `cmd:"" help:"Run all of them, one after the other, and make the report."`
 	Report  reportCommand  `cmd:"" help:"Make tables and a page with plots of what benches wrote."`
 	Secure  secureCommand  `cmd:"" help:"Read and create on servers with tokens, TLS, audit and limits, in turns with an open one: what each costs."`
 	Bare    bareCommand    `cmd:"" hidden:"" help:"Serve one body from memory: what bench read compares with."`

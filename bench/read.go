@@ -16,7 +16,7 @@ import (
 type readCommand struct {
 	settings
 	loadSettings
-	Rounds int `help:"Take turns this often between what is compared." default:"3"`
+	Rounds int `help:"Take turns this often between what is compared." default:"5"`
 }
 
 // keysMax bounds the paths that the harness keeps.
@@ -28,11 +28,12 @@ const warmUp = time.Second
 const (
 	readAtRandom = "kiln: GET Type/id at random, clients on the same machine"
 	readOne      = "kiln: GET of one resource of median size"
+	readVersion  = "kiln: GET of its version (vread)"
 	readBare     = "bare fasthttp handler: the same body from memory"
 )
 
 // Run measures GET Type/id over all of the data set, uniformly at random, and
-// of one resource, which a bare handler serves too.
+// of one resource, which a bare handler serves too, and of its version.
 func (c *readCommand) Run(ctx context.Context) error {
 	b, cleanUp, err := c.setUp(ctx, "read")
 	if err != nil {
@@ -56,11 +57,12 @@ func (c *readCommand) Run(ctx context.Context) error {
 		return err
 	}
 	kinds := []readKind{
-		{name: readAtRandom, server: s, keys: keys},
-		{name: readOne, server: s, keys: []sampled{one}},
+		{name: readAtRandom, ratio: "any resource", server: s, keys: keys},
+		{name: readOne, ratio: rateOfOne, server: s, keys: []sampled{one}},
+		{name: readVersion, ratio: "one version", server: s, keys: []sampled{one}, suffix: "/_history/1"},
 		{name: readBare, server: bare, keys: []sampled{one}},
 	}
-	if err := c.measure(ctx, kinds); err != nil {
+	if err := c.measure(ctx, b, kinds); err != nil {
 		return err
 	}
 	if _, err := bare.stop(); err != nil {
@@ -70,53 +72,59 @@ func (c *readCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i := range kinds {
-		var more []figure
-		if i == 0 {
-			more = used.figures()
-		}
-		if err := b.reportLoad(kinds[i].name, c.loadSettings, &kinds[i].result, more...); err != nil {
-			return err
-		}
-	}
-	b.report.add(fmt.Sprintf("comparison, %d rounds taken in turn, a body of %d bytes", c.Rounds, len(one.body)),
-		figure{"kiln's rate of one resource to the bare handler's", kinds[1].result.rate() / kinds[2].result.rate(), "times"},
-		figure{"kiln's rate at random to the bare handler's", kinds[0].result.rate() / kinds[2].result.rate(), "times"})
+	b.report.add("kiln: the server in all, import included", append(used.figures(), figure{"body of the one resource", float64(len(one.body)), "bytes"})...)
 	return b.report.save(c.JSON)
 }
 
 // readKind is one of the things compared.
 type readKind struct {
 	name   string
+	ratio  string // in the comparison with the last kind
 	server *server
 	keys   []sampled
-	result loadResult
+	suffix string // of the address
 }
 
 // measure lets the kinds take turns, after a warm-up of each.
-func (c *readCommand) measure(ctx context.Context, kinds []readKind) error {
+func (c *readCommand) measure(ctx context.Context, b *bench, kinds []readKind) error {
 	for round := -1; round < c.Rounds; round++ {
+		rates := make([]float64, len(kinds))
 		for i := range kinds {
 			k := &kinds[i]
-			length := c.For / time.Duration(c.Rounds)
+			turn := loadSettings{c.Concurrency, c.roundLength(c.Rounds)}
 			if round < 0 {
-				length = warmUp
+				turn.For = warmUp
 			}
-			result, err := load(ctx, k.server.base, loadSettings{c.Concurrency, length}, c.Seed+uint64(round+1), k.client)
+			result, err := load(ctx, k.server.base, turn, c.Seed+uint64(round+1), k.client)
 			if err != nil {
 				return err
 			}
-			if round >= 0 {
-				k.result.addTime(result)
+			if rates[i] = result.rate(); round < 0 {
+				continue
 			}
+			if err := b.reportLoad(k.name, turn, result); err != nil {
+				return err
+			}
+		}
+		if round >= 0 {
+			b.report.add(readRatios, ratiosToLast(kinds, rates)...)
 		}
 	}
 	return nil
 }
 
+// ratiosToLast compares the rates of a round with that of the last kind.
+func ratiosToLast(kinds []readKind, rates []float64) (figures []figure) {
+	last := len(kinds) - 1
+	for i := range last {
+		figures = append(figures, figure{kinds[i].ratio, rates[i] / rates[last], "times"})
+	}
+	return figures
+}
+
 func (k *readKind) client(int) client {
 	return client{want: []int{http.StatusOK}, next: func(r *rand.Rand, request *fasthttp.Request) {
-		request.SetRequestURI(k.server.base + "/" + k.keys[r.IntN(len(k.keys))].path)
+		request.SetRequestURI(k.server.base + "/" + k.keys[r.IntN(len(k.keys))].path + k.suffix)
 	}}
 }
 
@@ -126,6 +134,9 @@ func medianSized(set *dataSet, seed uint64) (sampled, error) {
 	all, err := set.sample(drawn, seed, true)
 	if err != nil {
 		return sampled{}, err
+	}
+	if len(all) == 0 {
+		return sampled{}, fmt.Errorf("cannot draw a resource of %q", set.dir)
 	}
 	slices.SortFunc(all, func(a, b sampled) int {
 		return cmp.Or(len(a.body)-len(b.body), bytes.Compare(a.body, b.body))

@@ -11,7 +11,7 @@ import (
 )
 
 type reportCommand struct {
-	Files    []string `arg:"" help:"Reports that benches wrote (--json). Those of one benchmark are taken as more runs of it." type:"existingfile"`
+	Files    []string `arg:"" optional:"" help:"Reports that benches wrote (--json). Those of one benchmark are taken as more runs of it." type:"existingfile"`
 	HTML     string   `help:"Write a page with plots to this file." type:"path" name:"html"`
 	Markdown string   `help:"Write tables to this file." type:"path"`
 }
@@ -85,7 +85,7 @@ func (s *summary) writeMarkdown(w io.Writer) error {
 			}
 		}
 		text.WriteString("| run | figure | median | lowest | highest | runs | unit |\n|---|---|---|---|---|---|---|\n")
-		for _, one := range s.of(benchmark, (*series).isKey) {
+		for _, one := range s.of(benchmark, s.isKey) {
 			low, high := spread(one.values)
 			fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %d | %s |\n", one.run, one.figure, digits(one.median()), digits(low), digits(high), len(one.values), one.unit)
 		}

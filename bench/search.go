@@ -17,6 +17,7 @@ type searchCommand struct {
 	Store           string   `help:"Data directory that was filled with the same data before (kiln load): it is copied, and nothing is imported." type:"existingdir"`
 	Against         string   `help:"Another binary of kiln, which answers the same questions in turn, from a copy of the same store." type:"existingfile"`
 	ComparePostgres bool     `help:"Ask PostgreSQL the same after each question, on the same data with its indexes; answers that differ fail the run."`
+	CompareDuckDB   bool     `help:"Ask DuckDB, too." name:"compare-duckdb"`
 }
 
 // warmUpRepetitions run before those that count: connections, prepared
@@ -30,12 +31,10 @@ func (c *searchCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer cleanUp()
-	m, err := c.prepare(ctx, b)
-	if err != nil {
+	m := &searching{searchCommand: c, bench: b}
+	defer m.stopOthers()
+	if err := m.prepare(ctx); err != nil {
 		return err
-	}
-	if m.database != nil {
-		defer m.database.stop()
 	}
 	for i := range searchQuestions {
 		if err := m.measure(ctx, &searchQuestions[i]); err != nil {
@@ -46,11 +45,14 @@ func (c *searchCommand) Run(ctx context.Context) error {
 		b.report.add("comparison: the other binary's median to kiln's", m.changes...)
 	}
 	if m.asker != nil {
-		b.report.add("comparison: PostgreSQL's median, of its fastest statement, to kiln's", m.ratios...)
+		b.report.add(searchRatios, m.ratios...)
 		b.report.add("comparison: processor time of PostgreSQL's server, with its thriftiest statement, to kiln's", m.shares...)
 	}
 	if m.asker != nil {
 		m.asker.close()
+	}
+	if len(m.duckRatios) > 0 {
+		b.report.add("comparison: DuckDB's median to kiln's", m.duckRatios...)
 	}
 	used, err := m.servers[0].stop()
 	if err != nil {
@@ -70,29 +72,45 @@ type searching struct {
 	asker    *postgresAsker
 	// PostgreSQL's to kiln's: of the medians, and of the processor times.
 	ratios, shares []figure
+	duck           *duckdb // nil: not compared
+	duckRatios     []figure
 	changes        []figure // the other binary's median to kiln's
 }
 
-func (c *searchCommand) prepare(ctx context.Context, b *bench) (*searching, error) {
-	set, err := b.prepareData()
+func (m *searching) prepare(ctx context.Context) error {
+	set, err := m.bench.prepareData()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if c.ComparePostgres {
-		if set, err = b.unpackForAll(set); err != nil {
-			return nil, err
+	if m.ComparePostgres || m.CompareDuckDB {
+		if set, err = m.bench.unpackForAll(set); err != nil {
+			return err
 		}
 	}
-	m := &searching{searchCommand: c, bench: b}
-	if m.values, err = set.searchValues(c.Seed); err != nil {
-		return nil, err
+	if m.values, err = set.searchValues(m.Seed); err != nil {
+		return err
 	}
-	if c.ComparePostgres {
+	if m.ComparePostgres {
 		if err := m.startPostgres(ctx, set); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return m, m.startServers(ctx, set)
+	if m.CompareDuckDB {
+		if err := m.startDuckDB(ctx, set); err != nil {
+			return err
+		}
+	}
+	return m.startServers(ctx, set)
+}
+
+// stopOthers ends what kiln is compared with.
+func (m *searching) stopOthers() {
+	if m.database != nil {
+		m.database.stop()
+	}
+	if m.duck != nil {
+		m.duck.stop()
+	}
 }
 
 // startServers fills the store and starts the server on it, and the other binary on
@@ -203,7 +221,7 @@ func (m *searching) measure(ctx context.Context, q *question) error {
 			others = append(others, measured{name: "PostgreSQL, " + s.name})
 		}
 	}
-	var hits []float64
+	duck, hits := measured{name: "DuckDB"}, []float64(nil)
 	for i := range warmUpRepetitions + m.Repetitions {
 		if i == warmUpRepetitions {
 			for _, k := range kilns {
@@ -217,6 +235,9 @@ func (m *searching) measure(ctx context.Context, q *question) error {
 		if err == nil {
 			err = m.askPostgres(ctx, q, others, values, found, i >= warmUpRepetitions)
 		}
+		if err == nil {
+			err = m.askDuckDB(q, &duck, values, found, i >= warmUpRepetitions)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}
@@ -227,7 +248,7 @@ func (m *searching) measure(ctx context.Context, q *question) error {
 			return err
 		}
 	}
-	m.reportQuestion(q, kilns, others, hits[warmUpRepetitions:])
+	m.reportQuestion(q, kilns, others, &duck, hits[warmUpRepetitions:])
 	return nil
 }
 
@@ -270,7 +291,7 @@ func (m *searching) askPostgres(ctx context.Context, q *question, ways []measure
 	return nil
 }
 
-func (m *searching) reportQuestion(q *question, kilns []kilnWay, others []measured, hits []float64) {
+func (m *searching) reportQuestion(q *question, kilns []kilnWay, others []measured, duck *measured, hits []float64) {
 	var figures []figure
 	var ways []*measured
 	for _, k := range kilns {
@@ -295,6 +316,7 @@ func (m *searching) reportQuestion(q *question, kilns []kilnWay, others []measur
 				figure{way.name + ": allocated", way.bytes / n / 1e3, "kB a request"})
 		}
 	}
+	figures = append(figures, m.duckFigures(q, duck, medians[0])...)
 	figures = append(figures, figure{"found, median", median(hits), ""})
 	if len(kilns) > 1 {
 		m.changes = append(m.changes, figure{q.name, medians[1] / medians[0], "times"})

@@ -89,11 +89,19 @@ func (s *summary) of(benchmark string, keep func(*series) bool) (found []*series
 // keyFigures are those that a reader looks for first, of every kind of run.
 var keyFigures = []string{
 	"time", "resources per second", "requests per second", "processor time", processorTime, "processor time a resource", copyAndGIN,
-	"median latency", "99 of 100 below", "peak memory of the server", "heap of the server", "all on disk",
-	"all but the ballast on disk", "runs on disk", "on disk", "table on disk", "GIN index on disk",
+	"median latency", "99 of 100 below", "kiln: median", "PostgreSQL, b-tree: median", "DuckDB: median",
+	"initial import", "incremental import, all new", "the same once more", "a new version of each",
+	"median latency of searches", "start after a clean stop", "start after kill -9",
+	"peak memory of the server", "heap of the server", "resident memory of the server", "all on disk",
+	"all but the ballast on disk", "all but the ballast and the log on disk", "runs on disk", "on disk", "table on disk", "GIN index on disk",
 }
 
 // isComparison tells whether a series is a ratio, or another thing that is compared.
 func (s *series) isComparison() bool { return strings.HasPrefix(s.run, "comparison") }
 
-func (s *series) isKey() bool { return s.isComparison() || slices.Contains(keyFigures, s.figure) }
+// isKey tells whether a reader looks for it first. How long clients sent requests was
+// chosen, and is none.
+func (s *summary) isKey(one *series) bool {
+	chosen := one.figure == "time" && s.find[seriesKey{one.benchmark, one.run, "requests per second"}] != nil
+	return one.isComparison() || slices.Contains(keyFigures, one.figure) && !chosen
+}

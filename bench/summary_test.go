@@ -36,6 +36,23 @@ func TestSummaryHasMediansAndSpreadOfAllReports(t *testing.T) {
 	f("<other>", "time", "8.000")
 }
 
+func TestTimeThatWasChosenIsNoKeyFigure(t *testing.T) {
+	r := madeReport()
+	r.add("a load", figure{"time", 10, "s"}, figure{"requests per second", 1000, "1/s"}, figure{"slowest", 3, "ms"})
+	s := summarize([]*report{r})
+	f := func(run, figure string, want bool) {
+		t.Helper()
+		if got := s.isKey(s.find[seriesKey{"import", run, figure}]); got != want {
+			t.Errorf("%s of %s: key figure %v, want %v", figure, run, got, want)
+		}
+	}
+	f(kilnRun, "time", true)
+	f("a load", "time", false)
+	f("a load", "requests per second", true)
+	f("a load", "slowest", false)
+	f(importRatios, fromCopyToGIN, true)
+}
+
 func TestGoalsAreMetMissedOrNotMeasured(t *testing.T) {
 	s := summarize([]*report{madeReport()})
 	s.reports[0].add(kilnRun, figure{"peak memory of the server", 2000, "MiB"})

@@ -19,7 +19,8 @@ type writeCommand struct {
 	settings
 	loadSettings
 	ComparePostgres bool `help:"Also compare durable creates with single-row inserts into PostgreSQL, at 1, 8 and 64 clients."`
-	Rounds          int  `help:"Take turns this often between what is compared." default:"3"`
+	Floors          bool `help:"Also compare the creates of a lone client with bare syncs."`
+	Rounds          int  `help:"Take turns this often between what is compared." default:"5"`
 }
 
 // bodiesMax is how many different bodies the clients send; ids are always new.
@@ -75,8 +76,8 @@ func (c *writeCommand) Run(ctx context.Context) error {
 	versions := float64(len(created.latencies) + len(updated.latencies))
 	b.report.add("kiln: the server in all", append(used.figures(),
 		diskFigures(sizes, versions, "bytes a version")...)...)
-	if c.ComparePostgres {
-		if err := c.comparePostgres(ctx, b, set, bodies); err != nil {
+	if c.ComparePostgres || c.Floors {
+		if err := c.compareCreates(ctx, b, set, bodies); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+type allCommand struct {
+	Data    string   `help:"Directory of NDJSON files. Without it, data is generated." type:"existingdir"`
+	Short   bool     `help:"Measure little of each, on few generated patients: to see that all works, in less than five minutes."`
+	Only    []string `help:"Run only these benches."`
+	Out     string   `help:"Directory for the reports (JSON) and the page with plots (report.html)." default:"bench/out" type:"path"`
+	Results string   `help:"Write the tables to this file, too." type:"path"`
+	Kiln    string   `help:"Binary to measure. Without it, the one of this source tree is built." type:"existingfile"`
+	Work    string   `help:"Directory on the disk to measure. Without it, a temporary one." type:"path"`
+	missing []string // flags that cannot be had here
+}
+
+// scenario is a bench with its arguments; "": it is not in that set.
+type scenario struct {
+	name        string
+	short, full string
+	times       int // it runs in the full set, to have a spread; benches with rounds have one by themselves
+}
+
+// The flags that need another program.
+const (
+	withPostgres = "--compare-postgres"
+	withDuckDB   = "--compare-duckdb"
+)
+
+// scenarios in the order of what a reader asks first.
+var scenarios = []scenario{
+	{"import", "--runs 3 --again --compare-postgres --compare-duckdb --floors", "--runs 5 --again --compare-postgres --compare-duckdb --floors", 1},
+	{"export", "--runs 3 --compare-postgres --compare-duckdb --floors --parts", "--runs 5 --compare-postgres --compare-duckdb --floors --parts --by-patient 5 --group 1 --group 10 --group 100 --codings", 1},
+	{"read", "--for 6s --rounds 3", "--for 40s --rounds 5", 1},
+	{"write", "--for 3s --rounds 3 --compare-postgres --floors", "--for 25s --rounds 5 --compare-postgres --floors", 1},
+	{"bundle", "--for 3s --rounds 3", "--for 20s --rounds 5", 1},
+	{"crud", "--for 3s --rounds 3", "--for 25s --rounds 5", 1},
+	{"history", "--for 2s --changed 200 --pages 50", "--for 20s", 3},
+	{"search", "--repetitions 20 --compare-postgres --compare-duckdb", "--repetitions 100 --compare-postgres --compare-duckdb", 3},
+	{"grow", "--sizes 1,4 --runs 2 --for 1s", "--sizes 1,4,11,16 --runs 5 --for 4s", 1},
+	{"mixed", "", "--for 20s --copies 10", 3},
+	{"merge", "", "--copies 20", 1},
+	{"secure", "", "--for 10s --rounds 5", 1},
+}
+
+// shortPatients are few enough for five minutes in all.
+const shortPatients = "40"
+
+// Run runs the benches one after the other, each in a process of its own, and makes
+// the report of those that ended well.
+func (c *allCommand) Run(ctx context.Context) error {
+	for _, name := range c.Only {
+		if !slices.ContainsFunc(scenarios, func(s scenario) bool { return s.name == name }) {
+			return fmt.Errorf("cannot run %q: there is no such bench", name)
+		}
+	}
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return err
+	}
+	c.missing = missing()
+	if c.Kiln == "" {
+		dir, err := os.MkdirTemp(c.Work, "kiln-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		c.Kiln = filepath.Join(dir, "kiln")
+		if err := build(ctx, c.Kiln); err != nil {
+			return err
+		}
+	}
+	var written []string
+	var failed error
+	for i := range scenarios {
+		if ctx.Err() != nil {
+			break // what was measured before is reported all the same
+		}
+		paths, err := c.repeat(ctx, &scenarios[i])
+		written, failed = append(written, paths...), errors.Join(failed, err)
+	}
+	report := reportCommand{Files: written, HTML: filepath.Join(c.Out, "report.html"), Markdown: c.Results}
+	return errors.Join(failed, report.Run())
+}
+
+// repeat runs one of them as often as its set says, if it was asked for, and lists the
+// files with the reports.
+func (c *allCommand) repeat(ctx context.Context, s *scenario) (paths []string, err error) {
+	arguments := c.arguments(s, c.missing)
+	if arguments == nil {
+		return nil, nil
+	}
+	times := s.times
+	if c.Short {
+		times = 1
+	}
+	for i := range times {
+		path, err := c.run(ctx, s.name, arguments, filepath.Join(c.Out, fmt.Sprintf("%s-%d.json", s.name, i+1)))
+		if err != nil {
+			return paths, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+// run runs one of them once.
+func (c *allCommand) run(ctx context.Context, name string, arguments []string, path string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll(path); err != nil {
+		return "", err
+	}
+	fmt.Printf("\n=== bench %s\n", strings.Join(arguments, " "))
+	cmd := exec.CommandContext(ctx, self, append(slices.Clone(arguments), "--json", path, "--kiln", c.Kiln)...)
+	if c.Work != "" {
+		cmd.Args = append(cmd.Args, "--work", c.Work)
+	}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("bench %s failed: %w", name, err)
+	}
+	fmt.Printf("\n=== bench %s took %.0f s\n", name, time.Since(start).Seconds())
+	return path, nil
+}
+
+// arguments of a bench, without the flags that need what is missing; nil: it is not
+// to be run.
+func (c *allCommand) arguments(s *scenario, missing []string) []string {
+	flags := s.full
+	if c.Short {
+		flags = s.short
+	}
+	if flags == "" || len(c.Only) > 0 && !slices.Contains(c.Only, s.name) {
+		return nil
+	}
+	arguments := []string{s.name}
+	for _, flag := range strings.Fields(flags) {
+		if !slices.Contains(missing, flag) {
+			arguments = append(arguments, flag)
+		}
+	}
+	switch {
+	case c.Data != "":
+		arguments = append(arguments, "--data", c.Data)
+	case c.Short:
+		arguments = append(arguments, "--patients", shortPatients)
+	}
+	return arguments
+}
+
+// missing lists the flags that cannot be had here, and says so.
+func missing() (flags []string) {
+	if !postgresThere() {
+		fmt.Fprintln(os.Stderr, "bench: left out the comparisons with PostgreSQL: it is not installed, and only root can install it (Debian's packages)")
+		flags = append(flags, withPostgres)
+	}
+	if !duckdbThere() {
+		fmt.Fprintln(os.Stderr, "bench: left out the comparisons with DuckDB: it comes through npm, which is not there")
+		flags = append(flags, withDuckDB)
+	}
+	return flags
+}
+
+// postgresThere tells whether postgres.sh will find PostgreSQL, or can install it.
+func postgresThere() bool {
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(found) > 0 {
+		return true
+	}
+	if _, err := exec.LookPath("initdb"); err == nil {
+		return true
+	}
+	_, err := exec.LookPath("apt-get")
+	return err == nil && os.Geteuid() == 0
+}

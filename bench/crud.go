@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+type crudCommand struct {
+	settings
+	loadSettings
+	Rounds int `help:"Measure this many times, on one server." default:"5"`
+}
+
+// crudShares of 100 requests; the rest are reads of what the client made.
+const (
+	crudCreates = 20
+	crudUpdates = 20
+	crudDeletes = 10
+)
+
+// Run measures clients that create, read, update and delete, each its own resources,
+// in a store that holds the data. Writes are answered when they are on disk.
+func (c *crudCommand) Run(ctx context.Context) error {
+	b, cleanUp, err := c.setUp(ctx, "crud")
+	if err != nil {
+		return err
+	}
+	defer cleanUp()
+	s, _, set, err := b.startFilled(ctx)
+	if err != nil {
+		return err
+	}
+	bodies, err := set.sample(bodiesMax, c.Seed, true)
+	if err != nil {
+		return err
+	}
+	if err := s.waitIdle(ctx); err != nil {
+		return err
+	}
+	clients := make([]*crudClient, c.Concurrency)
+	for i := range clients {
+		clients[i] = &crudClient{writer: writer{base: s.base, bodies: bodies}}
+	}
+	for round := -1; round < c.Rounds; round++ {
+		turn := loadSettings{c.Concurrency, c.roundLength(c.Rounds)}
+		if round < 0 {
+			turn.For = warmUp
+		}
+		result, err := load(ctx, s.base, turn, c.Seed+uint64(round+1), func(i int) client { return clients[i].client() })
+		if err != nil {
+			return err
+		}
+		if round < 0 {
+			continue
+		}
+		if err := b.reportLoad("kiln: 20 creates, 20 updates, 10 deletes and 50 reads of 100 requests, durable", turn, result); err != nil {
+			return err
+		}
+	}
+	used, err := s.stop()
+	if err != nil {
+		return err
+	}
+	b.report.add("kiln: the server in all, import included", used.figures()...)
+	return b.report.save(c.JSON)
+}
+
+// crudClient has resources of its own, so that it knows which answers are right.
+type crudClient struct {
+	writer
+}
+
+func (c *crudClient) client() client {
+	creating, updating := c.creating(), c.updating()
+	made := false // the request under way is a create
+	return client{
+		want: []int{http.StatusCreated, http.StatusOK, http.StatusNoContent},
+		next: func(r *rand.Rand, request *fasthttp.Request) {
+			n := r.IntN(100)
+			made = n < crudCreates || len(c.made) == 0
+			switch {
+			case made:
+				creating.next(r, request)
+			case n < crudCreates+crudUpdates:
+				updating.next(r, request)
+			case n < crudCreates+crudUpdates+crudDeletes:
+				at := r.IntN(len(c.made))
+				request.Header.SetMethod(http.MethodDelete)
+				request.SetRequestURI(c.base + "/" + c.made[at].path)
+				c.made[at] = c.made[len(c.made)-1]
+				c.made = c.made[:len(c.made)-1]
+			default:
+				request.SetRequestURI(c.base + "/" + c.made[r.IntN(len(c.made))].path)
+			}
+		},
+		answered: func(response *fasthttp.Response, took time.Duration) {
+			if made {
+				creating.answered(response, took)
+			}
+		},
+	}
+}
