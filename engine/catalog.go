@@ -48,7 +48,9 @@ const (
 	catalogValueThreshold = 1 << 20 // above every chunk
 )
 
-func openCatalog(opts Options) (*catalog, error) {
+// openCatalog opens the catalog, or makes one. While keys change, tidies has it write its
+// tables again when it is closed, so that the values of before do not stay in them.
+func openCatalog(opts Options, tidies bool) (*catalog, error) {
 	dir := opts.Dir + "/" + catalogDir
 	if opts.ReadOnly && !opts.CatalogInMem {
 		return openCatalogForReading(opts, dir)
@@ -58,7 +60,7 @@ func openCatalog(opts Options) (*catalog, error) {
 	} else if err := prepareCatalog(opts.FS, opts.Dir, dir); err != nil {
 		return nil, fmt.Errorf("cannot open the job catalog: %w", err)
 	}
-	o := catalogOptions(dir).WithInMemory(opts.CatalogInMem)
+	o := catalogOptions(dir).WithInMemory(opts.CatalogInMem).WithCompactL0OnClose(tidies && !opts.CatalogInMem)
 	if opts.CatalogInMem {
 		o = o.WithMemTableSize(catalogMemTableBytesSim).WithValueThreshold(catalogMemTableBytesSim / 10)
 	}

@@ -177,7 +177,8 @@ func (c *catalog) open(key string, stored []byte) ([]byte, error) {
 }
 
 // resealCatalog writes the values again that are plain, or sealed under another key than
-// the present one. What Badger keeps of the old ones goes when it compacts its tables.
+// the present one. What Badger keeps of the old ones goes when it is closed
+// (openCatalog).
 func (s *Store) resealCatalog() error {
 	if s.catalog.keys == nil || s.opts.ReadOnly {
 		return nil

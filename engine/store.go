@@ -257,7 +257,7 @@ func (s *Store) recoverFrom(ctx context.Context, r *recovery) error {
 		return err
 	}
 	err = s.withRelief(func() (err error) {
-		s.catalog, err = openCatalog(s.opts)
+		s.catalog, err = openCatalog(s.opts, s.format.plain || len(s.format.keys) > 1)
 		return err
 	})
 	if err != nil {
