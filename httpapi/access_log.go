@@ -6,10 +6,12 @@ import (
 	"strings"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/valyala/fasthttp"
 
 	"kiln/engine"
 	"kiln/fhir"
 	"kiln/httpapi/audit"
+	"kiln/httpapi/auth"
 )
 
 const (
@@ -17,9 +19,14 @@ const (
 	parameterNameBytesMax = 128
 )
 
-// isAudited leaves out what is for machines and has nobody's data, and preflights.
+// isAudited leaves out what is for machines and has nobody's data, unless it is denied,
+// and preflights.
 func (x *exchange) isAudited() bool {
-	return !x.isForMachines() && x.server.opts.Audit != nil && !x.unrecorded && !x.ctx.IsOptions()
+	if x.server.opts.Audit == nil || x.unrecorded || x.ctx.IsOptions() {
+		return false
+	}
+	status := x.ctx.Response.StatusCode()
+	return !x.isForMachines() || status == fasthttp.StatusUnauthorized || status == fasthttp.StatusForbidden
 }
 
 // admitAudited refuses requests whose events could not be written.
@@ -31,13 +38,30 @@ func (x *exchange) admitAudited() error {
 		x.unrecorded = true // nothing is done for it, and what waits should not grow
 		return err
 	}
+	x.admitted = true
 	return nil
 }
 
-// audit records the request with the answer that it gets.
+// audit records the request with the answer that it gets. What was refused before it was
+// admitted is left out while events cannot be written.
 func (x *exchange) audit() {
-	if x.isAudited() {
-		x.server.opts.Audit.Write(x.event(0))
+	if x.isAudited() && (x.admitted || x.server.opts.Audit.Admit() == nil) {
+		x.record(x.event(0), x)
+	}
+}
+
+// record writes the event of a request, or of an entry that inner has served. What was
+// deleted by criteria has an event each.
+func (x *exchange) record(e *audit.Event, inner *exchange) {
+	for _, id := range inner.removed {
+		e.Reference = inner.addr.typ.String() + "/" + id
+		if inner.addr.typ.String() == "Patient" {
+			e.Patient = id
+		}
+		x.server.opts.Audit.Write(e)
+	}
+	if len(inner.removed) == 0 {
+		x.server.opts.Audit.Write(e)
 	}
 }
 
@@ -47,9 +71,8 @@ func (x *exchange) auditEntry(i int, inner *exchange) {
 		return
 	}
 	e := inner.event(i + 1)
-	e.Address = x.origin().addr.String()
 	x.whoAsks(e)
-	x.server.opts.Audit.Write(e)
+	x.record(e, inner)
 }
 
 // auditWritten records the write of an entry that a transaction has committed.
@@ -63,7 +86,6 @@ func (x *exchange) auditWritten(i, row int, change *engine.Change, status int) {
 	if change.Type.String() == "Patient" {
 		e.Patient = string(change.ID)
 	}
-	e.Address = x.origin().addr.String()
 	x.whoAsks(e)
 	x.server.opts.Audit.Write(e)
 }
@@ -80,11 +102,8 @@ func (x *exchange) event(entry int) *audit.Event {
 	if name == "bundle" && x.isTransaction {
 		e.Interaction = "transaction"
 	}
-	if addr := x.origin().addr; addr.IsValid() {
-		e.Address = addr.String()
-	}
 	x.whoAsks(e)
-	e.Reference = x.reference()
+	e.Reference, e.Job = x.reference(), x.job()
 	x.describeQuery(e)
 	switch typeName := string(x.addr.typeName); {
 	case typeName == "Patient" && fhir.ValidID(x.addr.id):
@@ -95,10 +114,31 @@ func (x *exchange) event(entry int) *audit.Event {
 	return e
 }
 
+// whoAsks tells who the server takes the client for. Without --auth that is the holder
+// of the certificate, if it has shown one that counts.
 func (x *exchange) whoAsks(e *audit.Event) {
-	if x.who != nil {
-		e.Issuer, e.Subject, e.Client, e.ClientName = x.who.Issuer, x.who.Subject, x.who.Client, x.who.Name
+	if addr := x.origin().addr; addr.IsValid() {
+		e.Address = addr.String()
 	}
+	switch {
+	case x.who != nil:
+		e.Issuer, e.Subject, e.Client, e.ClientName = x.who.Issuer, x.who.Subject, x.who.Client, x.who.Name
+	case x.grantedTo != "":
+		e.Issuer, e.Subject = auth.OwnIssuer, x.grantedTo
+	default:
+		if state := x.ctx.TLSConnectionState(); state != nil && len(state.VerifiedChains) > 0 {
+			e.Issuer, e.Subject = "mtls", "subject:"+state.PeerCertificates[0].Subject.String()
+		}
+	}
+}
+
+// job is the address of the job that a kick-off has begun, below the base.
+func (x *exchange) job() string {
+	address, ok := strings.CutPrefix(string(x.ctx.Response.Header.Peek("Content-Location")), x.baseURL()+"/")
+	if !ok || x.ctx.Response.StatusCode() != fasthttp.StatusAccepted {
+		return ""
+	}
+	return address
 }
 
 // reference is the resource that was asked for or written; "": none by name.
@@ -132,16 +172,19 @@ func (x *exchange) describeQuery(e *audit.Event) {
 	for key, value := range x.ctx.QueryArgs().All() {
 		add(key, value)
 	}
-	query := x.ctx.URI().QueryString()
-	if isForm := bytes.HasPrefix(x.ctx.Request.Header.ContentType(), []byte("application/x-www-form-urlencoded")); isForm {
+	isForm := bytes.HasPrefix(x.ctx.Request.Header.ContentType(), []byte("application/x-www-form-urlencoded"))
+	if isForm {
 		for key, value := range x.ctx.PostArgs().All() {
 			add(key, value)
 		}
-		query = append(append(bytes.Clone(query), '&'), x.ctx.PostBody()...)
 	}
 	e.Parameters = strings.Join(names, ",")
-	if x.server.opts.AuditQueries && len(names) > 0 {
-		e.Query = query
+	if !x.server.opts.AuditQueries || len(names) == 0 || x.addr.place == placeToken { // whose values are credentials
+		return
+	}
+	e.Query = bytes.Clone(x.ctx.URI().QueryString())
+	if isForm {
+		e.Query = append(append(e.Query, '&'), x.ctx.PostBody()...)
 	}
 }
 

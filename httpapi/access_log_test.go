@@ -194,3 +194,77 @@ func TestWhatCannotBeRecordedIsNotDone(t *testing.T) {
 		t.Error("the refusals are not counted")
 	}
 }
+
+// TestWhatEventsTell asks in ways of which a part is not in the address.
+func TestWhatEventsTell(t *testing.T) {
+	r := newRecorded(t, func(o *Options) { o.AuditQueries = true })
+	r.put(t, "a", `,"active":true`)
+	r.put(t, "b", `,"active":true`)
+	r.put(t, "c", `,"active":false`)
+	form := "Content-Type: application/x-www-form-urlencoded"
+	r.do(t, "POST", "/fhir/oauth/token", "client_assertion="+marker, form)
+	r.do(t, "POST", "/fhir/Patient/_search", "active=true", form)
+	r.do(t, "GET", "/fhir/$export?_type=Patient", "", "Prefer: respond-async", "Accept: application/fhir+json")
+	r.do(t, "DELETE", "/fhir/Patient?active=true&_count=5", "")
+	r.do(t, "POST", "/fhir", `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"DELETE","url":"Patient?active=false"}},{"request":{"method":"GET","url":"http://elsewhere.example/x"}}]}`, typeHeader)
+	r.do(t, "POST", "/fhir", `{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/none"}}]}`, typeHeader)
+	r.do(t, "GET", "/fhir//Patient", "")
+	lines := r.lines(t)
+	want := []string{
+		"update U 201", "update U 201", "update U 201", "operation E 404", "search-type E 200", "operation R 202",
+		"delete D 204 Patient/a a", "delete D 204 Patient/b b", "delete D 204 Patient/c c", "operation R 400", "batch E 200", "delete D 204 Patient/none none", "transaction E 200", "operation R 400",
+	}
+	if len(lines) != len(want) {
+		t.Fatalf("%d events instead of %d:\n%s", len(lines), len(want), strings.Join(lines, ""))
+	}
+	for i, line := range lines {
+		if got := summary(t, line); !strings.HasPrefix(got, want[i]) {
+			t.Errorf("event %d is %q, want %q: %s", i, got, want[i], line)
+		}
+		if strings.Contains(line, "invalid") {
+			t.Errorf("event %d: %s", i, line)
+		}
+	}
+	if strings.Contains(lines[3], `"query"`) || !strings.Contains(lines[4], `"query":"JmFjdGl2ZT10cnVl"`) {
+		t.Errorf("queries: %s%s", lines[3], lines[4])
+	}
+	if !strings.Contains(lines[5], `{"type":"job","valueString":"_operations/export/1"}`) {
+		t.Errorf("no job: %s", lines[5])
+	}
+}
+
+// TestDeniedMetricsAreRecorded leaves out what machines ask for every second, and tells
+// who may not.
+func TestDeniedMetricsAreRecorded(t *testing.T) {
+	r := newRecorded(t, func(o *Options) { o.Auth = clients(t) })
+	r.as(t, "reader", "GET", "/metrics", "")
+	r.as(t, "nobody", "GET", "/metrics", "")
+	r.as(t, "unknown", "GET", "/metrics", "")
+	r.as(t, "unknown", "GET", "/healthz", "")
+	lines := r.lines(t)
+	if len(lines) != 2 || summary(t, lines[0]) != "operation R 403" || summary(t, lines[1]) != "operation R 401" || !strings.Contains(lines[0], `"altId":"nobody"`) {
+		t.Errorf("got %s", strings.Join(lines, ""))
+	}
+}
+
+// TestTokensAreRecordedWithoutThem tells who got one.
+func TestTokensAreRecordedWithoutThem(t *testing.T) {
+	s, form := newTokenAPI(t)
+	r := &recorded{testServer: s, dir: t.TempDir()}
+	var err error
+	if r.log, err = audit.Open(audit.Options{FS: vfs.OS(), Dir: r.dir, Now: time.Now, Instance: "i"}); err != nil {
+		t.Fatal(err)
+	}
+	s.opts.Audit, s.opts.AuditQueries = r.log, true
+	good := form("system/*.rs")
+	for range 2 { // the second is a replay
+		s.do(t, "POST", "/fhir/oauth/token", good, "Content-Type: application/x-www-form-urlencoded")
+	}
+	lines := r.lines(t)
+	if len(lines) != 2 || !strings.Contains(lines[0], `"agent":[{"who":{"identifier":{"system":"kiln","value":"tool"}},"altId":"tool"`) || !strings.Contains(lines[0], "HTTP 200") {
+		t.Fatalf("got %s", strings.Join(lines, ""))
+	}
+	if strings.Contains(lines[1], "tool") || !strings.Contains(lines[1], "HTTP 401") || strings.Contains(lines[0]+lines[1], `"query"`) {
+		t.Errorf("got %s", lines[1])
+	}
+}

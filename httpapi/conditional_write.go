@@ -203,6 +203,9 @@ func (x *exchange) deleteAll(found []engine.Version, condition engine.Preconditi
 	if err != nil {
 		return done, changes[0], err
 	}
+	for i := range changes {
+		x.removed = append(x.removed, string(changes[i].ID))
+	}
 	if len(all) == 1 {
 		done = all[0]
 	}

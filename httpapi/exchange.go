@@ -50,6 +50,7 @@ type exchange struct {
 	computed bool
 	// unrecorded: the audit gets no event, as it takes none.
 	unrecorded    bool
+	admitted      bool // by the audit
 	isTransaction bool
 	// limitedAs is the client that the request counts for; nil: nobody. retryAfter is when
 	// a refused one may come again; "": in a moment.
@@ -57,6 +58,10 @@ type exchange struct {
 	retryAfter string
 	// watched has the time by which the request is answered; nil: it has none.
 	watched *watched
+	// removed are the ids of what was deleted by criteria; grantedTo is the client that
+	// was given a token. The audit tells.
+	removed   []string
+	grantedTo string
 	// selected is what a transaction has found by the criteria of a conditional
 	// write; nil: nobody has searched.
 	selected *selected

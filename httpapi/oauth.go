@@ -34,7 +34,8 @@ func (x *exchange) token() error {
 		return err
 	}
 	request := &x.ctx.Request
-	status, answer := oauth.Token(x.ctx, oauth.Base(x.ctx), string(request.Header.ContentType()), request.Body())
+	client, status, answer := oauth.Token(x.ctx, oauth.Base(x.ctx), string(request.Header.ContentType()), request.Body())
+	x.grantedTo = client
 	header := &x.ctx.Response.Header
 	header.Set("Cache-Control", "no-store")
 	header.Set("Pragma", "no-cache")

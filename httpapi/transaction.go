@@ -214,6 +214,9 @@ func (t *transaction) commit(ctx context.Context) error {
 		case errors.Is(err, engine.ErrTooLarge):
 			return &problem{fasthttp.StatusRequestEntityTooLarge, codeTooLong, fmt.Sprintf("The transaction's resources have more than %d bytes together, which is the most that can be written at once; split it.", engine.CommitBytesMax)}
 		case err != nil:
+			if errors.Is(err, engine.ErrOutcomeUnknown) { // some of it may be there
+				t.auditWrites(fasthttp.StatusServiceUnavailable)
+			}
 			return err
 		}
 		t.done = done
@@ -281,7 +284,7 @@ func (t *transaction) refused(i int, conflict *engine.ConflictError) error {
 
 // answer writes the response Bundle, in the order of the request.
 func (t *transaction) answer(ctx context.Context) error {
-	t.auditWrites()
+	t.auditWrites(0)
 	snap, err := t.x.server.opts.Store.Snapshot()
 	if err != nil {
 		return err
@@ -307,13 +310,19 @@ func (t *transaction) answer(ctx context.Context) error {
 	return nil
 }
 
-func (t *transaction) auditWrites() {
+// auditWrites records what was committed; failed is the status instead, unless it is 0.
+func (t *transaction) auditWrites(failed int) {
 	for i := range t.entries {
 		if !t.isWrite(i) {
 			continue
 		}
 		change, status := t.plans[i].change, fasthttp.StatusOK
-		if t.done[change].Created {
+		switch {
+		case failed != 0:
+			status = failed
+		case t.changes[change].Delete:
+			status = fasthttp.StatusNoContent
+		case t.done[change].Created:
 			status = fasthttp.StatusCreated
 		}
 		t.x.auditWritten(i, t.plans[i].row, &t.changes[change], status)

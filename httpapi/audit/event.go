@@ -40,6 +40,8 @@ type Event struct {
 	// Reference is the resource, such as Patient/1; Patient the id of the patient in
 	// whose compartment it is.
 	Reference, Patient string
+	// Job is the address of the job that was begun, such as _operations/export/1.
+	Job string
 	// Entry is the number of a Bundle's entry, from 1; 0: the request itself.
 	Entry int
 }
@@ -137,6 +139,7 @@ func (e *Event) appendEntities(dst []byte) []byte {
 	dst = appendDetail(dst, "method", e.Method)
 	dst = appendDetail(dst, "path", e.Path)
 	dst = appendDetail(dst, "parameters", e.Parameters)
+	dst = appendDetail(dst, "job", e.Job)
 	if len(e.Query) > queryBytesMax {
 		dst = appendDetail(dst, "query", "longer than "+strconv.Itoa(queryBytesMax)+" bytes")
 	}

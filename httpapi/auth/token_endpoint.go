@@ -20,8 +20,8 @@ import (
 // TokenPath is the token endpoint below the FHIR base.
 const TokenPath = "/oauth/token"
 
-// ownIssuer is what principals of this server's tokens have for an issuer.
-const ownIssuer = "kiln"
+// OwnIssuer is what principals of this server's tokens have for an issuer.
+const OwnIssuer = "kiln"
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -48,12 +48,12 @@ func invalidClient(text string) error {
 // Token answers a request for an access token (SMART Backend Services): a form and
 // its content type in, a status and a JSON text out. base is the FHIR base that
 // clients know.
-func (a *Authenticator) Token(ctx context.Context, base, contentType string, body []byte) (status int, answer []byte) {
+func (a *Authenticator) Token(ctx context.Context, base, contentType string, body []byte) (client string, status int, answer []byte) {
 	granted, err := a.grant(ctx, base, contentType, body)
 	var refused *oauthError
 	switch {
 	case err == nil:
-		return http.StatusOK, marshal(granted)
+		return granted.client, http.StatusOK, marshal(granted)
 	case errors.As(err, &refused):
 	case errors.Is(err, ErrKeysAway):
 		refused = &oauthError{http.StatusServiceUnavailable, "temporarily_unavailable", "The client's keys (JWKS) cannot be had at the moment."}
@@ -61,7 +61,7 @@ func (a *Authenticator) Token(ctx context.Context, base, contentType string, bod
 		a.opts.Logger.Error("an access token could not be made", "error", err)
 		refused = &oauthError{http.StatusServiceUnavailable, "temporarily_unavailable", "The server cannot make tokens at the moment; its log says more."}
 	}
-	return refused.status, marshal(map[string]string{"error": refused.code, "error_description": refused.text})
+	return "", refused.status, marshal(map[string]string{"error": refused.code, "error_description": refused.text})
 }
 
 func marshal(value any) []byte {
@@ -78,6 +78,7 @@ type tokenAnswer struct {
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int    `json:"expires_in"`
 	Scope       string `json:"scope"`
+	client      string
 }
 
 func (a *Authenticator) grant(ctx context.Context, base, contentType string, body []byte) (*tokenAnswer, error) {
@@ -113,7 +114,7 @@ func (a *Authenticator) grant(ctx context.Context, base, contentType string, bod
 	if len(token) > tokenBytesMax { // "&" in filters takes six bytes there
 		return nil, &oauthError{http.StatusBadRequest, "invalid_scope", "scope must be less: the access token would be too long to be sent."}
 	}
-	return &tokenAnswer{token, "bearer", int(tokenLife / time.Second), scope}, nil
+	return &tokenAnswer{token, "bearer", int(tokenLife / time.Second), scope, who.id}, nil
 }
 
 // readForm reads the fields of a form; one that comes twice is an error (RFC 6749
@@ -246,7 +247,7 @@ func (c *config) asClient(p *access.Principal) (*access.Principal, error) {
 	if who == nil {
 		return nil, invalidToken("The token's client is not registered any more.")
 	}
-	p.Issuer, p.Name, p.Roles, p.HasScopes = ownIssuer, who.name, who.roles, true
+	p.Issuer, p.Name, p.Roles, p.HasScopes = OwnIssuer, who.name, who.roles, true
 	return p, nil
 }
 

@@ -148,7 +148,7 @@ func (b *backend) ask(assertion, scope string, changes map[string]string) (int, 
 
 func (b *backend) post(contentType, body string) (int, map[string]any) {
 	b.t.Helper()
-	status, text := b.Token(context.Background(), testBase, contentType, []byte(body))
+	_, status, text := b.Token(context.Background(), testBase, contentType, []byte(body))
 	var answer map[string]any
 	if err := json.Unmarshal(text, &answer); err != nil {
 		b.t.Fatal(err)
@@ -422,7 +422,7 @@ func FuzzToken(f *testing.F) {
 	f.Add("multipart/form-data; boundary=x", []byte("--x--"))
 	f.Add("application/json", []byte("{}"))
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
-		if status, answer := b.Token(context.Background(), testBase, contentType, body); status == 200 {
+		if _, status, answer := b.Token(context.Background(), testBase, contentType, body); status == 200 {
 			t.Errorf("%q %q: %s", contentType, body, answer)
 		}
 	})
