@@ -100,8 +100,9 @@ func (s *searching) next(streams []*stream) (*stream, error) {
 }
 
 // inStoreOrder delivers a page in the store's order.
-func (s *searching) inStoreOrder(fn func(*Version) error) (Page, error) {
-	page := Page{AsOf: s.asOf, Next: s.q.After}
+func (s *searching) inStoreOrder(fn func(*Version) error) (page Page, err error) {
+	page = Page{AsOf: s.asOf, Next: s.q.After}
+	defer s.last.end(&page)
 	at, err := s.findCursor()
 	if err != nil {
 		return page, err
@@ -131,7 +132,7 @@ func (s *searching) inStoreOrder(fn func(*Version) error) (Page, error) {
 			page.More = true
 			return page, nil
 		}
-		if err := s.deliver(&page, t.src, o, fn); err != nil {
+		if err := s.deliver(t.src, o, fn); err != nil {
 			return page, err
 		}
 		delivered++
@@ -139,16 +140,30 @@ func (s *searching) inStoreOrder(fn func(*Version) error) (Page, error) {
 }
 
 // deliver reads a version and gives it to fn.
-func (s *searching) deliver(page *Page, src *source, o uint32, fn func(*Version) error) error {
-	v, err := s.n.read(src.place(o))
+func (s *searching) deliver(src *source, o uint32, fn func(*Version) error) error {
+	v, err := src.read(s.n, o)
 	if err != nil {
 		return err
 	}
 	if err := fn(&v); err != nil {
 		return err
 	}
-	page.Next = Cursor{typ: v.Type, version: v.VersionID, id: string(v.ID)}
+	s.last.typ, s.last.version, s.last.id = v.Type, v.VersionID, v.ID
 	return nil
+}
+
+// delivered is the last version that was delivered.
+type delivered struct {
+	typ     fhir.TypeCode // 0: none was
+	version int64
+	id      []byte
+}
+
+// end makes the page's Next.
+func (d *delivered) end(page *Page) {
+	if d.typ != 0 {
+		page.Next = Cursor{typ: d.typ, version: d.version, id: string(d.id)}
+	}
 }
 
 // count counts the matches.
@@ -305,11 +320,11 @@ func (s *searching) bodyKeys(src *source, rows *roaring.Bitmap, fn func(uint32, 
 			return err
 		}
 		o := it.Next()
-		row, err := src.run.row(index.Ordinal(o))
+		row, err := src.rowReader().Row(index.Ordinal(o))
 		if err != nil {
 			return err
 		}
-		stored, err := src.run.run.Body(index.Ordinal(o))
+		stored, err := src.rowReader().Body(index.Ordinal(o))
 		if err != nil {
 			return err
 		}

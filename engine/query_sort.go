@@ -63,8 +63,9 @@ func (g rowGroup) count() (n uint64) {
 }
 
 // sorted delivers a page in the order of the query's keys.
-func (s *searching) sorted(fn func(*Version) error) (Page, error) {
-	page := Page{AsOf: s.asOf, Next: s.q.After}
+func (s *searching) sorted(fn func(*Version) error) (page Page, err error) {
+	page = Page{AsOf: s.asOf, Next: s.q.After}
+	defer s.last.end(&page)
 	for _, k := range s.q.Sort {
 		if len(k.Param.Sources) == 0 && k.Param.Virtual != search.ByKey && k.Param.Virtual != search.ByClock {
 			return page, index.ErrUnsortable
@@ -88,7 +89,7 @@ func (s *searching) sorted(fn func(*Version) error) (Page, error) {
 		if err := s.check(); err != nil {
 			return page, err
 		}
-		if err := s.deliver(&page, p.src, p.row, fn); err != nil {
+		if err := s.deliver(p.src, p.row, fn); err != nil {
 			return page, err
 		}
 	}

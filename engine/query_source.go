@@ -32,9 +32,35 @@ type source struct {
 	live, doubtful *roaring.Bitmap
 	// gone is the run's rows of the query's types that live leaves out; nil: not known.
 	gone    *goneRows
-	matches *roaring.Bitmap // of the query; nil: not made yet
-	counted uint64          // matches beside those, where only their number is wanted
-	cut     bool            // there may be more matches, above those
+	matches *roaring.Bitmap  // of the query; nil: not made yet
+	counted uint64           // matches beside those, where only their number is wanted
+	cut     bool             // there may be more matches, above those
+	reader  *index.RowReader // of the run; nil: nothing was read yet
+}
+
+// read reads the version of a row.
+func (src *source) read(n *Snapshot, o uint32) (Version, error) {
+	if src.run == nil {
+		return n.read(src.place(o))
+	}
+	r := src.rowReader()
+	row, err := r.Row(index.Ordinal(o))
+	if err != nil {
+		return Version{}, err
+	}
+	stored, err := r.Body(index.Ordinal(o))
+	if err != nil {
+		return Version{}, err
+	}
+	return makeVersion(src.run.dated(row), stored), nil
+}
+
+// rowReader reads rows of the run.
+func (src *source) rowReader() *index.RowReader {
+	if src.reader == nil {
+		src.reader = src.run.run.RowReader()
+	}
+	return src.reader
 }
 
 // searching is one search under way. Not safe for concurrent use.
@@ -54,6 +80,7 @@ type searching struct {
 	nothing  *roaring.Bitmap // of none
 	listed   []uint32        // room for a list of rows, the store's
 	work     searchWork
+	last     delivered
 }
 
 // searchWork is what a search did, for tests that its cost follows its page.

@@ -70,8 +70,17 @@ const instantLayout = "2006-01-02T15:04:05.000-07:00"
 // appendString appends a JSON string. Text that is not valid UTF-8, which only
 // an odd request can bring in, has its bad bytes replaced.
 func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	for _, r := range s {
+	return append(appendEscaped(append(dst, '"'), s), '"')
+}
+
+// appendEscaped is appendString without the quotes.
+func appendEscaped(dst []byte, s string) []byte {
+	plain := 0
+	for plain < len(s) && s[plain] >= 0x20 && s[plain] < 0x7f && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	dst = append(dst, s[:plain]...)
+	for _, r := range s[plain:] {
 		switch {
 		case r == '"' || r == '\\':
 			dst = append(dst, '\\', byte(r))
@@ -84,7 +93,7 @@ func appendString(dst []byte, s string) []byte {
 			dst = append(dst, string(r)...)
 		}
 	}
-	return append(dst, '"')
+	return dst
 }
 
 func appendHex4(dst []byte, r rune) []byte {

@@ -85,6 +85,20 @@ type searchWriter struct {
 	x       *exchange
 	text    []byte
 	entries int
+	// prefix is how the addresses of resources of a type begin, escaped, and what stands
+	// before them.
+	prefix   []byte
+	prefixOf fhir.TypeCode
+}
+
+// address begins an entry with the address of a resource, not closed yet.
+func (w *searchWriter) address(v *engine.Version) {
+	if w.prefixOf != v.Type {
+		w.prefixOf = v.Type
+		w.prefix = appendEscaped(append(w.prefix[:0], `"fullUrl":"`...), w.x.baseURL()+"/"+v.Type.String()+"/")
+	}
+	w.text = append(w.text, w.prefix...)
+	w.text = appendEscaped(w.text, string(v.ID))
 }
 
 func (w *searchWriter) next() {
@@ -97,9 +111,9 @@ func (w *searchWriter) next() {
 
 func (w *searchWriter) add(v *engine.Version, mode string, shown *view.View) {
 	w.next()
-	w.text = append(w.text, `{"fullUrl":`...)
-	w.text = appendString(w.text, w.x.baseURL()+"/"+v.Type.String()+"/"+string(v.ID))
-	w.text = append(w.text, `,"resource":`...)
+	w.text = append(w.text, '{')
+	w.address(v)
+	w.text = append(w.text, `","resource":`...)
 	if shown.IsWhole() {
 		w.text = v.AppendJSON(w.text)
 	} else {
@@ -116,9 +130,8 @@ func (w *searchWriter) addPart(v *engine.Version, part *engine.Part, shown *view
 	w.next()
 	w.text = append(w.text, '{')
 	if part.ID != "" {
-		w.text = append(w.text, `"fullUrl":`...)
-		w.text = appendString(w.text, w.x.baseURL()+"/"+v.Type.String()+"/"+string(v.ID)+"#"+part.ID)
-		w.text = append(w.text, ',')
+		w.address(v)
+		w.text = append(appendEscaped(append(w.text, '#'), part.ID), `",`...)
 	}
 	w.text = append(w.text, `"resource":`...)
 	if shown.IsWhole() {

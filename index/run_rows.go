@@ -54,3 +54,48 @@ func (r *Run) Body(o Ordinal) (Stored, error) {
 func (r *Run) noRow(o Ordinal) error {
 	return fmt.Errorf("cannot read row %d of run %q: %w", o, r.name, ErrNoRow)
 }
+
+// RowReader reads rows one after the other: it keeps the blocks of the last one, since
+// the next is mostly in them too. Not safe for concurrent use.
+type RowReader struct {
+	r       *Run
+	column  int // the block of columns; -1: none
+	columns columnBlock
+	block   int // of bodies; -1: none
+	bodies  *cachedBlock
+}
+
+// RowReader is a reader that has read nothing.
+func (r *Run) RowReader() *RowReader { return &RowReader{r: r, column: -1, block: -1} }
+
+// Row is Run.Row.
+func (c *RowReader) Row(o Ordinal) (Row, error) {
+	if !c.r.live.Contains(uint32(o)) {
+		return Row{}, c.r.noRow(o)
+	}
+	if i := int(o) / columnBlockRows; i != c.column {
+		columns, err := c.r.columnBlock(i)
+		if err != nil {
+			return Row{}, err
+		}
+		c.column, c.columns = i, columns
+	}
+	return c.r.row(&c.columns, o)
+}
+
+// Body is Run.Body.
+func (c *RowReader) Body(o Ordinal) (Stored, error) {
+	if !c.r.live.Contains(uint32(o)) {
+		return Stored{}, c.r.noRow(o)
+	}
+	first := c.r.bodies.first
+	if c.block < 0 || uint32(o) < first[c.block] || uint32(o) >= first[c.block+1] {
+		i := c.r.bodies.blockOf(o)
+		b, err := c.r.block(blockBodies, c.r.bodies, i)
+		if err != nil {
+			return Stored{}, err
+		}
+		c.block, c.bodies = i, b
+	}
+	return c.bodies.entries[uint32(o)-first[c.block]].stored(c.bodies.payload), nil
+}

@@ -108,9 +108,13 @@ func worded(err error) error {
 // errPageFull ends a page that has reached its size.
 var errPageFull = errors.New("page full")
 
+// pageTypical matches have room from the start.
+const pageTypical = 16
+
 // read collects the page's matches.
 func (r *Result) read(ctx context.Context, snap *engine.Snapshot, q *engine.Query, bytesMax int) error {
 	size := 0
+	r.Matches = make([]engine.Version, 0, min(q.Limit, pageTypical))
 	page, err := snap.Search(ctx, q, func(v *engine.Version) error {
 		if size >= bytesMax {
 			return errPageFull
