@@ -189,12 +189,13 @@ const (
 func (x *exchange) standingHeaders() {
 	x.cors()
 	header := &x.ctx.Response.Header
-	header.Set("Cache-Control", cacheControl)
-	header.Set("X-Content-Type-Options", contentTypeOptions)
-	header.Set("Content-Security-Policy", contentPolicy)
-	header.Set("Referrer-Policy", referrerPolicy)
+	// The names are as they are sent: the library need not look at them.
+	header.SetCanonical([]byte("Cache-Control"), []byte(cacheControl))
+	header.SetCanonical([]byte("X-Content-Type-Options"), []byte(contentTypeOptions))
+	header.SetCanonical([]byte("Content-Security-Policy"), []byte(contentPolicy))
+	header.SetCanonical([]byte("Referrer-Policy"), []byte(referrerPolicy))
 	if x.isSecure() {
-		header.Set("Strict-Transport-Security", strictTransport)
+		header.SetCanonical([]byte("Strict-Transport-Security"), []byte(strictTransport))
 	}
 }
 

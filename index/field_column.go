@@ -274,6 +274,9 @@ func (m *columnMatcher) takes(place uint32) bool {
 
 // keep gives those of rows that have one of the values, in the memory of rows.
 func (m *columnMatcher) keep(rows []uint32) []uint32 {
+	if m.set == nil && !m.f.Several() {
+		return m.keepStretch(rows)
+	}
 	kept := 0
 	for _, o := range rows {
 		page := m.f.pages[o/columnPageRows]
@@ -292,6 +295,30 @@ func (m *columnMatcher) keep(rows []uint32) []uint32 {
 		}
 		rows[kept] = o
 		kept++
+	}
+	return rows[:kept]
+}
+
+// keepStretch is keep for one stretch of values of which no row has several. Which rows
+// have one of them is not foreseen, so that the loop has no branch for it.
+func (m *columnMatcher) keepStretch(rows []uint32) []uint32 {
+	kept := 0
+	for i := 0; i < len(rows); {
+		number := rows[i] / columnPageRows
+		page := m.f.pages[number]
+		if page == nil {
+			for i++; i < len(rows) && rows[i]/columnPageRows == number; i++ {
+			}
+			continue
+		}
+		for at := (*[columnPageRows]uint32)(page); i < len(rows) && rows[i]/columnPageRows == number; i++ {
+			o := rows[i]
+			rows[kept] = o
+			// Of 0, which is no value, 1 less is above all places.
+			if at[o%columnPageRows]-1-m.first < m.length {
+				kept++
+			}
+		}
 	}
 	return rows[:kept]
 }

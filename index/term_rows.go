@@ -146,7 +146,7 @@ func keepPlaced(rows []uint32, b []byte) (kept []uint32, ok bool) {
 }
 
 // containerLookup takes a container off the front of r, and gives what tells
-// whether it has a value.
+// whether it has a value; it is asked for ascending ones.
 func containerLookup(r *byteReader, isOfRuns bool, count int) func(value uint16) bool {
 	switch {
 	case isOfRuns:
@@ -159,17 +159,24 @@ func containerLookup(r *byteReader, isOfRuns bool, count int) func(value uint16)
 		words := r.take(8 * containerWords)
 		return func(value uint16) bool { return words[value/8]>>(value%8)&1 != 0 }
 	}
-	values := r.take(2 * uint64(count))
+	values, at := r.take(2*uint64(count)), 0
+	get := func(i int) uint16 { return binary.LittleEndian.Uint16(values[2*i:]) }
+	// What is asked for ascends: each search begins where the last one ended.
 	return func(value uint16) bool {
-		low, high := 0, len(values)/2
+		n, bound := len(values)/2, 1
+		for at+bound < n && get(at+bound) < value {
+			bound *= 2
+		}
+		low, high := at+bound/2, min(at+bound, n)
 		for low < high {
 			middle := (low + high) / 2
-			if binary.LittleEndian.Uint16(values[2*middle:]) < value {
+			if get(middle) < value {
 				low = middle + 1
 			} else {
 				high = middle
 			}
 		}
-		return low < len(values)/2 && binary.LittleEndian.Uint16(values[2*low:]) == value
+		at = low
+		return low < n && get(low) == value
 	}
 }
