@@ -87,8 +87,8 @@ const (
 	syncFileBytes  = 4 << 20
 )
 
-// bareSyncs writes a page of a file that has its blocks, and waits until it is on
-// disk: the least that a durable write can take. What a merge adds to it is the disk's.
+// bareSyncs writes the next page of a file that has its blocks, as a log does, and
+// waits until it is on disk: the least that a durable write can take. What a merge adds to it is the disk's.
 func bareSyncs(path string) (kind paced, closeFile func() error, err error) {
 	fsys := vfs.OS()
 	file, err := fsys.Create(path)
@@ -105,8 +105,10 @@ func bareSyncs(path string) (kind paced, closeFile func() error, err error) {
 	}
 	kind = paced{name: "a bare write and fdatasync of 4 KiB", perSecond: syncsPerSecond, clients: 1}
 	kind.newClient = func(int) func(*rand.Rand, time.Time, *loadResult) {
-		return func(r *rand.Rand, began time.Time, result *loadResult) {
-			_, err := file.WriteAt(page[:syncBytes], int64(r.IntN(syncFileBytes/syncBytes))*syncBytes)
+		next := int64(0)
+		return func(_ *rand.Rand, began time.Time, result *loadResult) {
+			_, err := file.WriteAt(page[:syncBytes], next)
+			next = (next + syncBytes) % syncFileBytes
 			if err = errors.Join(err, file.SyncData()); err != nil {
 				result.wrong, result.example = result.wrong+1, err
 				return

@@ -51,7 +51,8 @@ func (s *server) readCPU() cpuClock {
 const (
 	idleLook = time.Second
 	idleMax  = 50 * time.Millisecond // of processor time in a look
-	idleWait = 2 * time.Minute
+	// Runs of many imports are merged for minutes.
+	idleWait = 10 * time.Minute
 )
 
 // waitIdle returns when the server does nothing any more: after an import it merges
