@@ -78,6 +78,8 @@ type exportJob struct {
 	stopped chan struct{}
 	rows    atomic.Uint64
 	total   atomic.Uint64
+	written atomic.Int64 // bytes of files here, those of a former process included
+	givenUp bool         // it went beyond a quota; Manager.mu guards it
 }
 
 func exportNotFound(id int64) error {
@@ -259,7 +261,7 @@ func (m *Manager) dropExport(record *exportRecord) {
 func exportFailure(err error) *RequestError {
 	f := failure(err)
 	switch {
-	case f.Status == 507:
+	case f.Status == 507 && f.Code != codeOverQuota:
 		f.Text = "there is no space left for the export's files"
 	case errors.Is(err, engine.ErrReindex):
 		return &RequestError{Status: 503, Code: "transient", Text: "the index that a _typeFilter needs is being built; start the export again when GET SearchParameter/$status tells that it is done"}

@@ -21,6 +21,36 @@ type localOutput struct {
 	room func() error // refuses when the disk is too full for more
 	// left bytes may be written, by all files, before room is asked again.
 	left atomic.Int64
+	// written counts the bytes of the job's files, and quota refuses more of them or tells
+	// how many may follow; it is asked after until more bytes. nil: nobody counts.
+	written *atomic.Int64
+	quota   func() (room int64, err error)
+	until   atomic.Int64
+}
+
+// count is called before bytes are written.
+func (o *localOutput) count(bytes int64) error {
+	if o.quota == nil {
+		return nil
+	}
+	o.written.Add(bytes)
+	if o.until.Add(-bytes) >= 0 {
+		return nil
+	}
+	return o.askQuota()
+}
+
+// askQuota asks again after an eighth of the room: so many exports may run at once.
+func (o *localOutput) askQuota() error {
+	if o.quota == nil {
+		return nil
+	}
+	room, err := o.quota()
+	if err != nil {
+		return err
+	}
+	o.until.Store(max(room/8, exportRoomBytes/8))
+	return nil
 }
 
 // checkRoom is called before bytes are written.
@@ -54,6 +84,9 @@ func (o *localOutput) create(_ context.Context, name string) (exportWriter, erro
 }
 
 func (o *localOutput) settle(context.Context) error {
+	if err := o.askQuota(); err != nil {
+		return err
+	}
 	if err := o.fs.SyncDir(o.dir); err != nil {
 		return fmt.Errorf("cannot sync %q: %w", o.dir, err)
 	}
@@ -79,6 +112,9 @@ func (o *localOutput) keep(_ context.Context, files []ExportFile) error {
 	wanted := make(map[string]bool, len(files))
 	for _, f := range files {
 		wanted[f.Name] = true
+		if o.written != nil {
+			o.written.Add(f.Bytes)
+		}
 	}
 	names, err := o.fs.List(o.dir)
 	if err != nil {
@@ -118,7 +154,7 @@ type localWriter struct {
 }
 
 func (w *localWriter) Write(p []byte) (int, error) {
-	if err := w.o.checkRoom(len(p)); err != nil {
+	if err := errors.Join(w.o.checkRoom(len(p)), w.o.count(int64(len(p)))); err != nil {
 		return 0, fmt.Errorf("cannot write export file %q: %w", w.name, err)
 	}
 	w.pieces.write(p)

@@ -64,6 +64,9 @@ func (m *Manager) runExport(ctx context.Context, j *exportJob, record *exportRec
 	}
 	defer snapshot.Release()
 	w := &exportWork{m: m, j: j, record: record, snapshot: snapshot, out: m.exportOutput(record)}
+	if out, ok := w.out.(*localOutput); ok && m.opts.Quotas.ExportBytes+m.opts.Quotas.ClientExportBytes > 0 {
+		out.written, out.quota = &j.written, func() (int64, error) { return m.holdQuota(record.Request.Owner, j) }
+	}
 	if err := w.choose(ctx, snapshot, cmp.Or(record.LSN, snapshot.LSN()), at); err != nil {
 		return fmt.Errorf("cannot choose what to export: %w", err)
 	}

@@ -1,7 +1,9 @@
 package bulk
 
 import (
+	"errors"
 	"fmt"
+	"math"
 )
 
 // Quotas bound what clients leave to do and to keep. A client is an owner; an open
@@ -40,33 +42,73 @@ func (m *Manager) checkJobs(owner string) error {
 	return throttled("%d of your jobs are not finished yet, and a client may have no more: wait for some of them, or delete them.", count)
 }
 
-// checkKept refuses an export while what is kept of others takes all the room that
-// there is for exports. What the new one will take nobody knows; so its last bytes may
-// be beyond. The caller holds m.mu.
+// checkKept refuses an export while what is kept takes all the room that there is for
+// exports; what the new one will take nobody knows. The caller holds m.mu.
 func (m *Manager) checkKept(owner string) error {
-	q := &m.opts.Quotas
+	_, err := m.roomForExports(owner, 0)
+	var over *overQuota
+	if errors.As(err, &over) {
+		return throttled("%s", over.text)
+	}
+	return err
+}
+
+// overQuota is told when exports keep as much as they may.
+type overQuota struct{ text string }
+
+func (o *overQuota) Error() string { return o.text }
+
+// roomForExports is how many bytes may come to what exports keep; *overQuota when that
+// is more than slack beyond the quota, or as much with slack 0. The caller holds m.mu.
+func (m *Manager) roomForExports(owner string, slack int64) (int64, error) {
+	q, room := &m.opts.Quotas, int64(math.MaxInt64)
 	if q.ExportBytes == 0 && (q.ClientExportBytes == 0 || owner == "") {
-		return nil
+		return room, nil
 	}
 	all, own, err := m.keptBytes(owner)
-	switch {
-	case err != nil:
-		return err
-	case owner != "" && q.ClientExportBytes > 0 && own >= q.ClientExportBytes:
-		m.refusals.ClientExportBytes++
-		return throttled("Your exports keep %d bytes on this server, and a client may keep %d: delete some that you have downloaded.", own, q.ClientExportBytes)
-	case q.ExportBytes > 0 && all >= q.ExportBytes:
-		m.refusals.ExportBytes++
-		return throttled("The exports on this server keep %d bytes, and may keep %d: delete some that you have downloaded, or wait until others expire.", all, q.ExportBytes)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	if owner != "" && q.ClientExportBytes > 0 {
+		if room = q.ClientExportBytes - own; room+slack <= 0 {
+			m.refusals.ClientExportBytes++
+			return 0, &overQuota{fmt.Sprintf("Your exports keep %d bytes on this server, and a client may keep %d: delete some that you have downloaded.", own, q.ClientExportBytes)}
+		}
+	}
+	if q.ExportBytes > 0 {
+		if room = min(room, q.ExportBytes-all); room+slack <= 0 {
+			m.refusals.ExportBytes++
+			return 0, &overQuota{fmt.Sprintf("The exports on this server keep %d bytes, and may keep %d: delete some that you have downloaded, or wait until others expire.", all, q.ExportBytes)}
+		}
+	}
+	return room, nil
 }
+
+// holdQuota is asked while an export is written, and gives how many bytes may follow. One
+// that goes beyond fails, and from then on counts no more: what it wrote is removed, and
+// of two that run only the one that asks first has to go.
+func (m *Manager) holdQuota(owner string, j *exportJob) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	room, err := m.roomForExports(owner, 1) // to the last byte
+	var over *overQuota
+	if errors.As(err, &over) {
+		j.givenUp = true
+		return 0, &RequestError{Status: 507, Code: codeOverQuota, Text: "The export was ended and its files are removed: it takes more than it may. " + over.text + " Or ask for less, by _type, _since or _typeFilter."}
+	}
+	return room, err
+}
+
+// codeOverQuota tells an export that went beyond a quota from one without a disk.
+const codeOverQuota = "too-costly"
 
 func throttled(format string, args ...any) error {
 	return &RequestError{Status: 429, Code: "throttled", Text: fmt.Sprintf(format, args...)}
 }
 
-// keptBytes are those of files that are durable here, of all exports and of an owner's.
+// keptBytes are those of files that are here, of all exports and of an owner's: of those
+// that run what is written, of others what is recorded. What failed is removed, and what
+// organizes files by patients is there for a while: neither counts. The caller holds m.mu.
 func (m *Manager) keptBytes(owner string) (all, own int64, err error) {
 	var records []*exportRecord
 	err = m.opts.Store.CatalogList(keyExport, func(_ string, value []byte) error {
@@ -81,18 +123,24 @@ func (m *Manager) keptBytes(owner string) (all, own int64, err error) {
 		return 0, 0, fmt.Errorf("cannot list the exports: %w", err)
 	}
 	for _, r := range records {
-		if r.Folder != "" { // its files are in the blob account
+		j := m.exports[r.ID]
+		if r.Folder != "" || r.State == Failed || j != nil && j.givenUp { // in the blob account, or on their way out
 			continue
 		}
 		files, err := m.exportFiles(r)
 		if err != nil {
 			return 0, 0, err
 		}
+		kept := int64(0)
 		for i := range files {
-			all += files[i].Bytes
-			if r.Request.Owner == owner {
-				own += files[i].Bytes
-			}
+			kept += files[i].Bytes
+		}
+		if j != nil {
+			kept = max(kept, j.written.Load())
+		}
+		all += kept
+		if r.Request.Owner == owner {
+			own += kept
 		}
 	}
 	return all, own, nil

@@ -82,3 +82,48 @@ func TestExportsKeepSoManyBytes(t *testing.T) {
 	s.jobs.opts.Quotas.ExportBytes++
 	done("")
 }
+
+// An export that goes beyond its client's quota while it runs fails, tells so, and
+// leaves nothing; the room is there again for another one.
+func TestAnExportThatGrowsBeyondItsQuotaFails(t *testing.T) {
+	s := newTestSite(t)
+	s.change("p", "", false)
+	run := func(owner string) *ExportStatus {
+		t.Helper()
+		id, err := s.jobs.StartExport(t.Context(), exportOf(t, s, owner))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, err := s.jobs.WaitExport(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status
+	}
+	run("a")
+	_, one, err := s.jobs.keptBytes("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.jobs.opts.Quotas.ClientExportBytes = 2*one - 1
+	failed := run("a")
+	if failed.State != Failed || failed.Error == nil || failed.Error.Status != 507 || failed.Error.Code != codeOverQuota || !strings.Contains(failed.Error.Text, "a client may keep") {
+		t.Fatalf("got %v %+v", failed.State, failed.Error)
+	}
+	if _, err := s.store.FS().List(s.jobs.exportDir(failed.ID)); err == nil {
+		t.Error("its files are still there")
+	}
+	if _, own, err := s.jobs.keptBytes("a"); err != nil || own != one {
+		t.Errorf("a keeps %d bytes, not %d (%v)", own, one, err)
+	}
+	if got := s.jobs.QuotaRefusals(); got.ClientExportBytes != 1 {
+		t.Errorf("got %+v", got)
+	}
+	s.jobs.opts.Quotas.ClientExportBytes++
+	if again := run("a"); again.State != Completed {
+		t.Errorf("to the last byte: %+v", again.Error)
+	}
+	if other := run("b"); other.State != Completed {
+		t.Errorf("another client's: %+v", other.Error)
+	}
+}

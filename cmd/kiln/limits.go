@@ -12,7 +12,7 @@ type limitFlags struct {
 	ClientBurst       int      `default:"0" placeholder:"N" help:"Requests of one client at once, after a pause; 0: those of a second (${default})."`
 	ClientConcurrent  int      `default:"1024" placeholder:"N" help:"Requests of one client that are handled at a time; 0: any number (${default})."`
 	ClientJobs        int      `default:"100" placeholder:"N" help:"Imports and exports of one client that are not finished, where --auth asks who is calling; 0: any number (${default})."`
-	ExportQuota       byteSize `default:"0" placeholder:"BYTES" help:"No new export begins while those kept on this server's disk have so many bytes; 0: no bound (${default})."`
+	ExportQuota       byteSize `default:"0" placeholder:"BYTES" help:"No export begins, and a running one fails, when those on this server's disk would have more bytes; 0: no bound (${default})."`
 	ClientExportQuota byteSize `default:"0" placeholder:"BYTES" help:"The same for the exports of one client, where --auth asks who is calling; 0: no bound (${default})."`
 }
 
