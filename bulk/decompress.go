@@ -26,6 +26,7 @@ type decoded struct {
 	close  func() // of the decoder
 	given  int64
 	packed bool
+	ended  bool // read to its end
 }
 
 // newPlain reads r, which begins at an offset of its input, as it is.
@@ -38,7 +39,7 @@ func newPlain(r io.ReadCloser, from int64) *decoded {
 
 // newDecoded looks at the first bytes of r. Close closes r too; after an error
 // that is left to the caller.
-func newDecoded(r io.ReadCloser) (*decoded, error) {
+func newDecoded(r io.ReadCloser, spare spareDecoders) (*decoded, error) {
 	d := &decoded{stored: &countingReader{r: r}, source: r, close: func() {}}
 	buffered := bufio.NewReaderSize(d.stored, peekBytes)
 	magic, err := buffered.Peek(4)
@@ -49,7 +50,7 @@ func newDecoded(r io.ReadCloser) (*decoded, error) {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		return d, d.openGzip(buffered)
 	case isZstd(magic):
-		return d, d.openZstd(buffered)
+		return d, d.openZstd(buffered, spare)
 	}
 	d.Reader = buffered
 	return d, nil
@@ -70,23 +71,51 @@ func (d *decoded) openGzip(r io.Reader) error {
 	return nil
 }
 
-func (d *decoded) openZstd(r io.Reader) error {
-	z, err := zstd.NewReader(r,
-		zstd.WithDecoderConcurrency(1),
+func (d *decoded) openZstd(r io.Reader, spare spareDecoders) error {
+	z, err := spare.take(r)
+	if err != nil {
+		return fmt.Errorf("cannot read zstd header: %w", err)
+	}
+	d.Reader, d.close, d.packed = z, func() { spare.give(z, d.ended) }, true
+	return nil
+}
+
+// spareDecoders keeps the zstd decoders of ended inputs for those that follow: each
+// has megabytes of memory, and of many small inputs each would make its own. It has
+// no more than were open together. What it holds in the end is garbage.
+type spareDecoders chan *zstd.Decoder
+
+func (s spareDecoders) take(r io.Reader) (*zstd.Decoder, error) {
+	select {
+	case z := <-s:
+		return z, z.Reset(r)
+	default:
+	}
+	return zstd.NewReader(r,
+		zstd.WithDecoderConcurrency(1), // no goroutines of its own
 		zstd.WithDecoderLowmem(false),
 		zstd.WithDecoderMaxWindow(decoderWindowBytesMax),
 		zstd.WithDecoderMaxMemory(1<<62), // a stream of any length; the window bounds the memory
 	)
-	if err != nil {
-		return fmt.Errorf("cannot read zstd header: %w", err)
+}
+
+// give keeps a decoder that nobody reads from any more, unless its input was not read
+// to the end: what it was in the middle of is not looked at again.
+func (s spareDecoders) give(z *zstd.Decoder, ended bool) {
+	if ended && z.Reset(nil) == nil { // it forgets its input
+		select {
+		case s <- z:
+			return
+		default:
+		}
 	}
-	d.Reader, d.close, d.packed = z, z.Close, true
-	return nil
+	z.Close()
 }
 
 func (d *decoded) Read(p []byte) (int, error) {
 	n, err := d.Reader.Read(p)
 	d.given += int64(n)
+	d.ended = err == io.EOF
 	if d.packed && d.given > expansionBytesMin && d.given/expansionMax > d.stored.count() {
 		return 0, errBomb
 	}

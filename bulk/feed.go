@@ -36,8 +36,9 @@ type feed struct {
 	long   *semaphore.Weighted
 	// spare holds the buffers that ended inputs leave to later ones: of many
 	// small inputs each would make one of its own.
-	spare chan []byte
-	err   error
+	spare    chan []byte
+	decoders spareDecoders
+	err      error
 }
 
 // queue is one input's way to the consumer.
@@ -49,7 +50,7 @@ type queue struct {
 
 func newFeed(ctx context.Context, inputs []feedInput, opts feedOptions) *feed {
 	ctx, cancel := context.WithCancel(ctx)
-	f := &feed{ctx: ctx, cancel: cancel, queues: make(chan *queue, max(opts.readers-1, 0)), long: semaphore.NewWeighted(longBytesMax), spare: make(chan []byte, chunksPerReader)}
+	f := &feed{ctx: ctx, cancel: cancel, queues: make(chan *queue, max(opts.readers-1, 0)), long: semaphore.NewWeighted(longBytesMax), spare: make(chan []byte, chunksPerReader), decoders: make(spareDecoders, opts.readers)}
 	go f.schedule(ctx, inputs, opts)
 	return f
 }
@@ -78,7 +79,7 @@ func (f *feed) read(ctx context.Context, q *queue, in feedInput, opts feedOption
 		return
 	}
 	defer src.Close()
-	d, err := openAt(ctx, src, in.from)
+	d, err := openAt(ctx, src, in.from, f.decoders)
 	if err != nil {
 		q.err = err
 		return
@@ -89,12 +90,12 @@ func (f *feed) read(ctx context.Context, q *queue, in feedInput, opts feedOption
 
 // openAt opens the decompressed bytes from an offset on. What is stored as it
 // is, is not read up to there.
-func openAt(ctx context.Context, src source, from int64) (*decoded, error) {
+func openAt(ctx context.Context, src source, from int64, spare spareDecoders) (*decoded, error) {
 	stream, err := src.stream(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDecoded(stream)
+	d, err := newDecoded(stream, spare)
 	if err != nil {
 		return nil, errors.Join(err, stream.Close())
 	}

@@ -184,9 +184,10 @@ func TestDecompressionByContent(t *testing.T) {
 		_, _ = z.Write(part)
 		_ = z.Close()
 	}
+	spare := make(spareDecoders, 1)
 	f := func(what string, stored, want []byte) {
 		t.Helper()
-		d, err := newDecoded(io.NopCloser(bytes.NewReader(stored)))
+		d, err := newDecoded(io.NopCloser(bytes.NewReader(stored)), spare)
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			return
@@ -203,12 +204,24 @@ func TestDecompressionByContent(t *testing.T) {
 	f("empty", nil, nil)
 	f("short", []byte{0x1f}, []byte{0x1f})
 	for what, stored := range map[string][]byte{"gzip": zipped.Bytes(), "zstd": zstandard.Bytes()} {
-		d, err := newDecoded(io.NopCloser(bytes.NewReader(stored[:len(stored)-9])))
+		d, err := newDecoded(io.NopCloser(bytes.NewReader(stored[:len(stored)-9])), spare)
 		if err == nil {
 			_, err = io.Copy(io.Discard, d)
 		}
 		if err == nil {
 			t.Errorf("%s that is cut off reads to its end", what)
+		}
+		if d != nil {
+			_ = d.Close()
+		}
+	}
+	if len(spare) != 0 {
+		t.Error("a decoder is kept whose input was cut off")
+	}
+	for range 3 {
+		f("zstd, with the decoder of another", zstandard.Bytes(), text)
+		if len(spare) != 1 {
+			t.Error("the decoder is not kept")
 		}
 	}
 }
