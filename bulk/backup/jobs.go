@@ -40,7 +40,7 @@ type Jobs struct {
 	work   sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
-	last  int64
+	last  int64      // the highest number in the catalog
 	known map[int64]*job
 
 	// Of the last backup that ended well; 0: none did.
@@ -130,10 +130,15 @@ func (j *Jobs) Start(body []byte) (int64, error) {
 		}
 	}
 	b := &job{record: record{ID: j.last + 1, Target: to.String(), Asked: j.opts.Now().UTC()}}
-	if err := j.put(&b.record); err != nil {
+	kept, err := j.put(&b.record)
+	if err != nil {
 		return 0, errors.Join(err, j.opts.Store.CatalogDelete(recordKey(b.ID))) // some of it may be there
 	}
-	j.last++
+	if kept {
+		j.last++
+	} else {
+		b.ID = j.unkept()
+	}
 	j.known[b.ID] = b
 	j.forget()
 	var ctx context.Context
@@ -248,7 +253,7 @@ func (j *Jobs) end(b *job, result *Result, err error, logger *slog.Logger) {
 		logger.Error("a backup failed", "error", err)
 	}
 	if err == nil || cancelled || !stopped {
-		if err := j.put(&ended); err != nil {
+		if _, err := j.put(&ended); err != nil {
 			logger.Error("the end of a backup is not in the job catalog: after a restart it counts as cut off", "error", err)
 		}
 	}

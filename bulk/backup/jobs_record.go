@@ -1,9 +1,12 @@
 package backup
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"kiln/bulk"
@@ -20,7 +23,8 @@ import (
 //     The backup is there, and kiln backup --list shows it.
 //
 // A catalog that takes nothing (the disk is full, or served for reading only) is no
-// reason to refuse a backup: it is known as long as the process lives.
+// reason to refuse a backup: it is known as long as the process lives, and its number
+// is the time, since the next process counts on from what the catalog has.
 
 // keyBackup is followed by 19 digits of a number. Older builds pass over such keys.
 const keyBackup = "backup/"
@@ -37,21 +41,30 @@ type record struct {
 	Error  *bulk.RequestError `json:"error,omitempty"`
 }
 
-// put writes a record. Where there is no room for it that is logged.
-func (j *Jobs) put(r *record) error {
+// put writes a record. kept is false where there is no room for it, which is logged.
+func (j *Jobs) put(r *record) (kept bool, err error) {
 	raw, err := json.Marshal(r)
 	if err != nil {
 		panic("BUG: a backup's record cannot be written: " + err.Error())
 	}
 	err = j.opts.Store.CatalogPut(recordKey(r.ID), raw)
 	if errors.Is(err, engine.ErrNoSpace) || errors.Is(err, engine.ErrOpenedReadOnly) {
-		j.opts.Logger.Warn("the job catalog takes nothing: after a restart a backup is not known, or counts as cut off", "backup", r.ID, "error", err)
-		return nil
+		j.opts.Logger.Warn("the job catalog takes nothing: after a restart a backup is not known, or counts as cut off", "target", r.Target, "error", err)
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot register backup %d: %w", r.ID, err)
+		return false, fmt.Errorf("cannot register backup %d: %w", r.ID, err)
 	}
-	return nil
+	return true, nil
+}
+
+// unkept is the number of a backup that is not in the catalog: nobody gives it again.
+func (j *Jobs) unkept() int64 {
+	id := j.opts.Now().UnixMicro()
+	for j.known[id] != nil || id <= j.last {
+		id++
+	}
+	return id
 }
 
 // load reads what former processes were asked for.
@@ -75,13 +88,13 @@ func (j *Jobs) load() error {
 	return nil
 }
 
-// forget drops a backup that ended long ago. One that stays in the catalog is dropped
-// by a later start. The caller holds j.mu.
+// forget drops backups that ended long ago, but for the last that were asked for. One that
+// stays in the catalog is dropped by a later start. The caller holds j.mu.
 func (j *Jobs) forget() {
-	for id := range j.known {
-		if id > j.last-jobsKnownMax {
-			continue
-		}
+	ids := slices.SortedFunc(maps.Keys(j.known), func(a, b int64) int {
+		return cmp.Or(j.known[a].Asked.Compare(j.known[b].Asked), cmp.Compare(a, b))
+	})
+	for _, id := range ids[:max(0, len(ids)-jobsKnownMax)] {
 		delete(j.known, id)
 		if err := j.opts.Store.CatalogDelete(recordKey(id)); err != nil {
 			j.opts.Logger.Warn("an old backup stays in the job catalog", "backup", id, "error", err)

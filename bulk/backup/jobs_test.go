@@ -126,22 +126,46 @@ func TestBackupJobsOutliveTheServer(t *testing.T) {
 	}
 }
 
-// A catalog that takes nothing keeps nobody from making a backup.
+// A catalog that takes nothing keeps nobody from making a backup, and no number is
+// given to two of them.
 func TestBackupJobsWithoutRoomInTheCatalog(t *testing.T) {
 	f := func(change func(*engine.Options)) {
 		t.Helper()
 		s := newJobSite(t)
+		if id := s.start(1e9); id != 1 {
+			t.Errorf("the first backup is number %d", id)
+		}
+		s.jobs.work.Wait()
 		s.close()
+		usual := s.opts
 		change(&s.opts)
 		s.open()
-		id := s.start(1e9)
-		if status := s.ended(id); status.Err != nil || status.Result == nil {
-			t.Errorf("%+v", status)
+		given := map[int64]bool{1: true}
+		for range 2 {
+			id := s.start(1e9)
+			if status := s.ended(id); status.Err != nil || status.Result == nil || given[id] {
+				t.Errorf("number %d: %+v", id, status)
+			}
+			given[id] = true
 		}
 		s.close()
 		s.open()
-		_, err := s.jobs.Status(id)
-		s.wantRefusal(err, 404, "not found")
+		for id := range given {
+			if id != 1 {
+				_, err := s.jobs.Status(id)
+				s.wantRefusal(err, 404, "not found")
+			}
+		}
+		if id := s.start(1e9); given[id] {
+			t.Errorf("number %d was given before the restart", id)
+		}
+		s.jobs.work.Wait()
+		s.close()
+		s.opts = usual
+		s.open()
+		if id := s.start(1e9); id != 2 {
+			t.Errorf("the first backup that the catalog takes again is number %d", id)
+		}
 	}
 	f(func(o *engine.Options) { o.ReadOnly = true })
 	f(func(o *engine.Options) { o.FreeBytesMin = 1 << 60 })
@@ -152,8 +176,8 @@ func TestBackupJobsOfLongAgoAreForgotten(t *testing.T) {
 	s := newJobSite(t)
 	s.jobs.mu.Lock()
 	for id := range int64(jobsKnownMax) {
-		r := record{ID: id + 1, Error: refused(500, "exception", "x")}
-		if err := s.jobs.put(&r); err != nil {
+		r := record{ID: id + 1, Asked: time.Unix(id, 0), Error: refused(500, "exception", "x")}
+		if _, err := s.jobs.put(&r); err != nil {
 			t.Fatal(err)
 		}
 	}
