@@ -22,10 +22,26 @@ const (
 	// checkpointIngestsMax: so many imports without a checkpoint make the next
 	// open slow (each opens its runs and applies its marks one by one).
 	checkpointIngestsMax = 64
+	// logHeadsMax full heads (1 GiB) may be in the log while no checkpoint can be written
+	// or no log removed; with a disk that works there are two to four. A start reads
+	// all of it.
+	logHeadsMax = 16
 )
 
-// checkpoint writes the state to a file and trims the log. flushMu is held.
+// checkpoint writes the state to a file and trims the log. flushMu is held. Why the
+// last one failed is kept: it bounds the log (refuseWrites), and health tells.
 func (s *Store) checkpoint(ctx context.Context) error {
+	err := s.writeCheckpoint(ctx)
+	switch {
+	case err == nil:
+		s.checkpointErr.Store(nil)
+	case ctx.Err() == nil && !errors.Is(err, ErrClosed):
+		s.checkpointErr.Store(&err)
+	}
+	return err
+}
+
+func (s *Store) writeCheckpoint(ctx context.Context) error {
 	var c *checkpointFile
 	if err := s.inSlot(ctx, func() error {
 		if s.visible != s.checkpointRecord && s.visible != 0 {

@@ -157,7 +157,25 @@ func (s *Store) refuseWrites() error {
 	if err := s.poison.Load(); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, *err)
 	}
+	if err := s.refuseLongLog(); err != nil {
+		return err
+	}
 	return s.CheckRoom(s.opts.Dir)
+}
+
+// refuseLongLog refuses what would make a log longer that cannot be trimmed, and has
+// that tried again. Flushes go on: what they append is short.
+func (s *Store) refuseLongLog() error {
+	failed := s.checkpointErr.Load()
+	if failed == nil || s.log.Bytes() < logHeadsMax*max(s.opts.HeadBytes, s.opts.SegmentBytes) {
+		return nil
+	}
+	s.kickFlush()
+	reason := ErrReadOnly
+	if errors.Is(*failed, ErrNoSpace) {
+		reason = ErrNoSpace
+	}
+	return fmt.Errorf("%w: the log has %d bytes and cannot be trimmed: %w", reason, s.log.Bytes(), *failed)
 }
 
 // refuseCommits adds the case of a head that cannot be flushed: it must not

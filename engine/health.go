@@ -12,6 +12,9 @@ type Health struct {
 	// Failed is the write to the log after which the store takes no more until it
 	// is opened again; nil: none failed.
 	Failed error
+	// Checkpoint is why the last checkpoint was not written, or the log behind it not
+	// trimmed; nil: it was. It is tried again with each flush.
+	Checkpoint error
 	// LogWait is how long the write to the log that is under way has been at it;
 	// 0: none is. Stalls counts those that took longer than stallShown.
 	LogWait time.Duration
@@ -48,6 +51,9 @@ func (s *Store) Health() Health {
 	}
 	if failed := s.poison.Load(); failed != nil {
 		h.Failed = *failed
+	}
+	if failed := s.checkpointErr.Load(); failed != nil {
+		h.Checkpoint = *failed
 	}
 	return h
 }

@@ -105,6 +105,10 @@ type Store struct {
 	checkpointRecord       uint64
 	ingestsSinceCheckpoint int
 
+	// checkpointErr is why the last checkpoint was not written, or the log not trimmed;
+	// nil after a success.
+	checkpointErr atomic.Pointer[error]
+
 	stats   storeStats
 	health  health
 	damages damages

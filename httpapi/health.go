@@ -54,6 +54,8 @@ type logReport struct {
 	Waiting float64 `json:"waitingSeconds"`
 	Stalled bool    `json:"stalled"`
 	Failure string  `json:"failure,omitempty"`
+	// Checkpoint is why no checkpoint is written: the log grows, and is refused at last.
+	Checkpoint string `json:"checkpointFailure,omitempty"`
 }
 
 func (x *exchange) report() healthReport {
@@ -69,6 +71,9 @@ func (x *exchange) report() healthReport {
 	if h.Failed != nil {
 		r.Writes, r.Log.Failure = "failed", h.Failed.Error()
 	}
+	if h.Checkpoint != nil {
+		r.Log.Checkpoint = h.Checkpoint.Error()
+	}
 	r.Scrub = scrubReport{Running: h.Scrub.Running, Passes: h.Scrub.Passes}
 	if end := h.Scrub.LastEnd.UTC(); !h.Scrub.LastEnd.IsZero() {
 		r.Scrub.LastEnd = &end
@@ -77,7 +82,7 @@ func (x *exchange) report() healthReport {
 	for _, d := range h.Damages {
 		r.Damages = append(r.Damages, damageReport{d.File, d.Offset, d.What, d.By, d.At.UTC()})
 	}
-	if r.Log.Stalled || h.Failed != nil || len(r.Damages) > 0 || h.Space.Level != engine.SpaceOK {
+	if r.Log.Stalled || h.Failed != nil || h.Checkpoint != nil || len(r.Damages) > 0 || h.Space.Level != engine.SpaceOK {
 		r.Status = "degraded"
 	}
 	return r
@@ -115,6 +120,7 @@ func (x *exchange) ready() error {
 
 func writeHealthMetrics(w io.Writer, h engine.Health) {
 	metrics.WriteGaugeUint64(w, "kiln_store_read_only", oneIf(h.OpenedReadOnly || h.Failed != nil))
+	metrics.WriteGaugeUint64(w, "kiln_checkpoint_failing", oneIf(h.Checkpoint != nil))
 	metrics.WriteGaugeFloat64(w, "kiln_log_sync_stalled_seconds", stalledSeconds(h))
 	metrics.WriteCounterUint64(w, "kiln_log_stalls_total", h.Stalls)
 	metrics.WriteGaugeUint64(w, "kiln_disk_level", uint64(h.Space.Level))
