@@ -20,6 +20,18 @@ type FilesCheck struct {
 	// Damage is told of files that are gone, or are not what was written; Note of files
 	// that no job names. Clients may have what is noted, and nothing reads it.
 	Damage, Note func(engine.Problem)
+	// is where Run reads.
+	is jobsView
+}
+
+// jobsView is how jobs and their files are read: of a copy of the catalog, or of a store
+// that is in use.
+type jobsView struct {
+	fs       vfs.FS
+	list     func(prefix string, fn func(key string, value []byte) error) error
+	progress func(job uint64) (progress []byte, known bool)
+	// stands tells whether a record is still what it was when its files were looked at.
+	stands func(key string, value []byte) bool
 }
 
 // jobFiles are the names that a job's folder may have; nil: any, since the job is at
@@ -32,6 +44,11 @@ type jobFiles map[string]bool
 // not known here: it counts until the server has removed it. An error is what kept it
 // from reading the catalog; *vfs.CorruptError: a value of it is damaged.
 func (c *FilesCheck) Run(ctx context.Context) error {
+	c.is = jobsView{c.Jobs.FS, c.Jobs.List, c.Jobs.Progress, func(string, []byte) bool { return true }}
+	return c.run(ctx)
+}
+
+func (c *FilesCheck) run(ctx context.Context) error {
 	exports, err := c.exports(ctx)
 	if err != nil {
 		return err
@@ -56,9 +73,9 @@ func (c *FilesCheck) exportsIn() string {
 // names the folders of all exports may have.
 func (c *FilesCheck) exports(ctx context.Context) (map[string]jobFiles, error) {
 	named, homeless := make(map[string]jobFiles), 0
-	_, err := c.Jobs.FS.Stat(c.exportsIn())
+	_, err := c.is.fs.Stat(c.exportsIn())
 	gone := errors.Is(err, fs.ErrNotExist)
-	err = c.Jobs.List(keyExport, func(_ string, value []byte) error {
+	err = c.is.list(keyExport, func(key string, value []byte) error {
 		r := new(exportRecord)
 		if err := ParseRecord(value, r); err != nil {
 			return err
@@ -68,7 +85,7 @@ func (c *FilesCheck) exports(ctx context.Context) (map[string]jobFiles, error) {
 		if r.State != Completed || r.Folder != "" {
 			return nil
 		}
-		files, err := filesOfExport(c.Jobs.List, r)
+		files, err := filesOfExport(c.is.list, r)
 		if err == nil && gone && len(files) > 0 {
 			homeless++
 		}
@@ -79,7 +96,7 @@ func (c *FilesCheck) exports(ctx context.Context) (map[string]jobFiles, error) {
 		for i := range files {
 			f := &files[i]
 			named[folder][f.Name] = true
-			if err := c.file(ctx, path.Join(c.exportsIn(), folder, f.Name), writtenFile{f.Bytes, f.Sums, true}); err != nil {
+			if err := c.file(ctx, path.Join(c.exportsIn(), folder, f.Name), writtenFile{f.Bytes, f.Sums, true, key, value}); err != nil {
 				return err
 			}
 		}
@@ -97,13 +114,13 @@ func (c *FilesCheck) exports(ctx context.Context) (map[string]jobFiles, error) {
 // imports is exports for error files.
 func (c *FilesCheck) imports(ctx context.Context) (map[string]jobFiles, error) {
 	named := make(map[string]jobFiles)
-	err := c.Jobs.List(keyImport, func(_ string, value []byte) error {
+	err := c.is.list(keyImport, func(key string, value []byte) error {
 		r, err := parseImport(value)
 		if err != nil {
 			return err
 		}
 		folder := strconv.FormatInt(r.ID, 10)
-		named[folder], err = c.errorFiles(ctx, r, folder)
+		named[folder], err = c.errorFiles(ctx, r, folder, key, value)
 		return err
 	})
 	if err != nil {
@@ -113,7 +130,7 @@ func (c *FilesCheck) imports(ctx context.Context) (map[string]jobFiles, error) {
 }
 
 // errorFiles checks those of an import, and tells which it may have.
-func (c *FilesCheck) errorFiles(ctx context.Context, r *importRecord, folder string) (jobFiles, error) {
+func (c *FilesCheck) errorFiles(ctx context.Context, r *importRecord, folder, key string, value []byte) (jobFiles, error) {
 	names := make(jobFiles)
 	result, known := c.progressOf(r)
 	for i, in := range r.Request.Inputs {
@@ -123,7 +140,7 @@ func (c *FilesCheck) errorFiles(ctx context.Context, r *importRecord, folder str
 			continue
 		}
 		// What lies behind was never counted, and is cut off when the job goes on.
-		want := writtenFile{result.Inputs[i][progressErrorBytes], result.Sums[i], r.State == Completed}
+		want := writtenFile{result.Inputs[i][progressErrorBytes], result.Sums[i], r.State == Completed, key, value}
 		if err := c.file(ctx, path.Join(c.Dir, errorsDir, folder, name), want); err != nil {
 			return nil, err
 		}
@@ -137,7 +154,7 @@ func (c *FilesCheck) progressOf(r *importRecord) (p progress, known bool) {
 	if r.State == Completed {
 		return r.Result, true
 	}
-	raw, known := c.Jobs.Progress(uint64(r.ID))
+	raw, known := c.is.progress(uint64(r.ID))
 	if !known || raw == nil {
 		return r.Result, known
 	}
@@ -149,11 +166,14 @@ func (c *FilesCheck) progressOf(r *importRecord) (p progress, known bool) {
 }
 
 // writtenFile is what is known of a file: its length, the sums of its pieces (nil: an
-// older build made none), and whether it may have nothing behind that.
+// older build made none), whether it may have nothing behind that, and the record that
+// it is known by.
 type writtenFile struct {
 	bytes int64
 	sums  []byte
 	exact bool
+	key   string
+	value []byte
 }
 
 // file reads a file and reports damage. An error is that of ctx.
@@ -164,6 +184,7 @@ func (c *FilesCheck) file(ctx context.Context, name string, want writtenFile) er
 	case err == nil:
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case !c.is.stands(want.key, want.value): // it was deleted, or went on, meanwhile
 	case errors.As(err, &corrupt):
 		c.Damage(engine.Problem{File: name, Offset: corrupt.Offset, What: corrupt.What})
 	default: // a bad sector is damage too
@@ -173,12 +194,12 @@ func (c *FilesCheck) file(ctx context.Context, name string, want writtenFile) er
 }
 
 func (c *FilesCheck) readFile(ctx context.Context, name string, want writtenFile) error {
-	d, err := openDownload(c.Jobs.FS, name, want.bytes, want.sums)
+	d, err := openDownload(c.is.fs, name, want.bytes, want.sums)
 	if err != nil {
 		return err
 	}
 	defer d.Close() // only read from
-	info, err := c.Jobs.FS.Stat(name)
+	info, err := c.is.fs.Stat(name)
 	if err != nil {
 		return fmt.Errorf("cannot look at %q: %w", name, err)
 	}
@@ -209,7 +230,7 @@ func (c *FilesCheck) strangers(dir string, named map[string]jobFiles) {
 
 // list is what a directory has; nothing, where there is none.
 func (c *FilesCheck) list(dir string) []string {
-	names, err := c.Jobs.FS.List(dir)
+	names, err := c.is.fs.List(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.Damage(engine.Problem{File: dir, What: err.Error()})
 	}

@@ -133,6 +133,7 @@ func NewManager(ctx context.Context, opts Options) (*Manager, error) {
 		m.logger = slog.Default()
 	}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	opts.Store.ScrubAlso(m.scrubFiles)
 	if m.readOnly = opts.Store.Health().OpenedReadOnly; m.readOnly {
 		return m, m.loadPublished() // jobs stay as they are
 	}

@@ -16,7 +16,7 @@ import (
 
 // The scrub reads everything that is on disk, slowly, and checks it: FORMAT, the
 // checkpoints, the log, then the runs by their ids, each block with its checksum and
-// each file with its hash. Damage that nobody has asked for yet is found while what it
+// each file with its hash, then the files of jobs (ScrubAlso). Damage that nobody has asked for yet is found while what it
 // takes to mend it, a backup say, is still around. Decoded blocks are not looked at and
 // none are cached; pages that the system has in memory are read from there.
 //
@@ -38,6 +38,19 @@ type scrub struct {
 	Scrub
 	// next is the run that the pass under way is at; 0: none is.
 	next index.RunID
+	// also are asked at the end of a pass.
+	also []ScrubFunc
+}
+
+// ScrubFunc reads files that the engine knows nothing of, through fsys, which keeps the
+// scrub's pace, and reports damage. An error is one that kept it from reading on.
+type ScrubFunc func(ctx context.Context, fsys vfs.FS, report func(error)) error
+
+// ScrubAlso adds files to what the scrub reads.
+func (s *Store) ScrubAlso(fn ScrubFunc) {
+	s.scrub.mu.Lock()
+	defer s.scrub.mu.Unlock()
+	s.scrub.also = append(s.scrub.also, fn)
 }
 
 func (s *scrub) status() Scrub {
@@ -114,6 +127,22 @@ func (s *Store) scrubPass(ctx context.Context) error {
 			return err
 		}
 	}
+	s.damages.forget(func(file string) bool {
+		_, err := s.opts.FS.Stat(file)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	s.scrub.mu.Lock()
+	also := s.scrub.also
+	s.scrub.mu.Unlock()
+	for _, fn := range also {
+		err := fn(ctx, s.scrubFS(ctx), report)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !s.noteDamage(err, "the scrub") {
+			s.opts.Logger.Warn("the scrub cannot read some files", "error", err)
+		}
+	}
 	s.endPass()
 	return nil
 }
@@ -128,10 +157,6 @@ func (s *Store) beginPass() index.RunID {
 }
 
 func (s *Store) endPass() {
-	s.damages.forget(func(file string) bool {
-		_, err := s.opts.FS.Stat(file)
-		return errors.Is(err, fs.ErrNotExist)
-	})
 	s.scrub.mu.Lock()
 	s.scrub.Running, s.scrub.next, s.scrub.LastEnd = false, 0, s.opts.Now()
 	s.scrub.Passes++

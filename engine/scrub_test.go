@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path"
@@ -163,6 +164,34 @@ func TestARunThatIsMergedAwayIsNoDamage(t *testing.T) {
 	mustScrub(t, s)
 	if h := s.Health(); len(h.Damages) > 0 {
 		t.Errorf("found %v", h.Damages)
+	}
+	mustClose(t, s)
+}
+
+// TestScrubReadsOtherFilesToo: those of jobs, at the end of each pass, as damage is told.
+func TestScrubReadsOtherFilesToo(t *testing.T) {
+	var log bytes.Buffer
+	s, disk, _ := scrubbedStore(t, &log)
+	overwrite(t, disk, s.path("other"), "text")
+	before, passes := mustScrub(t, s).Bytes, 0
+	s.ScrubAlso(func(_ context.Context, fsys vfs.FS, report func(error)) error {
+		passes++
+		if _, err := vfs.ReadFile(fsys, s.path("other"), 100); err != nil {
+			t.Error(err)
+		}
+		report(&vfs.CorruptError{File: s.path("other"), What: "it has changed"})
+		return errors.New("no more")
+	})
+	without := before
+	if with := mustScrub(t, s).Bytes - before; with != without+4 || passes != 1 {
+		t.Errorf("%d bytes are read with the file of 4, %d without, in %d passes", with, without, passes)
+	}
+	mustScrub(t, s)
+	if h := s.Health(); len(h.Damages) != 1 || h.Damages[0].File != s.path("other") || h.Damages[0].By != "the scrub" {
+		t.Errorf("health tells %+v", h.Damages)
+	}
+	if n := strings.Count(log.String(), "it has changed"); n != 1 {
+		t.Errorf("told %d times", n)
 	}
 	mustClose(t, s)
 }
