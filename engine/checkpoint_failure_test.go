@@ -13,6 +13,18 @@ import (
 	"kiln/internal/vfs"
 )
 
+// failCheckpoints has no checkpoint written while what it returns is true.
+func failCheckpoints(fsys *vfs.Mem, errno syscall.Errno) *atomic.Bool {
+	failing := new(atomic.Bool)
+	fsys.SetHook(func(op vfs.Op) error {
+		if failing.Load() && op.Kind == vfs.OpCreate && strings.HasPrefix(op.Name, "/data/checkpoint/") {
+			return errno
+		}
+		return nil
+	})
+	return failing
+}
+
 // TestTheLogIsBoundedWithoutCheckpoints: flushes work and checkpoints do not, so the log
 // cannot be trimmed. Health tells at once; at the bound writes are refused, and nothing
 // of theirs is there; when checkpoints can be written again all goes on by itself.
@@ -20,13 +32,7 @@ func TestTheLogIsBoundedWithoutCheckpoints(t *testing.T) {
 	f := func(inBackground bool, errno syscall.Errno, reason error) {
 		t.Helper()
 		fsys := vfs.NewMem(1)
-		var failing atomic.Bool
-		fsys.SetHook(func(op vfs.Op) error {
-			if failing.Load() && op.Kind == vfs.OpCreate && strings.HasPrefix(op.Name, "/data/checkpoint/") {
-				return errno
-			}
-			return nil
-		})
+		failing := failCheckpoints(fsys, errno)
 		opts := testOptions(fsys, 1)
 		opts.Logger, opts.SegmentBytes, opts.HeadBytes = discardLogger(), 8<<10, 16<<10
 		opts.PrepareInline = !inBackground
