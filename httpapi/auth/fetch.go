@@ -93,15 +93,15 @@ func checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return err
+		return errors.New("it cannot be read as a URL") // the library's error quotes it, and it may have a password
 	case u.Host == "" || u.User != nil || u.Fragment != "":
-		return fmt.Errorf("%q is not an absolute URL without user and fragment", text)
+		return fmt.Errorf("%q is not an absolute URL without user and fragment", u.Redacted())
 	case u.Scheme == "https":
 		return nil
 	case u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	}
-	return fmt.Errorf("%q does not begin with https:// (http:// is for this machine only)", text)
+	return fmt.Errorf("%q does not begin with https:// (http:// is for this machine only)", u.Redacted())
 }
 
 func isLoopback(host string) bool {
