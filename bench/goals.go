@@ -36,6 +36,7 @@ var goals = []goal{
 	{claim: "the same, further", seriesKey: seriesKey{"import", importRatios, fromCopyToGIN}, atLeast: 10},
 	{claim: "import: resources a second", seriesKey: seriesKey{"import", kilnRun, "resources per second"}, atLeast: 150_000},
 	{claim: "import: times the rate of DuckDB's load of the lines as text", seriesKey: seriesKey{"import", importRatios, "DuckDB's load as text"}, atLeast: 1},
+	{claim: "import: times the rate of DuckDB's load of the lines as JSON", seriesKey: seriesKey{"import", importRatios, "DuckDB's load as JSON"}, atLeast: 1},
 	{claim: "import: peak memory, MiB", seriesKey: seriesKey{"import", kilnRun, "peak memory of the server"}, atMost: 1024},
 	{claim: "disk: bytes a resource, everything included", seriesKey: seriesKey{"import", kilnRun, "all on disk"}, atMost: 200},
 	{claim: "disk: the same without the ballast (a reserve of fixed size)", seriesKey: seriesKey{"import", kilnRun, "all but the ballast on disk"}, atMost: 200},
