@@ -25,6 +25,9 @@ const (
 	// measurements are made, and the lowest counts: what goes on beside (a timer, the
 	// runtime) only adds.
 	measurements = 3
+	// sizeClassBytes may be added by a struct that grew into the next size class; an
+	// allocation more is seen by their number.
+	sizeClassBytes = 128
 )
 
 func TestAllocations(t *testing.T) {
@@ -45,7 +48,7 @@ func TestAllocations(t *testing.T) {
 				return
 			}
 			check(t, p.name, "allocations", got.allocs, old.allocs, p.slack, 0.006)
-			check(t, p.name, "bytes", got.bytes, old.bytes, p.slack, 0.06)
+			check(t, p.name, "bytes", got.bytes, old.bytes, p.slack, sizeClassBytes)
 		})
 	}
 	if os.Getenv(envUpdate) != "" {
