@@ -45,7 +45,7 @@ func (x *exchange) admitAudited() error {
 // audit records the request with the answer that it gets. What was refused before it was
 // admitted is left out while events cannot be written.
 func (x *exchange) audit() {
-	if x.isAudited() && (x.admitted || x.server.opts.Audit.Admit() == nil) {
+	if x.isAudited() && (x.admitted || x.server.opts.Audit.HasRoom()) {
 		x.record(x.event(0), x)
 	}
 }

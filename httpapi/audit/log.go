@@ -21,9 +21,15 @@ const (
 	// retryEvery is the time between two attempts to write what could not be written.
 	retryEvery = time.Second
 
-	// queueBytesMax is when requests are refused because the disk is too slow: some
-	// 10,000 events. The entries of the Bundles in flight may come on top.
+	// queueBytesMax is when requests wait because the disk is too slow: some 10,000
+	// events. The entries of the Bundles in flight may come on top, and an event of
+	// each request that waited.
 	queueBytesMax = 8 << 20
+
+	// roomWaitMax is how long a request waits for room, then it is refused. A sync of
+	// half a second is enough to fill the queue at 20,000 requests a second, and disks
+	// stand still for longer than that now and then.
+	roomWaitMax = 5 * time.Second
 
 	// fileBytesDefault and fileAgeDefault end a file, so that there is always a closed
 	// one to carry away.
@@ -73,10 +79,11 @@ type Log struct {
 	lock   io.Closer
 	keeper *follower // nil: there is no Keeper
 
-	mu     sync.Mutex // guards what follows
-	queue  []byte     // lines that are not being written yet
-	busy   int64      // bytes that are being written
-	number uint64     // of the last event
+	mu     sync.Mutex    // guards what follows
+	queue  []byte        // lines that are not being written yet
+	busy   int64         // bytes that are being written
+	tried  chan struct{} // closed when a batch was written, or could not be
+	number uint64        // of the last event
 	stats  Stats
 	closed bool
 }
@@ -98,7 +105,7 @@ func Open(opts Options) (*Log, error) {
 	if opts.FlushEvery == 0 {
 		opts.FlushEvery = flushEveryDefault
 	}
-	l := &Log{opts: opts, kick: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
+	l := &Log{opts: opts, kick: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{}), tried: make(chan struct{})}
 	l.files = files{fs: opts.FS, dir: opts.Dir, now: opts.Now, logger: opts.Logger, bytesMax: opts.FileBytes, ageMax: opts.FileAge, keepBytes: opts.KeepBytes}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("cannot begin an audit file in %q: %w", opts.Dir, err)
@@ -144,18 +151,59 @@ func (l *Log) begin() error {
 	return l.files.begin()
 }
 
-// Admit says whether a request may go on: its event will find room.
+// Admit says whether a request may go on: its event will find room. While there is none
+// because the disk is slow, it waits for that.
 func (l *Log) Admit() error {
+	full, err := l.full()
+	if full == nil || err != nil {
+		return err
+	}
+	timer := time.NewTimer(roomWaitMax)
+	defer timer.Stop()
+	for full != nil && err == nil {
+		select {
+		case <-full:
+			full, err = l.full()
+		case <-timer.C:
+			return l.refuse("the disk is too slow for them")
+		}
+	}
+	return err
+}
+
+// HasRoom says whether Admit would let a request go on at once.
+func (l *Log) HasRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stats.Failing == nil && !l.closed && int64(len(l.queue))+l.busy < queueBytesMax {
-		return nil
+	return l.hasRoom()
+}
+
+func (l *Log) hasRoom() bool {
+	return l.stats.Failing == nil && !l.closed && int64(len(l.queue))+l.busy < queueBytesMax
+}
+
+// full is nil when there is room, else closed when that may be otherwise.
+func (l *Log) full() (<-chan struct{}, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.hasRoom():
+		return nil, nil
+	case l.stats.Failing != nil:
+		l.stats.Refusals++
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, l.stats.Failing)
+	case l.closed:
+		l.stats.Refusals++
+		return nil, fmt.Errorf("%w: the server is about to end", ErrUnavailable)
 	}
+	return l.tried, nil
+}
+
+func (l *Log) refuse(why string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.stats.Refusals++
-	if l.stats.Failing != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, l.stats.Failing)
-	}
-	return fmt.Errorf("%w: the disk is too slow for them", ErrUnavailable)
+	return fmt.Errorf("%w: %s", ErrUnavailable, why)
 }
 
 // Write queues an event. Who was admitted is never refused here.
@@ -257,6 +305,8 @@ func (l *Log) flush(batch []byte) []byte {
 	err := l.files.append(batch)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	close(l.tried)
+	l.tried = make(chan struct{})
 	if err != nil {
 		l.stats.Failures++
 		if !failed {

@@ -188,20 +188,42 @@ func TestAFailedSyncIsNotTrusted(t *testing.T) {
 	})
 }
 
-func TestTooMuchInTheQueueRefuses(t *testing.T) {
+// TestAFullQueueIsWaitedFor holds up a sync until the queue is full: requests wait for
+// room, and are refused when that takes too long.
+func TestAFullQueueIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := opened(t, vfs.NewMem(1), nil)
-		l.mu.Lock() // nothing is written meanwhile
-		l.busy = queueBytesMax
-		l.mu.Unlock()
-		if err := l.Admit(); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("got %v", err)
+		fs, goOn := vfs.NewMem(1), make(chan struct{})
+		fs.SetHook(func(op vfs.Op) error {
+			if op.Kind == vfs.OpSync {
+				<-goOn
+			}
+			return nil
+		})
+		l := opened(t, fs, nil)
+		for path := "/" + strings.Repeat("a", 4000); l.HasRoom(); {
+			l.Write(event(path))
+			synctest.Wait()
 		}
-		l.Write(event("/a"))
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if err := l.Admit(); err != nil {
-			t.Errorf("got %v", err)
+		began := time.Now()
+		if err := l.Admit(); !errors.Is(err, ErrUnavailable) || time.Since(began) != roomWaitMax {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		answers := make(chan error, 3)
+		for range cap(answers) {
+			go func() { answers <- l.Admit() }()
+		}
+		time.Sleep(roomWaitMax / 2)
+		if synctest.Wait(); len(answers) > 0 {
+			t.Errorf("answered without room: %v", <-answers)
+		}
+		close(goOn)
+		for range cap(answers) {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+		if st := l.Stats(); st.Refusals != 1 {
+			t.Errorf("got %+v", st)
 		}
 		mustClose(t, l)
 	})
