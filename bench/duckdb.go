@@ -28,7 +28,7 @@ type duckdb struct {
 	path   string // of the database
 	stdin  io.WriteCloser
 	answer *json.Decoder
-	stderr bytes.Buffer
+	stderr bytes.Buffer // the process's until it has ended
 }
 
 // duckdbAnswer is what a statement gave. Numbers beyond 53 bits and dates are texts.
@@ -156,7 +156,7 @@ func (d *duckdb) run(sql string, values ...any) (*duckdbAnswer, error) {
 		err = errors.New(answer.Error)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot run %.200q in DuckDB: %w\n%s", sql, err, d.stderr.Bytes())
+		return nil, fmt.Errorf("cannot run %.200q in DuckDB: %w", sql, err)
 	}
 	return answer, nil
 }
