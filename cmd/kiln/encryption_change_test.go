@@ -22,7 +22,8 @@ type keyUses struct {
 		CatalogValues int
 		Bytes         int64
 	}
-	Forgotten []string
+	Forgotten          []string
+	ResealedErrorFiles int
 }
 
 // uses are what is under the store's keys; more are flags.
@@ -102,7 +103,7 @@ func TestAPlainStoreIsEncryptedLater(t *testing.T) {
 	}
 	s.stop()
 	// Merges sealed the runs, the reopened catalog its values. The log goes on being
-	// plain until it is trimmed, an error file for as long as it is kept.
+	// plain until it is trimmed, an error file until old keys are forgotten.
 	if got := w.places(); !slices.Equal(got, []string{"errors", "log"}) {
 		t.Errorf("markers are in %v", got)
 	}
@@ -126,6 +127,9 @@ func (w *encryptedWorld) changeKeys(before map[string]string) {
 	got := w.uses("ba", "--forget")
 	if len(got.Keys) != 3 || !got.Keys[0].Current || got.Keys[0].Runs == 0 || got.Keys[1].Runs != 0 || got.Keys[1].LogRecords == 0 {
 		w.t.Errorf("the keys: %+v", got.Keys)
+	}
+	if dirs := w.places(); got.ResealedErrorFiles == 0 || !slices.Equal(dirs, []string{"log"}) {
+		w.t.Errorf("markers are in %v", dirs)
 	}
 	if len(got.Forgotten) != 0 {
 		w.t.Errorf("a key that the log needs is forgotten: %+v", got)

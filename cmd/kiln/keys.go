@@ -15,7 +15,7 @@ import (
 type keysCmd struct {
 	DataDir   string `type:"path" placeholder:"DIR" help:"Data directory that no server has open."`
 	ExportDir string `type:"path" placeholder:"DIR" help:"The server's --export-dir, if it has one."`
-	Forget    bool   `help:"Take keys that nothing is under any more out of what the store asks for."`
+	Forget    bool   `help:"Encrypt the error files of imports anew, and take keys that nothing is under any more out of what the store asks for."`
 	JSON      bool   `name:"json" help:"Print one JSON object."`
 	New       bool   `help:"Print a new key and do nothing else."`
 	keyFlags
@@ -67,6 +67,14 @@ func (c *keysCmd) report(ctx context.Context, store *engine.Store, out io.Writer
 	if c.ExportDir != "" {
 		dirs = append(dirs, c.ExportDir)
 	}
+	resealed := 0
+	if c.Forget {
+		n, err := store.ResealErrorFiles(ctx)
+		if err != nil {
+			return err
+		}
+		resealed = n
+	}
 	usage, err := store.KeyUsage(ctx, dirs...)
 	if err != nil {
 		return err
@@ -89,7 +97,7 @@ func (c *keysCmd) report(ctx context.Context, store *engine.Store, out io.Writer
 		}
 	}
 	if c.JSON {
-		return printJSON(out, map[string]any{"keys": lines, "forgotten": gone})
+		return printJSON(out, map[string]any{"keys": lines, "forgotten": gone, "resealedErrorFiles": resealed})
 	}
 	for _, l := range lines {
 		what := ""
@@ -97,6 +105,9 @@ func (c *keysCmd) report(ctx context.Context, store *engine.Store, out io.Writer
 			what = ", for what is new"
 		}
 		fmt.Fprintf(out, "%-16s  %d files (%d runs), %d bytes, %d records of the log, %d values of the catalog%s\n", l.Key, l.Files, l.Runs, l.Bytes, l.Records, l.Values, what)
+	}
+	if resealed > 0 {
+		fmt.Fprintf(out, "%d error files of imports were encrypted anew\n", resealed)
 	}
 	for _, id := range gone {
 		fmt.Fprintf(out, "%s  is not needed any more\n", id)

@@ -246,6 +246,20 @@ func (f *frameFile) Bytes() (int64, error) {
 	return f.length(), f.err
 }
 
+// EndsWhole tells whether a file of frames ends with its last frame. Behind it may be a
+// write that a crash cut short, or frames behind one that is damaged. Other files have
+// their end in their content.
+func EndsWhole(file vfs.File) (bool, error) {
+	f, ok := file.(*frameFile)
+	if !ok {
+		return true, nil
+	}
+	stored, err := f.inner.Bytes()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.end == max(stored, headerRegionBytes), err
+}
+
 // Sync makes the frames durable.
 func (f *frameFile) Sync() error { return f.inner.Sync() }
 
