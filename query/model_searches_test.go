@@ -190,7 +190,10 @@ func (m *searchModel) chainsToAll(o *oracle, d *oracleDef, inner string) bool {
 			first = def.kind
 		}
 	}
-	return !(chained && modifier == "" && tail == "") && first != "composite"
+	if chained && modifier == "" && (tail == "" || len(d.targets) > 1) {
+		return false // the inner parameter of a type that the table lacks may refer to any type
+	}
+	return first != "composite"
 }
 
 // reverse makes _has:Observation:patient:code=x.
