@@ -24,16 +24,14 @@ func (f *fsck) checkAgreement(ctx context.Context, r *recovery, storeID uint64) 
 		return nil // a store that was restored or repaired has one
 	}
 	dir := path.Join(f.dir, checkpointsDir)
-	old := &recovery{fs: f.fs, dir: f.dir, cache: r.cache}
-	c, err := old.readCheckpoint(path.Join(dir, checkpointFileName(r.checkpoints[len(r.checkpoints)-2].lsn)), storeID)
+	old, c, err := f.olderCheckpoint(r, storeID)
 	if err != nil {
-		return err // it was read a moment before
+		return err
 	}
 	newer, err := old.readCheckpoint(path.Join(dir, checkpointFileName(r.checkpoint.lsn)), storeID) // r has changed its own
 	if err != nil {
 		return err
 	}
-	old.checkpoint = *c
 	if err = old.begin(); err == nil {
 		err = f.replayUpto(ctx, old, r.checkpoint.lsn)
 	}
@@ -57,6 +55,17 @@ func (f *fsck) checkAgreement(ctx context.Context, r *recovery, storeID uint64) 
 	return nil
 }
 
+// olderCheckpoint is a recovery that has not begun, from the checkpoint before the newest.
+func (f *fsck) olderCheckpoint(r *recovery, storeID uint64) (*recovery, *checkpointFile, error) {
+	old := &recovery{fs: f.fs, dir: f.dir, cache: r.cache}
+	c, err := old.readCheckpoint(path.Join(f.dir, checkpointsDir, checkpointFileName(r.checkpoints[len(r.checkpoints)-2].lsn)), storeID)
+	if err != nil {
+		return nil, nil, err // it was read a moment before
+	}
+	old.checkpoint = *c
+	return old, c, nil
+}
+
 // tryOlder is for a newest checkpoint with which the log makes no whole store: where
 // the older one does, it is the newest that is wrong.
 func (f *fsck) tryOlder(ctx context.Context, r *recovery, storeID uint64) error {
@@ -64,13 +73,11 @@ func (f *fsck) tryOlder(ctx context.Context, r *recovery, storeID uint64) error 
 		return nil
 	}
 	dir := path.Join(f.dir, checkpointsDir)
-	old := &recovery{fs: f.fs, dir: f.dir, cache: r.cache}
-	defer old.close()
-	c, err := old.readCheckpoint(path.Join(dir, checkpointFileName(r.checkpoints[len(r.checkpoints)-2].lsn)), storeID)
+	old, c, err := f.olderCheckpoint(r, storeID)
 	if err != nil {
-		return err // it was read a moment before
+		return err
 	}
-	old.checkpoint = *c
+	defer old.close()
 	if err = old.begin(); err == nil {
 		err = f.replayUpto(ctx, old, math.MaxUint64)
 	}

@@ -40,6 +40,12 @@ const (
 // ErrUnavailable says that events cannot be written.
 var ErrUnavailable = errors.New("accesses cannot be recorded")
 
+// Why they cannot, where no write has failed.
+var (
+	errTooSlow = errors.New("the disk is too slow for them")
+	errEnding  = errors.New("the server is about to end")
+)
+
 // lockName keeps a second server out of the directory: it would remove, and keep in its
 // store, what is not its own.
 const lockName = "LOCK"
@@ -165,7 +171,9 @@ func (l *Log) Admit() error {
 		case <-full:
 			full, err = l.full()
 		case <-timer.C:
-			return l.refuse("the disk is too slow for them")
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.refuse(errTooSlow)
 		}
 	}
 	return err
@@ -190,20 +198,17 @@ func (l *Log) full() (<-chan struct{}, error) {
 	case l.hasRoom():
 		return nil, nil
 	case l.stats.Failing != nil:
-		l.stats.Refusals++
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, l.stats.Failing)
+		return nil, l.refuse(l.stats.Failing)
 	case l.closed:
-		l.stats.Refusals++
-		return nil, fmt.Errorf("%w: the server is about to end", ErrUnavailable)
+		return nil, l.refuse(errEnding)
 	}
 	return l.tried, nil
 }
 
-func (l *Log) refuse(why string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// refuse counts a request that may not go on. l.mu is held.
+func (l *Log) refuse(why error) error {
 	l.stats.Refusals++
-	return fmt.Errorf("%w: %s", ErrUnavailable, why)
+	return fmt.Errorf("%w: %w", ErrUnavailable, why)
 }
 
 // Write queues an event. Who was admitted is never refused here.
