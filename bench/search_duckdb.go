@@ -10,15 +10,18 @@ import (
 	"time"
 )
 
+// duckOnce leaves out lines that repeat an id, as Kiln and PostgreSQL do.
+const duckOnce = ` qualify row_number() over (partition by id) = 1`
+
 // duckdbSearchTables make of the table with fields what one would for these questions:
 // columns, and rows in an order by which most of a table is passed over.
 var duckdbSearchTables = []string{
-	`create table patient as select id, doc from resources where type = 'Patient' order by id`,
+	`create table patient as select id, doc from resources where type = 'Patient'` + duckOnce + ` order by id`,
 	`create table patient_family as select distinct family, id as patient
 	 from (select strip_accents(lower(unnest(json_extract_string(doc, '$.name[*].family')))) as family, id from patient) order by family`,
 	`create table observation as select row_number() over (order by date) as n, * from (
-	 select id, status, regexp_extract(subject, '^Patient/(.*)', 1) as patient, date::timestamp as date,
-	 doc->>'$.valueQuantity.system' as unit_system, unit, value::decimal(38, 10) as value, doc from resources where type = 'Observation') order by date`,
+	 select id, status, regexp_extract(subject, '^Patient/(.*)', 1) as patient, date::timestamptz as date,
+	 doc->>'$.valueQuantity.system' as unit_system, unit, value::decimal(38, 10) as value, doc from resources where type = 'Observation'` + duckOnce + `) order by date`,
 	`create table observation_code as select n, coding.system as system, coding.code as code, patient, date
 	 from (select n, patient, date, unnest(from_json(json_extract(doc, '$.code.coding'), '[{"system": "VARCHAR", "code": "VARCHAR"}]')) as coding from observation)
 	 where coding.system is not null and coding.code is not null order by system, code, date`,
@@ -31,8 +34,8 @@ var duckdbSearchTables = []string{
 // Parts of DuckDB's statements.
 const (
 	duckCode     = ` from observation_code c where system = {system} and code = {code}`
-	duckDated    = ` and date >= {from}::timestamp and date < {to}::timestamp`
-	duckInRange  = ` from observation where date >= {from}::timestamp and date < {to}::timestamp`
+	duckDated    = ` and date >= {from}::timestamptz and date < {to}::timestamptz`
+	duckInRange  = ` from observation where date >= {from}::timestamptz and date < {to}::timestamptz`
 	duckPatient  = ` and patient = {patient}`
 	duckLarger   = ` from observation where unit_system = {unit-system} and unit = {unit} and value > {value}::decimal(38, 10)`
 	duckFamilies = ` (select patient from patient_family where family >= {family} and family < {family-end})`
