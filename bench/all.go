@@ -23,11 +23,11 @@ type allCommand struct {
 	missing []string // flags that cannot be had here
 }
 
-// scenario is a bench with its arguments; "": it is not in that set.
+// scenario is a bench with its arguments; "": it is not in that set. Each has rounds
+// enough to have a spread: 5 and more in the full set.
 type scenario struct {
 	name        string
 	short, full string
-	times       int // it runs in the full set, to have a spread; benches with rounds have one by themselves
 }
 
 // The flags that need another program.
@@ -38,18 +38,20 @@ const (
 
 // scenarios in the order of what a reader asks first.
 var scenarios = []scenario{
-	{"import", "--runs 3 --again --compare-postgres --compare-duckdb --floors", "--runs 5 --again --compare-postgres --compare-duckdb --floors", 1},
-	{"export", "--runs 3 --compare-postgres --compare-duckdb --floors --parts", "--runs 5 --compare-postgres --compare-duckdb --floors --parts --by-patient 5 --group 1 --group 10 --group 100 --codings", 1},
-	{"read", "--for 6s --rounds 3", "--for 40s --rounds 5", 1},
-	{"write", "--for 3s --rounds 3 --compare-postgres --floors", "--for 25s --rounds 5 --compare-postgres --floors", 1},
-	{"bundle", "--for 3s --rounds 3", "--for 20s --rounds 5", 1},
-	{"crud", "--for 3s --rounds 3", "--for 25s --rounds 5", 1},
-	{"history", "--for 2s --changed 200 --pages 50", "--for 20s", 3},
-	{"search", "--repetitions 20 --compare-postgres --compare-duckdb", "--repetitions 100 --compare-postgres --compare-duckdb", 3},
-	{"grow", "--sizes 1,4 --runs 2 --for 1s", "--sizes 1,4,11,16 --runs 5 --for 4s", 1},
-	{"mixed", "", "--for 20s --copies 10", 3},
-	{"merge", "", "--copies 20", 1},
-	{"secure", "", "--for 10s --rounds 5", 1},
+	{"import", "--runs 3 --again --versions 10 --compare-postgres --compare-duckdb --floors",
+		"--runs 5 --again --versions 10 --compare-postgres --compare-duckdb --floors"},
+	{"export", "--runs 3 --compare-postgres --compare-duckdb --floors --parts",
+		"--runs 5 --compare-postgres --compare-duckdb --floors --parts --by-patient 5 --group 1 --group 10 --group 100 --codings"},
+	{"read", "--for 3s --rounds 3", "--for 25s --rounds 5"},
+	{"write", "--for 3s --rounds 3 --compare-postgres --floors", "--for 15s --rounds 5 --compare-postgres --floors"},
+	{"bundle", "--for 3s --rounds 3", "--for 15s --rounds 5"},
+	{"crud", "--for 3s --rounds 3", "--for 25s --rounds 5"},
+	{"history", "--for 3s --rounds 3 --changed 200 --pages 50", "--for 15s --rounds 5 --pages 200"},
+	{"search", "--repetitions 5 --rounds 3 --compare-postgres --compare-duckdb", "--repetitions 40 --rounds 5 --compare-postgres --compare-duckdb"},
+	{"grow", "--sizes 1,4 --runs 2 --for 1s", "--sizes 1,4,11,16 --runs 5 --for 3s"},
+	{"mixed", "--for 2s --rounds 2 --copies 1", "--for 8s --rounds 5 --copies 2"},
+	{"merge", "--copies 12 --rounds 2 --for 2s", "--copies 20 --rounds 5"},
+	{"secure", "--for 1s --rounds 2", "--for 5s --rounds 5"},
 }
 
 // shortPatients are few enough for five minutes in all.
@@ -81,45 +83,32 @@ func (c *allCommand) Run(ctx context.Context) error {
 	var written []string
 	var failed error
 	for i := range scenarios {
+		arguments := c.arguments(&scenarios[i], c.missing)
+		if arguments == nil {
+			continue
+		}
 		if ctx.Err() != nil {
 			break // what was measured before is reported all the same
 		}
-		paths, err := c.repeat(ctx, &scenarios[i])
-		written, failed = append(written, paths...), errors.Join(failed, err)
+		path := filepath.Join(c.Out, scenarios[i].name+".json")
+		if err := c.run(ctx, scenarios[i].name, arguments, path); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		written = append(written, path)
 	}
 	report := reportCommand{Files: written, HTML: filepath.Join(c.Out, "report.html"), Markdown: c.Results}
 	return errors.Join(failed, report.Run())
 }
 
-// repeat runs one of them as often as its set says, if it was asked for, and lists the
-// files with the reports.
-func (c *allCommand) repeat(ctx context.Context, s *scenario) (paths []string, err error) {
-	arguments := c.arguments(s, c.missing)
-	if arguments == nil {
-		return nil, nil
-	}
-	times := s.times
-	if c.Short {
-		times = 1
-	}
-	for i := range times {
-		path, err := c.run(ctx, s.name, arguments, filepath.Join(c.Out, fmt.Sprintf("%s-%d.json", s.name, i+1)))
-		if err != nil {
-			return paths, err
-		}
-		paths = append(paths, path)
-	}
-	return paths, nil
-}
-
-// run runs one of them once.
-func (c *allCommand) run(ctx context.Context, name string, arguments []string, path string) (string, error) {
+// run runs one of them in a process of its own.
+func (c *allCommand) run(ctx context.Context, name string, arguments []string, path string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := os.RemoveAll(path); err != nil {
-		return "", err
+		return err
 	}
 	fmt.Printf("\n=== bench %s\n", strings.Join(arguments, " "))
 	cmd := exec.CommandContext(ctx, self, append(slices.Clone(arguments), "--json", path, "--kiln", c.Kiln)...)
@@ -131,10 +120,10 @@ func (c *allCommand) run(ctx context.Context, name string, arguments []string, p
 	cmd.WaitDelay = time.Minute
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("bench %s failed: %w", name, err)
+		return fmt.Errorf("bench %s failed: %w", name, err)
 	}
 	fmt.Printf("\n=== bench %s took %.0f s\n", name, time.Since(start).Seconds())
-	return path, nil
+	return nil
 }
 
 // arguments of a bench, without the flags that need what is missing; nil: it is not

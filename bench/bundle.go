@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"path/filepath"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -18,59 +17,40 @@ type bundleCommand struct {
 	Rounds  int   `help:"Take turns this often between the sizes." default:"5"`
 }
 
+// transactionSeeds keeps the ids of one size apart from those of the others.
+const transactionSeeds = 1000
+
 // Run measures transaction Bundles of new resources. The server answers when all of
 // one is on disk.
 func (c *bundleCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "bundle")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	set, err := b.prepareData()
-	if err != nil {
-		return err
-	}
-	bodies, err := set.sample(bodiesMax, c.Seed, true)
-	if err != nil {
-		return err
-	}
-	s, err := b.start(ctx, filepath.Join(b.dir, "store"), set.dir)
-	if err != nil {
-		return err
-	}
-	for round := -1; round < c.Rounds; round++ {
-		if err := c.measureRound(ctx, b, s, bodies, round); err != nil {
-			return err
-		}
-	}
-	used, err := s.stop()
-	if err != nil {
-		return err
-	}
-	b.report.add("kiln: the server in all", used.figures()...)
-	return b.report.save(c.JSON)
+	return c.runBench(ctx, "bundle", func(b *bench) error {
+		return b.serving(ctx, false, func(s *server, set *dataSet) error {
+			bodies, err := set.sample(bodiesMax, c.Seed, true)
+			if err != nil {
+				return err
+			}
+			return c.inTurns(c.Rounds, func(share loadSettings, round int) error {
+				for _, n := range c.Entries {
+					if _, err := b.turn(ctx, share, round, transactions(s.base, bodies, n)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	})
 }
 
-// measureRound lets each size have its turn; round -1 is a warm-up.
-func (c *bundleCommand) measureRound(ctx context.Context, b *bench, s *server, bodies []sampled, round int) error {
-	for _, n := range c.Entries {
-		turn := loadSettings{c.Concurrency, c.roundLength(c.Rounds)}
-		if round < 0 {
-			turn.For = warmUp
-		}
-		result, err := load(ctx, s.base, turn, c.Seed+uint64(1000*n+round+1), func(int) client { return (&bundler{base: s.base, bodies: bodies, entries: n}).client() })
-		if err != nil {
-			return err
-		}
-		if round < 0 {
-			continue
-		}
-		name := fmt.Sprintf("kiln: transactions of %d creates, durable", n)
-		if err := b.reportLoad(name, turn, result, figure{"resources per second", result.rate() * float64(n), "1/s"}); err != nil {
-			return err
-		}
+// transactions are Bundles of n creates.
+func transactions(base string, bodies []sampled, n int) stretch {
+	return stretch{
+		name: fmt.Sprintf("kiln: transactions of %d creates, durable", n),
+		base: base, seed: uint64(transactionSeeds * n),
+		clients: same(func() client { return (&bundler{base: base, bodies: bodies, entries: n}).client() }),
+		more: func(seen *loadResult) []figure {
+			return []figure{{"resources per second", seen.rate() * float64(n), perSecond("resources")}}
+		},
 	}
-	return nil
 }
 
 // bundler is a client that sends transactions.

@@ -22,51 +22,28 @@ const (
 	crudDeletes = 10
 )
 
+const crudRun = "kiln: 20 creates, 20 updates, 10 deletes and 50 reads of 100 requests, durable"
+
 // Run measures clients that create, read, update and delete, each its own resources,
 // in a store that holds the data. Writes are answered when they are on disk.
 func (c *crudCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "crud")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	s, _, set, err := b.startFilled(ctx)
-	if err != nil {
-		return err
-	}
-	bodies, err := set.sample(bodiesMax, c.Seed, true)
-	if err != nil {
-		return err
-	}
-	if err := s.waitIdle(ctx); err != nil {
-		return err
-	}
-	clients := make([]*crudClient, c.Concurrency)
-	for i := range clients {
-		clients[i] = &crudClient{writer: writer{base: s.base, bodies: bodies}}
-	}
-	for round := -1; round < c.Rounds; round++ {
-		turn := loadSettings{c.Concurrency, c.roundLength(c.Rounds)}
-		if round < 0 {
-			turn.For = warmUp
-		}
-		result, err := load(ctx, s.base, turn, c.Seed+uint64(round+1), func(i int) client { return clients[i].client() })
-		if err != nil {
-			return err
-		}
-		if round < 0 {
-			continue
-		}
-		if err := b.reportLoad("kiln: 20 creates, 20 updates, 10 deletes and 50 reads of 100 requests, durable", turn, result); err != nil {
-			return err
-		}
-	}
-	used, err := s.stop()
-	if err != nil {
-		return err
-	}
-	b.report.add("kiln: the server in all, import included", used.figures()...)
-	return b.report.save(c.JSON)
+	return c.runBench(ctx, "crud", func(b *bench) error {
+		return b.serving(ctx, true, func(s *server, set *dataSet) error {
+			bodies, err := set.sample(bodiesMax, c.Seed, true)
+			if err != nil {
+				return err
+			}
+			clients := make([]*crudClient, c.Concurrency)
+			for i := range clients {
+				clients[i] = &crudClient{writer: writer{base: s.base, bodies: bodies}}
+			}
+			mix := stretch{name: crudRun, base: s.base, clients: func(i int) client { return clients[i].client() }}
+			return c.inTurns(c.Rounds, func(share loadSettings, round int) error {
+				_, err := b.turn(ctx, share, round, mix)
+				return err
+			})
+		})
+	})
 }
 
 // crudClient has resources of its own, so that it knows which answers are right.

@@ -34,28 +34,39 @@ const (
 // Run measures $export at system level, its download, and exports of groups. The
 // server is started anew after the import, so that its memory is that of exports.
 func (c *exportCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "export")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	s, loaded, set, err := b.startFilled(ctx)
-	if err != nil {
-		return err
-	}
-	others, err := c.fillOthers(ctx, b, set)
-	if err != nil {
-		return err
-	}
-	defer others.stop()
-	if _, err := s.stop(); err != nil {
-		return err
-	}
+	return c.runBench(ctx, "export", func(b *bench) error {
+		set, err := b.prepareData()
+		if err != nil {
+			return err
+		}
+		s, err := b.start(ctx, filepath.Join(b.dir, "store"), set.dir)
+		if err != nil {
+			return err
+		}
+		loaded, err := s.fill(ctx, set)
+		if err != nil {
+			return err
+		}
+		others, err := c.fillOthers(ctx, b, set)
+		if err != nil {
+			return err
+		}
+		defer others.stop()
+		if _, err := s.stop(); err != nil {
+			return err
+		}
+		return c.measure(ctx, b, set, loaded, others)
+	})
+}
+
+// measure starts the server on the filled store and lets everything have its turns.
+func (c *exportCommand) measure(ctx context.Context, b *bench, set *dataSet, loaded int64, others *exportOthers) error {
 	var flags []string
 	if c.Azure != "" {
 		flags = []string{"--azure-connection-string", c.Azure}
 	}
-	if s, err = b.start(ctx, filepath.Join(b.dir, "store"), set.dir, flags...); err != nil {
+	s, err := b.start(ctx, filepath.Join(b.dir, "store"), set.dir, flags...)
+	if err != nil {
 		return err
 	}
 	if err := s.waitIdle(ctx); err != nil {
@@ -70,6 +81,19 @@ func (c *exportCommand) Run(ctx context.Context) error {
 		}
 		b.compareExports()
 	}
+	if err := c.measureRest(ctx, b, s, set); err != nil {
+		return err
+	}
+	used, err := s.stop()
+	if err != nil {
+		return err
+	}
+	b.report.add("kiln: the server in all, without the import", used.figures()...)
+	return nil
+}
+
+// measureRest does what was asked for beside whole exports.
+func (c *exportCommand) measureRest(ctx context.Context, b *bench, s *server, set *dataSet) error {
 	if c.Parts {
 		if err := b.measureParts(ctx, s, set, c.Runs); err != nil {
 			return err
@@ -83,17 +107,10 @@ func (c *exportCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.Azure != "" {
-		if err := b.measureAccount(ctx, s); err != nil {
-			return err
-		}
+	if c.Azure == "" {
+		return nil
 	}
-	used, err := s.stop()
-	if err != nil {
-		return err
-	}
-	b.report.add("kiln: the server in all, without the import", used.figures()...)
-	return b.report.save(c.JSON)
+	return b.measureAccount(ctx, s)
 }
 
 func (b *bench) measureCopyOut(ctx context.Context, p *postgres, loaded int64) error {
@@ -102,20 +119,33 @@ func (b *bench) measureCopyOut(ctx context.Context, p *postgres, loaded int64) e
 	if _, err := p.psql(ctx, "copy resources to '"+strings.ReplaceAll(path, "'", "''")+"' with (format csv, quote e'\\x01', delimiter e'\\x02')"); err != nil {
 		return err
 	}
-	took := time.Since(start)
-	text, err := os.Open(path)
+	return b.reportCopy(copyOutRun, path, loaded, time.Since(start))
+}
+
+// copyAndSync is the time of a COPY and of the sync behind it.
+const copyAndSync = "time with a sync"
+
+// reportCopy tells how long another one's COPY to a file took, and how long with a sync
+// of the file, which it does not wait for by itself; then it removes the file.
+func (b *bench) reportCopy(name, path string, loaded int64, took time.Duration, more ...figure) error {
+	start := time.Now()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	defer text.Close()
-	lines, size, err := countLines(text)
+	defer file.Close()
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	synced := took + time.Since(start)
+	lines, size, err := countLines(file)
 	if err != nil {
-		return fmt.Errorf("cannot read what COPY wrote: %w", err)
+		return fmt.Errorf("cannot read what was copied: %w", err)
 	}
 	if lines < loaded { // the table has what $import refuses, too
-		return fmt.Errorf("cannot trust COPY: %d resources in the store, %d lines", loaded, lines)
+		return fmt.Errorf("cannot trust %s: %d resources in the store, %d lines", name, loaded, lines)
 	}
-	b.report.add(copyOutRun, throughput(lines, size, took)...)
+	b.report.add(name, append(append(throughput(lines, size, took), figure{copyAndSync, synced.Seconds(), "s"}), more...)...)
 	return os.Remove(path)
 }
 
@@ -133,8 +163,8 @@ func (b *bench) measureGroup(ctx context.Context, s *server, n int) error {
 	for _, file := range result.Output {
 		count += file.Count
 	}
-	b.report.add(fmt.Sprintf("kiln: $export of a Group of %d patients", n),
-		figure{"time", took.Seconds(), "s"}, figure{"resources", float64(count), ""}, figure{"files", float64(len(result.Output)), ""})
+	b.report.add(fmt.Sprintf("kiln: $export of a Group of %s", counted(n, "patient")),
+		figure{"time", took.Seconds(), "s"}, figure{"resources", float64(count), "resources"}, figure{"files", float64(len(result.Output)), "files"})
 	return nil
 }
 
@@ -174,7 +204,7 @@ func (b *bench) measureByPatient(ctx context.Context, s *server) error {
 			lines += file.Count
 		}
 		b.report.add(how.name, figure{"time", took.Seconds(), "s"}, figure{"processor time", (after.server - before.server).Seconds(), "s"},
-			figure{"lines", float64(lines), ""}, figure{"files", float64(len(result.Output)), ""}, after.others(before, took))
+			figure{"lines", float64(lines), "lines"}, figure{"files", float64(len(result.Output)), "files"}, after.others(before, took))
 	}
 	return nil
 }
@@ -185,7 +215,11 @@ func (s *server) makeGroup(ctx context.Context, n int) (string, error) {
 		Entry []struct{ Resource struct{ ID string } }
 	}
 	address := fmt.Sprintf("%s/Patient?_count=%d&_elements=id", s.base, min(n, 1000))
-	if err := s.getJSON(ctx, address, &page); err != nil {
+	text, err := get(ctx, address)
+	if err == nil {
+		err = json.Unmarshal(text, &page)
+	}
+	if err != nil {
 		return "", err
 	}
 	if len(page.Entry) != n {
@@ -209,39 +243,6 @@ func (s *server) makeGroup(ctx context.Context, n int) (string, error) {
 		err = unexpected(response, answer)
 	}
 	return "Group/" + id, err
-}
-
-func (s *server) getJSON(ctx context.Context, address string, to any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	response, body, err := exchange(request)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return unexpected(response, body)
-	}
-	return json.Unmarshal(body, to)
-}
-
-// startFilled starts a server and imports the data set into it.
-func (b *bench) startFilled(ctx context.Context) (*server, int64, *dataSet, error) {
-	set, err := b.prepareData()
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	s, err := b.start(ctx, filepath.Join(b.dir, "store"), set.dir)
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	result, took, err := s.runImport(ctx, set.files, "InitialLoad")
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	fmt.Fprintf(os.Stderr, "imported %d resources in %.1f s\n", result.loaded(), took.Seconds())
-	return s, result.loaded(), set, nil
 }
 
 func (b *bench) measureExport(ctx context.Context, s *server, loaded int64) error {
@@ -268,7 +269,7 @@ func (b *bench) measureExport(ctx context.Context, s *server, loaded int64) erro
 		return fmt.Errorf("cannot trust the export: %d resources in the store, %d exported", loaded, lines)
 	}
 	b.report.add(exportRun, append(throughput(lines, size, took),
-		figure{"files", float64(len(result.Output)), ""}, figure{"processor time a resource", float64(used.Nanoseconds()) / 1e3 / float64(lines), "µs"})...)
+		figure{"files", float64(len(result.Output)), "files"}, figure{"processor time a resource", float64(used.Nanoseconds()) / 1e3 / float64(lines), "µs"})...)
 	b.report.add("kiln: download of the files, one connection", throughput(lines, size, downloaded)...)
 	return nil
 }

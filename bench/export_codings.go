@@ -35,8 +35,8 @@ func (b *bench) measureCodings(ctx context.Context, s *server, runs int) error {
 		took, used := time.Since(start), s.readCPU().server-before.server
 		b.report.add(fmt.Sprintf("kiln: download of %d lines as %s", longest.Count, coding),
 			figure{"NDJSON per second", float64(longest.Bytes) / 1e6 / took.Seconds(), "MB/s"},
-			figure{"bytes sent for one of NDJSON", float64(sent) / float64(longest.Bytes), ""},
-			figure{"processor time of the server for a GB", used.Seconds() / float64(longest.Bytes) * 1e9, "s"})
+			figure{"sent", float64(sent) / float64(longest.Bytes), "bytes for one of NDJSON"},
+			figure{processorTime, used.Seconds() / float64(longest.Bytes) * 1e9, "s a GB"})
 	}
 	return nil
 }
@@ -75,6 +75,6 @@ func (b *bench) measureAccount(ctx context.Context, s *server) error {
 		lines, size = lines+file.Count, size+file.Bytes
 	}
 	b.report.add("kiln: $export into the storage account", append(throughput(lines, size, took),
-		figure{"files", float64(len(result.Output)), ""}, figure{"processor time a resource", float64(used.Nanoseconds()) / 1e3 / float64(lines), "µs"})...)
+		figure{"files", float64(len(result.Output)), "files"}, figure{"processor time a resource", float64(used.Nanoseconds()) / 1e3 / float64(lines), "µs"})...)
 	return nil
 }

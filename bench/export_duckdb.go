@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -104,27 +102,16 @@ func (b *bench) measureDuckDBOut(d *duckdb, loaded int64) error {
 	if err != nil {
 		return err
 	}
-	text, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer text.Close()
-	lines, size, err := countLines(text)
-	if err != nil {
-		return fmt.Errorf("cannot read what DuckDB wrote: %w", err)
-	}
-	if lines < loaded { // it has what $import refuses, too
-		return fmt.Errorf("cannot trust DuckDB's COPY: %d resources in the store, %d lines", loaded, lines)
-	}
-	b.report.add(duckdbOut, append(throughput(lines, size, written.took()), figure{processorTime, written.Processor, "s"})...)
-	return os.Remove(path)
+	return b.reportCopy(duckdbOut, path, loaded, written.took(), figure{processorTime, written.Processor, "s"})
 }
 
 // compareExports tells the ratios of this round.
 func (b *bench) compareExports() {
 	b.report.compareRound(exportRatios, exportRun, []compared{
 		{"PostgreSQL's COPY TO", copyOutRun, "time"},
+		{"PostgreSQL's COPY TO and a sync", copyOutRun, copyAndSync},
 		{"DuckDB's COPY TO", duckdbOut, "time"},
+		{"DuckDB's COPY TO and a sync", duckdbOut, copyAndSync},
 		{"a file that is written", floorWrite, "time"},
 	})
 }

@@ -38,7 +38,7 @@ func (b *bench) measureParts(ctx context.Context, s *server, set *dataSet, runs 
 		}
 		after := s.readCPU()
 		b.report.add(part.name, figure{"time", took.Seconds(), "s"}, figure{"processor time", (after.server - before.server).Seconds(), "s"},
-			figure{"lines", float64(lines), ""}, figure{"NDJSON", float64(size) / 1e6, "MB"})
+			figure{"lines", float64(lines), "lines"}, figure{"NDJSON", float64(size) / 1e6, "MB"})
 	}
 	return nil
 }

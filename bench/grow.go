@@ -48,21 +48,18 @@ func (c *growCommand) Run(ctx context.Context) error {
 	if len(c.Sizes) == 0 || c.Sizes[0] < 1 {
 		return fmt.Errorf("cannot measure sizes %v: each has to be 1 or more", c.Sizes)
 	}
-	b, cleanUp, err := c.setUp(ctx, "grow")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	g := &grown{growCommand: c, bench: b}
-	if err := g.fill(ctx); err != nil {
-		return err
-	}
-	for round := range c.Runs {
-		if err := g.round(ctx, round); err != nil {
+	return c.runBench(ctx, "grow", func(b *bench) error {
+		g := &grown{growCommand: c, bench: b}
+		if err := g.fill(ctx); err != nil {
 			return err
 		}
-	}
-	return b.report.save(c.JSON)
+		for round := range c.Runs {
+			if err := g.round(ctx, round); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // fill makes the stores.
@@ -106,7 +103,7 @@ func (g *grown) fill(ctx context.Context) (err error) {
 			s = nil
 		}
 	}
-	b.report.add("comparison: the last job's processor time a resource to the first's", figure{"ratio", each[len(each)-1] / each[0], ""})
+	b.report.add("comparison: the last job's processor time a resource to the first's", figure{"ratio", each[len(each)-1] / each[0], "times"})
 	return os.RemoveAll(store)
 }
 
@@ -154,8 +151,8 @@ func (g *grown) measureJob(ctx context.Context, s *server, n int, path string) (
 	loaded = float64(result.loaded())
 	micros = (after.server - before.server).Seconds() * 1e6 / loaded
 	g.bench.report.add(fmt.Sprintf("kiln: $import InitialLoad, job %d", n+1),
-		figure{"loaded", loaded, ""},
-		figure{"resources per second", loaded / took.Seconds(), "1/s"},
+		figure{"loaded", loaded, "lines"},
+		figure{"resources per second", loaded / took.Seconds(), perSecond("resources")},
 		figure{"processor time a resource", micros, "µs"},
 		after.others(before, took))
 	return micros, loaded, nil

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 // grownResult is what one round showed of one store.
@@ -31,7 +28,7 @@ func (g *grown) round(ctx context.Context, round int) error {
 	if err != nil {
 		return err
 	}
-	g.bench.report.add("kiln: $import InitialLoad into an empty store", figure{"resources per second", empty, "1/s"})
+	g.bench.report.add("kiln: $import InitialLoad into an empty store", figure{"resources per second", empty, perSecond("resources")})
 	results := make([]grownResult, len(g.stores))
 	for i := range g.stores {
 		if err := g.measureRequests(ctx, &g.stores[i], uint64(round), &results[i]); err != nil {
@@ -75,14 +72,14 @@ func (g *grown) compare(empty float64, results []grownResult) {
 
 func (g *grown) reportStore(name string, k *grownStore, r *grownResult) {
 	g.bench.report.add(name, append([]figure{
-		{"resources", k.resource, ""},
+		{"resources", k.resource, "resources"},
 		{"NDJSON", float64(k.times) * float64(g.set.bytes) / 1e6, "MB"},
-		{"initial import", r.initial, "1/s"},
-		{"incremental import, all new", r.incremental, "1/s"},
-		{"reads per second", r.reads.rate(), "1/s"},
+		{"initial import", r.initial, perSecond("resources")},
+		{"incremental import, all new", r.incremental, perSecond("resources")},
+		{"reads per second", r.reads.rate(), perSecond("requests")},
 		{"median latency", millis(r.reads.percentile(50)), "ms"},
 		{"99 of 100 below", millis(r.reads.percentile(99)), "ms"},
-		{"searches for a patient's Observations per second", r.searches.rate(), "1/s"},
+		{"searches for a patient's Observations per second", r.searches.rate(), perSecond("requests")},
 		{"median latency of searches", millis(r.searches.percentile(50)), "ms"},
 		{"99 of 100 searches below", millis(r.searches.percentile(99)), "ms"},
 		{"start after a clean stop", r.clean.Seconds(), "s"},
@@ -150,7 +147,7 @@ func (g *grown) measureImports(ctx context.Context, k *grownStore, r *grownResul
 	}
 	r.incremental = rates[0]
 	g.bench.report.add("kiln: $import IncrementalLoad into "+k.name(),
-		figure{"all new", rates[0], "1/s"}, figure{"the same once more", rates[1], "1/s"}, figure{"a new version of each", rates[2], "1/s"})
+		figure{"all new", rates[0], perSecond("resources")}, figure{"the same once more", rates[1], perSecond("resources")}, figure{"a new version of each", rates[2], perSecond("resources")})
 	_, err = s.stop()
 	return err
 }
@@ -215,15 +212,13 @@ func (k *grownStore) drawn(r *rand.Rand, paths []string) string {
 }
 
 func (g *grown) reader(s *server, k *grownStore) client {
-	return client{want: []int{http.StatusOK}, next: func(r *rand.Rand, request *fasthttp.Request) {
-		request.SetRequestURI(s.base + "/" + k.drawn(r, g.keys))
-	}}
+	return getting(func(r *rand.Rand) string { return s.base + "/" + k.drawn(r, g.keys) })
 }
 
 // searcher asks for the Observations of a patient. Each copy has its own patients, so
 // it finds as many in every store.
 func (g *grown) searcher(s *server, k *grownStore) client {
-	return client{want: []int{http.StatusOK}, next: func(r *rand.Rand, request *fasthttp.Request) {
-		request.SetRequestURI(s.base + "/Observation?_count=10&_total=none&subject=" + url.QueryEscape(k.drawn(r, g.patients)))
-	}}
+	return getting(func(r *rand.Rand) string {
+		return s.base + "/Observation?_count=10&_total=none&subject=" + url.QueryEscape(k.drawn(r, g.patients))
+	})
 }

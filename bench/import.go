@@ -13,6 +13,7 @@ type importCommand struct {
 	OneEach         int  `help:"Put so many of the resources each into a file of its own, and leave the others out; a request may name 10,000." xor:"shape" placeholder:"N"`
 	Runs            int  `help:"Measure this many times, each into an empty store." default:"1"`
 	Again           bool `help:"Import the same files once more as IncrementalLoad, which must change nothing."`
+	Versions        int  `help:"Also import so many dated versions of each of some of the resources, about as many lines as the data has." placeholder:"N"`
 	ComparePostgres bool `help:"Between the runs, COPY the same lines into a jsonb column of PostgreSQL."`
 	PostgresIndex   bool `help:"Also build a GIN index on that column, the least that a search needs." default:"true" negatable:""`
 	CompareDuckDB   bool `help:"Between the runs, load the same lines into DuckDB: as text, as JSON, and with fields in columns." name:"compare-duckdb"`
@@ -21,11 +22,19 @@ type importCommand struct {
 
 // Run measures InitialLoad into an empty store.
 func (c *importCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "import")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
+	return c.runBench(ctx, "import", func(b *bench) error { return c.measure(ctx, b) })
+}
+
+// importing is the measurement under way.
+type importing struct {
+	*importCommand
+	bench     *bench
+	set       *dataSet
+	histories *dataSet  // nil: not measured
+	copier    *postgres // nil: not compared
+}
+
+func (c *importCommand) measure(ctx context.Context, b *bench) error {
 	set, err := b.prepareData()
 	if err != nil {
 		return err
@@ -38,43 +47,51 @@ func (c *importCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	var copier *postgres
-	if c.ComparePostgres {
-		if copier, err = startPostgres(ctx, b.dir, forBulk); err != nil {
+	m := importing{importCommand: c, bench: b, set: set}
+	if c.Versions > 0 {
+		if m.histories, err = set.histories(c.Versions, filepath.Join(b.dir, "histories")); err != nil {
 			return err
 		}
-		defer copier.stop()
+	}
+	if c.ComparePostgres {
+		if m.copier, err = startPostgres(ctx, b.dir, forBulk); err != nil {
+			return err
+		}
+		defer m.copier.stop()
 	}
 	for i := range c.Runs {
-		if err := c.measureRound(ctx, b, set, copier, i); err != nil {
+		if err := m.round(ctx, i); err != nil {
 			return err
 		}
 	}
-	return b.report.save(c.JSON)
+	return nil
 }
 
-// measureRound lets everything that is compared have its turn.
-func (c *importCommand) measureRound(ctx context.Context, b *bench, set *dataSet, copier *postgres, i int) error {
-	if err := b.measureImport(ctx, set, i, c.Again); err != nil {
+// round lets everything that is compared have its turn.
+func (m *importing) round(ctx context.Context, i int) error {
+	if err := m.bench.measureImport(ctx, m.set, i, m.Again); err != nil {
 		return err
 	}
-	if copier != nil {
-		if err := c.measureCopy(ctx, b, copier, set); err != nil {
+	if m.copier != nil {
+		if err := m.measureCopy(ctx, m.bench, m.copier, m.set); err != nil {
 			return err
 		}
 	}
-	if c.CompareDuckDB {
-		if err := b.measureDuckDBLoads(ctx, set); err != nil {
+	if m.CompareDuckDB {
+		if err := m.bench.measureDuckDBLoads(ctx, m.set); err != nil {
 			return err
 		}
 	}
-	if c.Floors {
-		if err := b.measureFloors(ctx, set); err != nil {
+	if m.Floors {
+		if err := m.bench.measureFloors(ctx, m.set); err != nil {
 			return err
 		}
 	}
-	b.compareImport()
-	return nil
+	m.bench.compareImport()
+	if m.histories == nil {
+		return nil
+	}
+	return m.bench.measureHistories(ctx, m.histories, m.Versions)
 }
 
 // reshape cuts the data into other files, if that was asked for.
@@ -121,13 +138,10 @@ func (b *bench) unpackForAll(set *dataSet) (*dataSet, error) {
 	return set.unpack(dir)
 }
 
+// measureImport imports into an empty store, and perhaps the same once more.
 func (b *bench) measureImport(ctx context.Context, set *dataSet, i int, again bool) error {
 	dataDir := filepath.Join(b.dir, fmt.Sprintf("store-%d", i))
-	s, err := b.start(ctx, dataDir, set.dir)
-	if err != nil {
-		return err
-	}
-	result, took, err := s.runImport(ctx, set.files, "InitialLoad")
+	loaded, figures, err := b.importOnce(ctx, dataDir, set, "InitialLoad")
 	if err != nil {
 		return err
 	}
@@ -135,45 +149,37 @@ func (b *bench) measureImport(ctx context.Context, set *dataSet, i int, again bo
 	if err != nil {
 		return err
 	}
-	used, err := s.stop()
-	if err != nil {
-		return err
-	}
-	if result.loaded()+result.refused() != set.resources {
-		return fmt.Errorf("cannot trust the figures: %d lines, %d loaded, %d refused", set.resources, result.loaded(), result.refused())
-	}
-	figures := append(throughput(set.resources, set.bytes, took), used.figures()...)
-	loaded := float64(result.loaded())
-	figures = append(figures, figure{"loaded", loaded, ""}, figure{"refused", float64(result.refused()), ""})
 	b.report.add(kilnRun, append(figures, diskFigures(sizes, loaded, "bytes a resource")...)...)
 	if again {
-		if err := b.measureAgain(ctx, dataDir, set); err != nil {
+		// Lines that the first import refused may be refused again or be found equal.
+		if _, figures, err = b.importOnce(ctx, dataDir, set, "IncrementalLoad"); err != nil {
 			return err
 		}
+		b.report.add(againRun, figures...)
 	}
 	return os.RemoveAll(dataDir)
 }
 
-// measureAgain opens the store once more and imports what is already there.
-// Lines that the first import refused may be refused again or be found equal.
-func (b *bench) measureAgain(ctx context.Context, dataDir string, set *dataSet) error {
+// importOnce starts a server on a store, imports, and stops it.
+func (b *bench) importOnce(ctx context.Context, dataDir string, set *dataSet, mode string) (loaded float64, figures []figure, err error) {
 	s, err := b.start(ctx, dataDir, set.dir)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
-	result, took, err := s.runImport(ctx, set.files, "IncrementalLoad")
+	result, took, err := s.runImport(ctx, set.files, mode)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	used, err := s.stop()
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
-	figures := append(throughput(set.resources, set.bytes, took), used.figures()...)
-	b.report.add(againRun, append(figures,
-		figure{"loaded or found equal", float64(result.loaded()), ""},
-		figure{"refused", float64(result.refused()), ""})...)
-	return nil
+	if result.loaded()+result.refused() != set.resources {
+		return 0, nil, fmt.Errorf("cannot trust the figures: %d lines, %d loaded, %d refused", set.resources, result.loaded(), result.refused())
+	}
+	figures = append(throughput(set.resources, set.bytes, took), used.figures()...)
+	loaded = float64(result.loaded())
+	return loaded, append(figures, figure{"loaded, or found equal", loaded, "lines"}, figure{"refused", float64(result.refused()), "lines"}), nil
 }
 
 func (c *importCommand) measureCopy(ctx context.Context, b *bench, p *postgres, set *dataSet) error {

@@ -147,6 +147,19 @@ func exchange(request *http.Request) (*http.Response, []byte, error) {
 	return response, body, err
 }
 
+// get reads an address that must answer 200.
+func get(ctx context.Context, address string) (body []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, body, err := exchange(request)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = unexpected(response, body)
+	}
+	return body, err
+}
+
 func unexpected(response *http.Response, body []byte) error {
 	return fmt.Errorf("%s %s: unexpected %s: %.2000s", response.Request.Method, response.Request.URL, response.Status, body)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -19,9 +20,6 @@ type loadSettings struct {
 	For         time.Duration `help:"How long to measure." default:"10s"`
 }
 
-// roundLength is how long each of some rounds takes.
-func (s *loadSettings) roundLength(rounds int) time.Duration { return s.For / time.Duration(rounds) }
-
 // client is one of the concurrent clients. next fills in its next request; the
 // answer's status must be one of want.
 type client struct {
@@ -29,6 +27,11 @@ type client struct {
 	want []int
 	// answered, when set, is called with every right answer and how long it took.
 	answered func(response *fasthttp.Response, took time.Duration)
+}
+
+// getting is a client that asks for one address after the other.
+func getting(address func(r *rand.Rand) string) client {
+	return client{want: []int{http.StatusOK}, next: func(r *rand.Rand, request *fasthttp.Request) { request.SetRequestURI(address(r)) }}
 }
 
 // loadResult is what all clients saw together.
@@ -99,12 +102,6 @@ func (r *loadResult) add(parts ...loadResult) {
 	slices.Sort(r.latencies)
 }
 
-// addTime takes in a measurement made at another time.
-func (r *loadResult) addTime(other *loadResult) {
-	r.took += other.took
-	r.add(*other)
-}
-
 func (r *loadResult) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
 
 func (c client) run(ctx context.Context, door *fasthttp.HostClient, end time.Time, r *rand.Rand) (result loadResult) {
@@ -153,16 +150,16 @@ func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisec
 func (r *loadResult) figures(s loadSettings) []figure {
 	seconds := r.took.Seconds()
 	return []figure{
-		{"clients", float64(s.Concurrency), ""},
+		{"clients", float64(s.Concurrency), "clients"},
 		{"time", seconds, "s"},
-		{"requests per second", r.rate(), "1/s"},
+		{"requests per second", r.rate(), perSecond("requests")},
 		{"received", float64(r.bytes) / 1e6 / seconds, "MB/s"},
 		{"median latency", millis(r.percentile(50)), "ms"},
 		{"90 of 100 below", millis(r.percentile(90)), "ms"},
 		{"99 of 100 below", millis(r.percentile(99)), "ms"},
 		{"999 of 1000 below", millis(r.percentile(99.9)), "ms"},
 		{"slowest", millis(r.latencies[len(r.latencies)-1]), "ms"},
-		{"wrong answers", float64(r.wrong), ""},
+		{"wrong answers", float64(r.wrong), "answers"},
 	}
 }
 

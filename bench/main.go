@@ -66,6 +66,19 @@ type bench struct {
 	servers []*server
 }
 
+// runBench sets a benchmark up, lets it be measured, and writes its report.
+func (s settings) runBench(ctx context.Context, name string, measure func(b *bench) error) error {
+	b, cleanUp, err := s.setUp(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer cleanUp()
+	if err := measure(b); err != nil {
+		return err
+	}
+	return b.report.save(s.JSON)
+}
+
 // setUp makes the work directory and the binary. Call the returned function at
 // the end.
 func (s settings) setUp(ctx context.Context, name string) (*bench, func(), error) {

@@ -12,8 +12,6 @@ import (
 	"runtime"
 	"strings"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 type mergeCommand struct {
@@ -48,46 +46,30 @@ var mergePhases = []mergePhase{
 	{name: "beside indexing again", flags: unmergedFlags, begin: addParameter, busy: true},
 }
 
-// mergeResult is what one phase of all rounds showed.
-type mergeResult struct {
-	rounds  [][]loadResult // by round and kind
-	written int64          // bytes of runs
-	busy    time.Duration
-	took    time.Duration
-}
-
 // Run measures the same requests by turns on two servers, each on a new copy of one
 // store: one that leaves its many runs alone, and one that merges them.
 func (c *mergeCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "merge")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	runtime.GOMAXPROCS(harnessProcessors)
-	m, err := c.prepare(ctx, b)
-	if err != nil {
-		return err
-	}
-	phases := mergePhases
-	if !c.Reindex {
-		phases = phases[:2]
-	}
-	results := make([]mergeResult, len(phases))
-	for round := range c.Rounds {
-		for i := range phases {
-			if err := m.measure(ctx, &phases[i], uint64(round), &results[i]); err != nil {
-				return fmt.Errorf("cannot measure a store %s: %w", phases[i].name, err)
-			}
+	return c.runBench(ctx, "merge", func(b *bench) error {
+		runtime.GOMAXPROCS(harnessProcessors)
+		m, err := c.prepare(ctx, b)
+		if err != nil {
+			return err
 		}
-	}
-	for i := range results {
-		m.reportPhase(&phases[i], &results[i])
-	}
-	for kind := range m.kinds {
-		m.reportKind(kind, phases, results)
-	}
-	return b.report.save(c.JSON)
+		phases := mergePhases
+		if !c.Reindex {
+			phases = phases[:2]
+		}
+		for round := range c.Rounds {
+			results := make([][]loadResult, len(phases)) // by phase and kind
+			for i := range phases {
+				if results[i], err = m.measure(ctx, &phases[i], uint64(round)); err != nil {
+					return fmt.Errorf("cannot measure a store %s: %w", phases[i].name, err)
+				}
+			}
+			m.compare(phases, results)
+		}
+		return nil
+	})
 }
 
 // mergeBench is the measurement under way.
@@ -131,34 +113,35 @@ func (c *mergeCommand) prepare(ctx context.Context, b *bench) (*mergeBench, erro
 }
 
 // measure does one phase of one round, on a copy of the store of its own.
-func (m *mergeBench) measure(ctx context.Context, phase *mergePhase, round uint64, result *mergeResult) error {
+func (m *mergeBench) measure(ctx context.Context, phase *mergePhase, round uint64) ([]loadResult, error) {
 	dir := filepath.Join(m.bench.dir, "copy")
 	if err := copyStore(m.store, dir); err != nil {
-		return err
+		return nil, err
 	}
 	s, err := m.bench.start(ctx, dir, m.bench.dir, phase.flags...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if phase.begin != nil {
 		if err := phase.begin(ctx, s); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := m.measureServer(ctx, s, phase, round, result); err != nil {
-		return err
+	seen, err := m.measureServer(ctx, s, phase, round)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := s.stop(); err != nil {
-		return err
+		return nil, err
 	}
-	return os.RemoveAll(dir)
+	return seen, os.RemoveAll(dir)
 }
 
 // measureServer warms up and measures, until the time or what the server does ends.
-func (m *mergeBench) measureServer(ctx context.Context, s *server, phase *mergePhase, round uint64, result *mergeResult) (err error) {
+func (m *mergeBench) measureServer(ctx context.Context, s *server, phase *mergePhase, round uint64) (seen []loadResult, err error) {
 	syncs, closeFile, err := bareSyncs(filepath.Join(m.bench.dir, "synced"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeFile()) }()
 	kinds := append(m.requests(s), m.bareRequests(), syncs)
@@ -171,53 +154,40 @@ func (m *mergeBench) measureServer(ctx context.Context, s *server, phase *mergeP
 	}
 	go watch.follow(running, quiet)
 	if _, err := pace(running, kinds, warmUp, m.Seed+2*round); err != nil {
-		return err
+		return nil, err
 	}
 	watch.reset()
-	seen, err := pace(running, kinds, m.For, m.Seed+2*round+1)
-	if err != nil {
-		return err
+	if seen, err = pace(running, kinds, m.For, m.Seed+2*round+1); err != nil {
+		return nil, err
 	}
-	m.kinds = m.kinds[:0]
-	for i := range kinds {
-		m.kinds = append(m.kinds, kinds[i].name)
+	for i := range seen {
 		if len(seen[i].latencies) == 0 {
-			return errors.Join(errors.New("no request was answered while it lasted: more --copies make it last longer"), ctx.Err())
+			return nil, errors.Join(errors.New("no request was answered while it lasted: more --copies make it last longer"), ctx.Err())
 		}
 	}
-	written, busy := watch.counted()
-	result.rounds = append(result.rounds, seen)
-	result.written, result.busy, result.took = result.written+written, result.busy+busy, result.took+seen[0].took
-	return ctx.Err()
+	m.report(phase, kinds, seen, watch)
+	return seen, ctx.Err()
 }
 
 // requests are what the clients ask for.
 func (m *mergeBench) requests(s *server) []paced {
-	get := func(address func(r *rand.Rand) string) func(int) client {
-		return func(int) client {
-			return client{want: []int{http.StatusOK}, next: func(r *rand.Rand, request *fasthttp.Request) {
-				request.SetRequestURI(s.base + "/" + address(r))
-			}}
-		}
-	}
 	return []paced{
-		requests("GET Type/id at random", s.base, m.Reads, m.Clients, get(func(r *rand.Rand) string { return m.keys[r.IntN(len(m.keys))].path })),
-		requests("a search for a patient's Observations, 10 a page", s.base, m.Searches, m.Clients, get(func(r *rand.Rand) string {
-			return "Observation?_count=10&subject=" + url.QueryEscape(m.subject[r.IntN(len(m.subject))])
+		requests("GET Type/id at random", s.base, m.Reads, m.Clients, same(func() client { return reading(s.base, m.keys, "") })),
+		requests("a search for a patient's Observations, 10 a page", s.base, m.Searches, m.Clients, same(func() client {
+			return getting(func(r *rand.Rand) string {
+				return s.base + "/Observation?_count=10&subject=" + url.QueryEscape(m.subject[r.IntN(len(m.subject))])
+			})
 		})),
-		requests("PUT of a new resource, durable", s.base, m.Creates, m.Clients, func(int) client {
-			w := &writer{base: s.base, bodies: m.bodies}
-			return w.creating()
-		}),
+		requests("PUT of a new resource, durable", s.base, m.Creates, m.Clients, same(func() client { return (&writer{base: s.base, bodies: m.bodies}).creating() })),
 	}
 }
 
 // bareRequests are answered from memory by a process that does nothing else: the
 // least that a request takes on this machine now.
 func (m *mergeBench) bareRequests() paced {
-	return requests("GET of a bare handler's body", m.bare.base, m.Reads, m.Clients, func(int) client {
-		return client{want: []int{http.StatusOK}, next: func(_ *rand.Rand, request *fasthttp.Request) { request.SetRequestURI(m.bare.base) }}
-	})
+	return requests("GET of a bare handler's body", m.bare.base, m.Reads, m.Clients, same(func() client {
+		return getting(func(*rand.Rand) string { return m.bare.base })
+	}))
 }
 
 // addedParameter is one that R4 does not have, of the type with most resources.
@@ -238,49 +208,42 @@ func addParameter(ctx context.Context, s *server) error {
 	return err
 }
 
-// reportPhase tells what the server did beside the clients.
-func (m *mergeBench) reportPhase(phase *mergePhase, r *mergeResult) {
-	m.bench.report.add(fmt.Sprintf("kiln: a store of %d runs %s, %d rounds", m.runs, phase.name, m.Rounds),
-		figure{"measured", r.took.Seconds(), "s"},
-		figure{"with a run being written", r.busy.Seconds(), "s"},
-		figure{"written to runs", float64(r.written) / 1e6, "MB"},
-		figure{"written to runs, a second", float64(r.written) / 1e6 / r.took.Seconds(), "MB/s"})
-}
-
 // mergePercentiles are what is told of latencies.
 var mergePercentiles = []struct {
 	name string
 	of   float64
-}{{"median", 50}, {"95 of 100 below", 95}, {"99 of 100 below", 99}, {"999 of 1000 below", 99.9}}
+}{{"median latency", 50}, {"95 of 100 below", 95}, {"99 of 100 below", 99}, {"999 of 1000 below", 99.9}}
 
-// reportKind tells how long one kind of request took in each phase, by the medians of
-// all rounds, and how many times as long as at rest in the same round.
-func (m *mergeBench) reportKind(kind int, phases []mergePhase, results []mergeResult) {
-	of := func(phase, round int, percent float64) float64 {
-		return millis(results[phase].rounds[round][kind].percentile(percent))
-	}
-	for p := range phases {
+// report tells what the server did in a phase beside the clients, and how long each kind
+// of request took.
+func (m *mergeBench) report(phase *mergePhase, kinds []paced, seen []loadResult, watch *mergeWatch) {
+	written, busy := watch.counted()
+	took := seen[0].took.Seconds()
+	m.bench.report.add("kiln: a store of many runs "+phase.name,
+		figure{"runs in the beginning", float64(m.runs), "runs"},
+		figure{"measured", took, "s"},
+		figure{"with a run being written", busy.Seconds(), "s"},
+		figure{"written to runs", float64(written) / 1e6, "MB"},
+		figure{"written to runs, a second", float64(written) / 1e6 / took, "MB/s"})
+	m.kinds = m.kinds[:0]
+	for i := range kinds {
+		m.kinds = append(m.kinds, kinds[i].name)
 		var figures []figure
-		var ratios []float64
 		for _, percentile := range mergePercentiles {
-			var all []float64
-			for round := range results[p].rounds {
-				all = append(all, of(p, round, percentile.of))
-				if percentile.of == 99 {
-					ratios = append(ratios, of(p, round, 99)/of(0, round, 99))
-				}
-			}
-			figures = append(figures, figure{percentile.name, median(all), "ms"})
+			figures = append(figures, figure{percentile.name, millis(seen[i].percentile(percentile.of)), "ms"})
 		}
-		if p > 0 {
-			low, high := spread(ratios)
-			figures = append(figures, figure{ratioOfMedians, figures[2].Value / m.bench.report.figure(kindName(m.kinds[kind], &phases[0]), "99 of 100 below")[0], ""},
-				figure{"the ratio by rounds: median", median(ratios), ""}, figure{"lowest", low, ""}, figure{"highest", high, ""})
-		}
-		m.bench.report.add(kindName(m.kinds[kind], &phases[p]), figures...)
+		m.bench.report.add(kinds[i].name+", "+phase.name, figures...)
 	}
 }
 
-const ratioOfMedians = "99 of 100 to those at rest"
-
-func kindName(kind string, phase *mergePhase) string { return kind + ", " + phase.name }
+// compare tells, for this round, how the 99th percentiles of phases are to those at rest.
+func (m *mergeBench) compare(phases []mergePhase, results [][]loadResult) {
+	for p := 1; p < len(phases); p++ {
+		var figures []figure
+		for kind, name := range m.kinds {
+			ratio := float64(results[p][kind].percentile(99)) / float64(results[0][kind].percentile(99))
+			figures = append(figures, figure{name, ratio, "times"})
+		}
+		m.bench.report.add("comparison: the time that 99 of 100 requests stay below, "+phases[p].name+", to that at rest", figures...)
+	}
+}

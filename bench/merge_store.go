@@ -33,12 +33,11 @@ func (b *bench) manyRuns(ctx context.Context, set *dataSet, copies int) (dir str
 	if err != nil {
 		return "", 0, err
 	}
-	inputs := [][]string{set.files}
-	for _, path := range paths {
-		inputs = append(inputs, []string{path})
+	if _, err := s.fill(ctx, set); err != nil {
+		return "", 0, err
 	}
-	for _, files := range inputs {
-		if _, _, err := s.runImport(ctx, files, "InitialLoad"); err != nil {
+	for _, path := range paths {
+		if _, _, err := s.runImport(ctx, []string{path}, "InitialLoad"); err != nil {
 			return "", 0, err
 		}
 	}

@@ -19,9 +19,10 @@ import (
 type mixedCommand struct {
 	settings
 	Concurrency int           `help:"Clients that each send one request after the other." default:"32" aliases:"clients"`
-	For         time.Duration `help:"How long to measure without the import, and at most beside it." default:"30s"`
+	For         time.Duration `help:"How long to measure without the import, and at most beside it, in each round." default:"10s"`
+	Rounds      int           `help:"Take turns this often between the clients alone and beside an import." default:"3"`
 	Pause       time.Duration `help:"How long a client waits between an answer and its next request." default:"0s"`
-	Copies      int           `help:"Import the data so many times, each under new ids, one job after the other." default:"8"`
+	Copies      int           `help:"Import the data so many times in each round, each time under new ids, one job after the other." default:"3"`
 }
 
 // operation is what a client of bench mixed may do next.
@@ -51,30 +52,48 @@ var mixedSearches = [...]string{
 	"Encounter?subject:Patient.name=anna&_count=20",
 }
 
-// Run measures the same clients twice on one server: alone, and while jobs
+// Run measures the same clients by turns on one server: alone, and while jobs
 // import as IncrementalLoad. What the import costs a request is the difference.
 func (c *mixedCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "mixed")
-	if err != nil {
+	return c.runBench(ctx, "mixed", func(b *bench) error {
+		m, err := c.prepare(ctx, b)
+		if err != nil {
+			return err
+		}
+		// What is not measured: connections, caches, and the first versions.
+		if _, err := m.phase(ctx, c.Seed, warmUp); err != nil {
+			return err
+		}
+		for round := range c.Rounds {
+			if err := m.round(ctx, round); err != nil {
+				return err
+			}
+		}
+		used, err := m.server.stop()
+		if err != nil {
+			return err
+		}
+		b.report.add("kiln: the server in all", used.figures()...)
+		return nil
+	})
+}
+
+// round measures the clients alone, when the imports before have left nothing to do, and
+// then beside imports.
+func (m *mixed) round(ctx context.Context, round int) error {
+	if err := m.server.waitIdle(ctx); err != nil {
 		return err
 	}
-	defer cleanUp()
-	m, err := c.prepare(ctx, b)
-	if err != nil {
-		return err
-	}
-	// What is not measured: connections, caches, and the first versions.
-	if _, err := m.phase(ctx, c.Seed, warmUp); err != nil {
-		return err
-	}
-	alone, err := m.phase(ctx, c.Seed+1, c.For)
+	seed := m.Seed + uint64(2*round)
+	alone, err := m.phase(ctx, seed+1, m.For)
 	if err != nil {
 		return err
 	}
 	if err := m.report("alone", alone); err != nil {
 		return err
 	}
-	beside, err := m.phaseBeside(ctx)
+	inputs := m.inputs[round*m.Copies:][:m.Copies]
+	beside, err := m.phaseBeside(ctx, inputs, seed+2)
 	if err != nil {
 		return err
 	}
@@ -82,12 +101,7 @@ func (c *mixedCommand) Run(ctx context.Context) error {
 		return err
 	}
 	m.compare(alone, beside)
-	used, err := m.server.stop()
-	if err != nil {
-		return err
-	}
-	b.report.add("kiln: the server in all", used.figures()...)
-	return b.report.save(c.JSON)
+	return nil
 }
 
 // mixed is the measurement under way.
@@ -109,7 +123,7 @@ func (c *mixedCommand) prepare(ctx context.Context, b *bench) (*mixed, error) {
 		return nil, err
 	}
 	m := &mixed{mixedCommand: c, bench: b}
-	if m.inputs, err = set.copies(c.Copies, dir); err != nil {
+	if m.inputs, err = set.copies(c.Copies*c.Rounds, dir); err != nil {
 		return nil, err
 	}
 	bodies, err := set.sample(bodiesMax, c.Seed, true)
@@ -153,7 +167,7 @@ func (m *mixed) phase(ctx context.Context, seed uint64, long time.Duration) (*mi
 
 // phaseBeside runs the clients while the copies are imported, until the time or
 // the copies end.
-func (m *mixed) phaseBeside(ctx context.Context) (*mixedResult, error) {
+func (m *mixed) phaseBeside(ctx context.Context, inputs []string, seed uint64) (*mixedResult, error) {
 	before, err := m.server.metrics(ctx)
 	if err != nil {
 		return nil, err
@@ -162,7 +176,7 @@ func (m *mixed) phaseBeside(ctx context.Context) (*mixedResult, error) {
 	imported := make(chan error, 1)
 	go func() {
 		defer end()
-		for _, path := range m.inputs {
+		for _, path := range inputs {
 			if _, _, err := m.server.runImport(busy, []string{path}, "IncrementalLoad"); err != nil {
 				imported <- err
 				return
@@ -170,7 +184,7 @@ func (m *mixed) phaseBeside(ctx context.Context) (*mixedResult, error) {
 		}
 		imported <- nil
 	}()
-	result, err := m.phase(busy, m.Seed+2, m.For)
+	result, err := m.phase(busy, seed, m.For)
 	end()
 	jobErr := <-imported
 	if ctx.Err() != nil || result == nil {
@@ -195,9 +209,9 @@ func (m *mixed) reportImport(took time.Duration, before, after map[string]float6
 	}
 	m.bench.report.add("kiln: $import IncrementalLoad beside the clients",
 		figure{"time", took.Seconds(), "s"},
-		figure{"scanned per second", moved("kiln_import_scanned_lines_total") / took.Seconds(), "1/s"},
-		figure{"published", moved("kiln_import_loaded_lines_total"), ""},
-		figure{"rounds", moved("kiln_import_rounds_total"), ""},
+		figure{"scanned per second", moved("kiln_import_scanned_lines_total") / took.Seconds(), perSecond("lines")},
+		figure{"published", moved("kiln_import_loaded_lines_total"), "lines"},
+		figure{"rounds", moved("kiln_import_rounds_total"), "rounds"},
 		stage("scan"), stage("resolve"), stage("seal"), stage("publish"))
 }
 
@@ -208,7 +222,7 @@ func (m *mixed) report(name string, r *mixedResult) error {
 			continue
 		}
 		m.bench.report.add("kiln: "+operationNames[op]+", "+name,
-			figure{"requests per second", float64(len(latencies)) / r.all.took.Seconds(), "1/s"},
+			figure{"requests per second", float64(len(latencies)) / r.all.took.Seconds(), perSecond("requests")},
 			figure{"median latency", millis(percentile(latencies, 50)), "ms"},
 			figure{"99 of 100 below", millis(percentile(latencies, 99)), "ms"},
 			figure{"999 of 1000 below", millis(percentile(latencies, 99.9)), "ms"},
@@ -229,7 +243,7 @@ func (m *mixed) compare(alone, beside *mixedResult) {
 			figures = append(figures, figure{operationNames[op], millis(percentile(b, 99.9) - percentile(a, 99.9)), "ms"})
 		}
 	}
-	m.bench.report.add("what the import adds to the 99.9th percentile", figures...)
+	m.bench.report.add("comparison: what the import adds to the time that 999 of 1000 requests stay below", figures...)
 }
 
 // mixedClient is one client: its own resources, and how long its requests took.
@@ -291,16 +305,9 @@ func (c *mixedClient) draw(r *rand.Rand) operation {
 
 // metrics reads the server's counters, by name with labels.
 func (s *server) metrics(ctx context.Context) (map[string]float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(s.base, "/fhir")+"/metrics", nil)
+	text, err := get(ctx, strings.TrimSuffix(s.base, "/fhir")+"/metrics")
 	if err != nil {
 		return nil, err
-	}
-	response, text, err := exchange(request)
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, unexpected(response, text)
 	}
 	values := map[string]float64{}
 	for line := range strings.Lines(string(text)) {

@@ -76,7 +76,7 @@ func (s *server) waitIdle(ctx context.Context) error {
 // took, in cores: figures beside much of it tell little.
 func (c cpuClock) others(earlier cpuClock, took time.Duration) figure {
 	busy := (c.machine - earlier.machine) - (c.own - earlier.own)
-	return figure{"cores taken by other programs", max(0, busy.Seconds()/took.Seconds()), ""}
+	return figure{"taken by other programs", max(0, busy.Seconds()/took.Seconds()), "cores"}
 }
 
 // taskNanoseconds is how long the threads of a process have run, as the kernel

@@ -6,11 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"slices"
-	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 type readCommand struct {
@@ -22,9 +18,6 @@ type readCommand struct {
 // keysMax bounds the paths that the harness keeps.
 const keysMax = 1_000_000
 
-// warmUp is how long requests run before they count.
-const warmUp = time.Second
-
 const (
 	readAtRandom = "kiln: GET Type/id at random, clients on the same machine"
 	readOne      = "kiln: GET of one resource of median size"
@@ -35,15 +28,19 @@ const (
 // Run measures GET Type/id over all of the data set, uniformly at random, and
 // of one resource, which a bare handler serves too, and of its version.
 func (c *readCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "read")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	s, _, set, err := b.startFilled(ctx)
-	if err != nil {
-		return err
-	}
+	return c.runBench(ctx, "read", func(b *bench) error {
+		return b.serving(ctx, true, func(s *server, set *dataSet) error { return c.measure(ctx, b, s, set) })
+	})
+}
+
+// readKind is one of the things compared.
+type readKind struct {
+	stretch
+	ratio string // in the comparison with the last kind
+}
+
+// measure lets the kinds take turns.
+func (c *readCommand) measure(ctx context.Context, b *bench, s *server, set *dataSet) error {
 	keys, err := set.sample(keysMax, c.Seed, false)
 	if err != nil {
 		return err
@@ -56,59 +53,35 @@ func (c *readCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	of := func(s *server, keys []sampled, suffix string) func(i int) client {
+		return same(func() client { return reading(s.base, keys, suffix) })
+	}
 	kinds := []readKind{
-		{name: readAtRandom, ratio: "any resource", server: s, keys: keys},
-		{name: readOne, ratio: rateOfOne, server: s, keys: []sampled{one}},
-		{name: readVersion, ratio: "one version", server: s, keys: []sampled{one}, suffix: "/_history/1"},
-		{name: readBare, server: bare, keys: []sampled{one}},
+		{stretch{name: readAtRandom, base: s.base, clients: of(s, keys, "")}, "any resource"},
+		{stretch{name: readOne, base: s.base, clients: of(s, []sampled{one}, "")}, rateOfOne},
+		{stretch{name: readVersion, base: s.base, clients: of(s, []sampled{one}, "/_history/1")}, "one version"},
+		{stretch{name: readBare, base: bare.base, clients: of(bare, []sampled{one}, "")}, ""},
 	}
-	if err := c.measure(ctx, b, kinds); err != nil {
+	if err := c.inTurns(c.Rounds, func(share loadSettings, round int) error { return b.measureReads(ctx, share, round, kinds) }); err != nil {
 		return err
 	}
-	if _, err := bare.stop(); err != nil {
-		return err
-	}
-	used, err := s.stop()
-	if err != nil {
-		return err
-	}
-	b.report.add("kiln: the server in all, import included", append(used.figures(), figure{"body of the one resource", float64(len(one.body)), "bytes"})...)
-	return b.report.save(c.JSON)
+	b.report.add("the one resource", figure{"its body", float64(len(one.body)), "bytes"})
+	_, err = bare.stop()
+	return err
 }
 
-// readKind is one of the things compared.
-type readKind struct {
-	name   string
-	ratio  string // in the comparison with the last kind
-	server *server
-	keys   []sampled
-	suffix string // of the address
-}
-
-// measure lets the kinds take turns, after a warm-up of each.
-func (c *readCommand) measure(ctx context.Context, b *bench, kinds []readKind) error {
-	for round := -1; round < c.Rounds; round++ {
-		rates := make([]float64, len(kinds))
-		for i := range kinds {
-			k := &kinds[i]
-			turn := loadSettings{c.Concurrency, c.roundLength(c.Rounds)}
-			if round < 0 {
-				turn.For = warmUp
-			}
-			result, err := load(ctx, k.server.base, turn, c.Seed+uint64(round+1), k.client)
-			if err != nil {
-				return err
-			}
-			if rates[i] = result.rate(); round < 0 {
-				continue
-			}
-			if err := b.reportLoad(k.name, turn, result); err != nil {
-				return err
-			}
+// measureReads lets each kind have its turn, and compares them with the last one.
+func (b *bench) measureReads(ctx context.Context, share loadSettings, round int, kinds []readKind) error {
+	rates := make([]float64, len(kinds))
+	for i := range kinds {
+		seen, err := b.turn(ctx, share, round, kinds[i].stretch)
+		if err != nil {
+			return err
 		}
-		if round >= 0 {
-			b.report.add(readRatios, ratiosToLast(kinds, rates)...)
-		}
+		rates[i] = seen.rate()
+	}
+	if round >= 0 {
+		b.report.add(readRatios, ratiosToLast(kinds, rates)...)
 	}
 	return nil
 }
@@ -122,10 +95,9 @@ func ratiosToLast(kinds []readKind, rates []float64) (figures []figure) {
 	return figures
 }
 
-func (k *readKind) client(int) client {
-	return client{want: []int{http.StatusOK}, next: func(r *rand.Rand, request *fasthttp.Request) {
-		request.SetRequestURI(k.server.base + "/" + k.keys[r.IntN(len(k.keys))].path + k.suffix)
-	}}
+// reading is a client that reads resources at random.
+func reading(base string, keys []sampled, suffix string) client {
+	return getting(func(r *rand.Rand) string { return base + "/" + keys[r.IntN(len(keys))].path + suffix })
 }
 
 // medianSized draws some resources and takes the one in the middle by size.

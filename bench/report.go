@@ -113,6 +113,12 @@ func (r *report) figure(runName, name string) (values []float64) {
 	return values
 }
 
+// last is the value of the latest run of the name.
+func (r *report) last(runName, name string) float64 {
+	values := r.figure(runName, name)
+	return values[len(values)-1]
+}
+
 // compared is something that a run of kiln's is compared with.
 type compared struct {
 	name string // in the comparison
@@ -161,12 +167,23 @@ func (r *report) save(path string) error {
 	return nil
 }
 
+// perSecond is the unit of a rate of things.
+func perSecond(things string) string { return things + "/s" }
+
+// counted names so many things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // throughput is how fast so much went through.
 func throughput(resources, bytes int64, took time.Duration) []figure {
 	seconds := took.Seconds()
 	return []figure{
 		{"time", seconds, "s"},
-		{"resources per second", float64(resources) / seconds, "1/s"},
+		{"resources per second", float64(resources) / seconds, perSecond("resources")},
 		{"NDJSON per second", float64(bytes) / 1e6 / seconds, "MB/s"},
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
 type searchCommand struct {
 	settings
-	Repetitions     int      `help:"Ask each question so many times, each time with other values of the data." default:"60"`
+	Repetitions     int      `help:"Ask each question so many times in each round, each time with other values of the data." default:"60"`
+	Rounds          int      `help:"Go through all questions this often." default:"1"`
 	Row             []string `help:"Ask only the questions whose name contains one of these."`
 	Store           string   `help:"Data directory that was filled with the same data before (kiln load): it is copied, and nothing is imported." type:"existingdir"`
 	Against         string   `help:"Another binary of kiln, which answers the same questions in turn, from a copy of the same store." type:"existingfile"`
@@ -26,41 +28,52 @@ const warmUpRepetitions = 10
 
 // Run measures searches: the count, and the first page of 50 resources.
 func (c *searchCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "search")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	m := &searching{searchCommand: c, bench: b}
-	defer m.stopOthers()
-	if err := m.prepare(ctx); err != nil {
-		return err
-	}
+	return c.runBench(ctx, "search", func(b *bench) error {
+		m := &searching{searchCommand: c, bench: b}
+		defer m.stopOthers()
+		if err := m.prepare(ctx); err != nil {
+			return err
+		}
+		for round := range c.Rounds {
+			if err := m.round(ctx, round); err != nil {
+				return err
+			}
+		}
+		used, err := m.servers[0].stop()
+		if err != nil {
+			return err
+		}
+		b.report.add("kiln: the server in all", used.figures()...)
+		return nil
+	})
+}
+
+// round asks every question, and tells how the others compare.
+func (m *searching) round(ctx context.Context, round int) error {
+	m.ratios, m.shares, m.duckRatios, m.changes = nil, nil, nil, nil
 	for i := range searchQuestions {
-		if err := m.measure(ctx, &searchQuestions[i]); err != nil {
+		if err := m.measure(ctx, &searchQuestions[i], round); err != nil {
 			return err
 		}
 	}
 	if m.Against != "" {
-		b.report.add("comparison: the other binary's median to kiln's", m.changes...)
+		m.bench.report.add("comparison: the other binary's median to kiln's", m.changes...)
 	}
 	if m.asker != nil {
-		b.report.add(searchRatios, m.ratios...)
-		b.report.add("comparison: processor time of PostgreSQL's server, with its thriftiest statement, to kiln's", m.shares...)
-	}
-	if m.asker != nil {
-		m.asker.close()
+		m.bench.report.add(searchRatios, m.ratios...)
+		m.bench.report.add("comparison: processor time of PostgreSQL's server, with its thriftiest statement, to kiln's", m.shares...)
 	}
 	if len(m.duckRatios) > 0 {
-		b.report.add("comparison: DuckDB's median to kiln's", m.duckRatios...)
+		m.bench.report.add("comparison: DuckDB's median to kiln's", m.duckRatios...)
 	}
-	used, err := m.servers[0].stop()
-	if err != nil {
-		return err
-	}
-	b.report.add("kiln: the server in all", used.figures()...)
-	return b.report.save(c.JSON)
+	return m.bench.measurePages(ctx, downloadRun, m.servers[0].base+"/Observation?status=final&_count=1000&_total=none", downloadPages)
 }
+
+const (
+	downloadRun = "kiln: search and download of the final Observations, 1000 a page, one client"
+	// downloadPages bounds a round: more pages tell nothing new.
+	downloadPages = 200
+)
 
 // searching is the measurement under way.
 type searching struct {
@@ -105,6 +118,9 @@ func (m *searching) prepare(ctx context.Context) error {
 
 // stopOthers ends what kiln is compared with.
 func (m *searching) stopOthers() {
+	if m.asker != nil {
+		m.asker.close()
+	}
 	if m.database != nil {
 		m.database.stop()
 	}
@@ -127,11 +143,9 @@ func (m *searching) startServers(ctx context.Context, set *dataSet) error {
 		return err
 	}
 	if m.Store == "" {
-		result, took, err := s.runImport(ctx, set.files, "InitialLoad")
-		if err != nil {
+		if _, err := s.fill(ctx, set); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "imported %d resources in %.1f s\n", result.loaded(), took.Seconds())
 	}
 	m.servers = []*server{s}
 	if m.Against == "" {
@@ -185,6 +199,9 @@ type measured struct {
 	allocations, bytes float64
 }
 
+// hitsCounted is how many hits of a count's median answer come in a second of its median time.
+const hitsCounted = "hits counted per second"
+
 // kilnWay is a server of kiln and what is seen of it.
 type kilnWay struct {
 	*measured
@@ -203,12 +220,12 @@ func (w *kilnWay) count(sign int64) error {
 }
 
 // measure asks one question, in turns with the other ways to ask it.
-func (m *searching) measure(ctx context.Context, q *question) error {
+func (m *searching) measure(ctx context.Context, q *question, round int) error {
 	if len(m.Row) > 0 && !slices.ContainsFunc(m.Row, func(part string) bool { return containsFold(q.name, part) }) {
 		return nil
 	}
 	// Every question has its own stream, so that leaving some out changes no other.
-	r := rand.New(rand.NewPCG(m.Seed, stringSeed(q.name)))
+	r := rand.New(rand.NewPCG(m.Seed+uint64(round), stringSeed(q.name)))
 	var kilns []kilnWay
 	for i, s := range m.servers {
 		name := []string{"kiln", "the other binary"}[i]
@@ -312,12 +329,15 @@ func (m *searching) reportQuestion(q *question, kilns []kilnWay, others []measur
 			figure{way.name + ": processor time", processor[i], "ms a request"})
 		if i < len(kilns) {
 			figures = append(figures,
-				figure{way.name + ": allocations", way.allocations / n, "a request"},
+				figure{way.name + ": allocations", way.allocations / n, "allocations a request"},
 				figure{way.name + ": allocated", way.bytes / n / 1e3, "kB a request"})
 		}
 	}
 	figures = append(figures, m.duckFigures(q, duck, medians[0])...)
-	figures = append(figures, figure{"found, median", median(hits), ""})
+	figures = append(figures, figure{"found, median", median(hits), "resources"})
+	if strings.HasSuffix(q.address, asCount) {
+		figures = append(figures, figure{hitsCounted, median(hits) / medians[0] * 1e3, perSecond("hits")})
+	}
 	if len(kilns) > 1 {
 		m.changes = append(m.changes, figure{q.name, medians[1] / medians[0], "times"})
 	}

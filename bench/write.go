@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,68 +19,64 @@ type writeCommand struct {
 	loadSettings
 	ComparePostgres bool `help:"Also compare durable creates with single-row inserts into PostgreSQL, at 1, 8 and 64 clients."`
 	Floors          bool `help:"Also compare the creates of a lone client with bare syncs."`
-	Rounds          int  `help:"Take turns this often between what is compared." default:"5"`
+	Rounds          int  `help:"Take turns this often between what is measured." default:"5"`
 }
 
 // bodiesMax is how many different bodies the clients send; ids are always new.
 const bodiesMax = 20_000
 
-// Run measures PUT of new resources, then PUT of other content over them. The
-// server answers when the log is on disk.
+// Run measures PUT of new resources, and PUT of other content over them, and compares.
+// The server answers when the log is on disk.
 func (c *writeCommand) Run(ctx context.Context) error {
-	b, cleanUp, err := c.setUp(ctx, "write")
-	if err != nil {
-		return err
-	}
-	defer cleanUp()
-	set, err := b.prepareData()
-	if err != nil {
-		return err
-	}
+	return c.runBench(ctx, "write", func(b *bench) error {
+		return b.serving(ctx, false, func(s *server, set *dataSet) error { return c.measure(ctx, b, s, set) })
+	})
+}
+
+func (c *writeCommand) measure(ctx context.Context, b *bench, s *server, set *dataSet) error {
 	bodies, err := set.sample(bodiesMax, c.Seed, true)
 	if err != nil {
 		return err
 	}
-	dataDir := filepath.Join(b.dir, "store")
-	s, err := b.start(ctx, dataDir, set.dir)
+	compared, err := c.compare(ctx, b, s, bodies)
 	if err != nil {
 		return err
 	}
+	defer compared.stop()
 	writers := make([]*writer, c.Concurrency)
 	for i := range writers {
 		writers[i] = &writer{base: s.base, bodies: bodies}
 	}
-	created, err := load(ctx, s.base, c.loadSettings, c.Seed, func(i int) client { return writers[i].creating() })
-	if err != nil {
-		return err
-	}
-	updated, err := load(ctx, s.base, c.loadSettings, c.Seed+1, func(i int) client { return writers[i].updating() })
-	if err != nil {
-		return err
-	}
-	sizes, err := diskBytes(dataDir)
-	if err != nil {
-		return err
-	}
-	used, err := s.stop()
-	if err != nil {
-		return err
-	}
-	if err := b.reportLoad("kiln: PUT of new resources, durable, clients on the same machine", c.loadSettings, created); err != nil {
-		return err
-	}
-	if err := b.reportLoad("kiln: PUT of new versions, durable, clients on the same machine", c.loadSettings, updated); err != nil {
-		return err
-	}
-	versions := float64(len(created.latencies) + len(updated.latencies))
-	b.report.add("kiln: the server in all", append(used.figures(),
-		diskFigures(sizes, versions, "bytes a version")...)...)
-	if c.ComparePostgres || c.Floors {
-		if err := c.compareCreates(ctx, b, set, bodies); err != nil {
-			return err
+	creates := stretch{name: "kiln: PUT of new resources, durable, clients on the same machine", base: s.base, clients: func(i int) client { return writers[i].creating() }}
+	updates := stretch{name: "kiln: PUT of new versions, durable, clients on the same machine", base: s.base, clients: func(i int) client { return writers[i].updating() }}
+	if err := c.inTurns(c.Rounds, func(share loadSettings, round int) error {
+		for _, what := range []stretch{creates, updates} {
+			if _, err := b.turn(ctx, share, round, what); err != nil {
+				return err
+			}
 		}
+		return compared.round(ctx, share.For, round)
+	}); err != nil {
+		return err
 	}
-	return b.report.save(c.JSON)
+	return b.reportVersions(ctx, s)
+}
+
+// reportVersions tells what the store takes for each version that was written.
+func (b *bench) reportVersions(ctx context.Context, s *server) error {
+	if err := s.waitIdle(ctx); err != nil {
+		return err
+	}
+	metrics, err := s.metrics(ctx)
+	if err != nil {
+		return err
+	}
+	sizes, err := diskBytes(s.dataDir)
+	if err != nil {
+		return err
+	}
+	b.report.add("kiln: the store in the end", diskFigures(sizes, metrics["kiln_store_versions"], "bytes a version")...)
+	return nil
 }
 
 // writer is one client with the resources it made.

@@ -28,89 +28,90 @@ type creates struct {
 	bodies   []sampled
 }
 
-// compareCreates measures durable creates of the same bodies on a server and in
-// PostgreSQL, in turns, and the sync that a lone client waits for.
-func (c *writeCommand) compareCreates(ctx context.Context, b *bench, set *dataSet, bodies []sampled) (err error) {
-	compared := creates{writeCommand: c, bench: b, bodies: bodies}
-	if c.ComparePostgres {
-		if err := os.Chmod(b.dir, 0o755); err != nil { // the database's user goes there
-			return err
-		}
-		if compared.database, err = startPostgres(ctx, b.dir, asItComes); err != nil {
-			return err
-		}
-		defer compared.database.stop()
-		if _, err := compared.database.psql(ctx, insertTable); err != nil {
-			return err
-		}
+// compare makes the comparison of durable creates of the same bodies on a server and in
+// PostgreSQL, in turns, and with the sync that a lone client waits for.
+func (c *writeCommand) compare(ctx context.Context, b *bench, s *server, bodies []sampled) (*creates, error) {
+	compared := &creates{writeCommand: c, bench: b, server: s, bodies: bodies}
+	if !c.ComparePostgres {
+		return compared, nil
 	}
-	if compared.server, err = b.start(ctx, filepath.Join(b.dir, "compared"), set.dir); err != nil {
-		return err
+	if err := os.Chmod(b.dir, 0o755); err != nil { // the database's user goes there
+		return nil, err
 	}
-	for round := range c.Rounds {
-		if err := compared.round(ctx, round); err != nil {
-			return err
-		}
+	var err error
+	if compared.database, err = startPostgres(ctx, b.dir, asItComes); err != nil {
+		return nil, err
 	}
-	_, err = compared.server.stop()
-	return err
+	if _, err := compared.database.psql(ctx, insertTable); err != nil {
+		compared.stop()
+		return nil, err
+	}
+	return compared, nil
 }
 
-// round lets each number of clients have its turn.
-func (c *creates) round(ctx context.Context, round int) error {
+func (c *creates) stop() {
+	if c.database != nil {
+		c.database.stop()
+	}
+}
+
+// round lets each number of clients have its turn; a warm-up (round -1) is not reported.
+func (c *creates) round(ctx context.Context, length time.Duration, round int) error {
+	if !c.ComparePostgres && !c.Floors {
+		return nil
+	}
 	var ratios []figure
 	for _, clients := range comparedClients {
-		kiln, ratio, err := c.measureAt(ctx, clients, round)
+		settings := loadSettings{clients, length}
+		kiln, err := c.bench.turn(ctx, settings, round, stretch{
+			name: fmt.Sprintf("kiln: PUT of new resources over HTTP, durable, clients: %d", clients), base: c.server.base, seed: c.seed(clients),
+			clients: same(func() client { return (&writer{base: c.server.base, bodies: c.bodies}).creating() }),
+		})
+		if err != nil {
+			return err
+		}
+		ratio, err := c.insert(ctx, settings, round, kiln)
 		if err != nil {
 			return err
 		}
 		if ratio > 0 {
-			ratios = append(ratios, figure{fmt.Sprintf("%d clients", clients), ratio, "times"})
+			ratios = append(ratios, figure{counted(clients, "client"), ratio, "times"})
 		}
-		if clients > 1 || !c.Floors {
-			continue
-		}
-		if err := c.compareWithSync(ctx, kiln, round); err != nil {
-			return err
+		if clients == 1 && c.Floors && round >= 0 {
+			if err := c.compareWithSync(ctx, kiln, length, round); err != nil {
+				return err
+			}
 		}
 	}
-	if len(ratios) > 0 {
+	if len(ratios) > 0 && round >= 0 {
 		c.bench.report.add(createRatios, ratios...)
 	}
 	return nil
 }
 
-// measureAt gives what kiln did with so many clients, and how many times as often as
-// PostgreSQL; 0: not compared.
-func (c *creates) measureAt(ctx context.Context, clients, round int) (kiln *loadResult, ratio float64, err error) {
-	settings := loadSettings{clients, c.roundLength(c.Rounds)}
-	seed := c.Seed + uint64(1000*clients+round)
-	if kiln, err = load(ctx, c.server.base, settings, seed, func(int) client {
-		return (&writer{base: c.server.base, bodies: c.bodies}).creating()
-	}); err != nil {
-		return nil, 0, err
-	}
-	if err := c.bench.reportLoad(fmt.Sprintf("kiln: PUT of new resources over HTTP, durable, clients: %d", clients), settings, kiln); err != nil {
-		return nil, 0, err
-	}
+// seed keeps the new ids of one number of clients apart from those of the others.
+func (c *creates) seed(clients int) uint64 { return uint64(1000 * clients) }
+
+// insert lets PostgreSQL do the same, and gives how many times as often kiln did; 0:
+// not compared.
+func (c *creates) insert(ctx context.Context, s loadSettings, round int, kiln *loadResult) (ratio float64, err error) {
 	if c.database == nil {
-		return kiln, 0, nil
+		return 0, nil
 	}
-	inserts, err := c.database.insertLoad(ctx, settings, seed, c.bodies)
-	if err != nil {
-		return nil, 0, err
+	inserts, err := c.database.insertLoad(ctx, s, c.Seed+c.seed(s.Concurrency)+uint64(round+1), c.bodies)
+	if err != nil || round < 0 {
+		return 0, err
 	}
-	return kiln, kiln.rate() / inserts.rate(), c.bench.reportLoad(fmt.Sprintf("%s, clients: %d", insertSettings, clients), settings, inserts)
+	return kiln.rate() / inserts.rate(), c.bench.reportLoad(fmt.Sprintf("%s, clients: %d", insertSettings, s.Concurrency), s, inserts)
 }
 
 // compareWithSync measures the bare sync for as long as the lone client.
-func (c *creates) compareWithSync(ctx context.Context, kiln *loadResult, round int) error {
-	settings := loadSettings{1, c.roundLength(c.Rounds)}
-	syncs, err := syncLoad(ctx, filepath.Join(c.bench.dir, "synced"), settings.For, c.Seed+uint64(round))
+func (c *creates) compareWithSync(ctx context.Context, kiln *loadResult, length time.Duration, round int) error {
+	syncs, err := syncLoad(ctx, filepath.Join(c.bench.dir, "synced"), length, c.Seed+uint64(round))
 	if err != nil {
 		return err
 	}
-	if err := c.bench.reportLoad(floorSync, settings, syncs); err != nil {
+	if err := c.bench.reportLoad(floorSync, loadSettings{1, length}, syncs); err != nil {
 		return err
 	}
 	ratio := func(p float64) float64 {
