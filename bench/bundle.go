@@ -41,10 +41,12 @@ func (c *bundleCommand) Run(ctx context.Context) error {
 	})
 }
 
+func transactionsOf(n int) string { return fmt.Sprintf("kiln: transactions of %d creates, durable", n) }
+
 // transactions are Bundles of n creates.
 func transactions(base string, bodies []sampled, n int) stretch {
 	return stretch{
-		name: fmt.Sprintf("kiln: transactions of %d creates, durable", n),
+		name: transactionsOf(n),
 		base: base, seed: uint64(transactionSeeds * n),
 		clients: same(func() client { return (&bundler{base: base, bodies: bodies, entries: n}).client() }),
 		more: func(seen *loadResult) []figure {

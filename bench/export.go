@@ -88,7 +88,7 @@ func (c *exportCommand) measure(ctx context.Context, b *bench, set *dataSet, loa
 	if err != nil {
 		return err
 	}
-	b.report.add("kiln: the server in all, without the import", used.figures()...)
+	b.report.add(serverInAll+", without the import", used.figures()...)
 	return nil
 }
 

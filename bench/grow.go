@@ -172,7 +172,7 @@ func (g *grown) keep(ctx context.Context, s *server, times int, resources float6
 		return err
 	}
 	kept := grownStore{times: times, dir: filepath.Join(g.bench.dir, fmt.Sprintf("store-%d", times)), resource: resources, sizes: sizes}
-	g.bench.report.add("kiln: the server that filled "+kept.name(), used.figures()...)
+	g.bench.report.add(serverInAll+", which filled "+kept.name(), used.figures()...)
 	g.stores = append(g.stores, kept)
 	return copyStore(s.dataDir, kept.dir)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -15,6 +16,11 @@ type machine struct {
 	Kernel      string `json:"kernel"`
 	FileSystem  string `json:"fileSystem"` // of the work directory
 	Go          string `json:"go"`
+}
+
+// text is the machine in one line.
+func (m *machine) text() string {
+	return fmt.Sprintf("%s, %d cores, %d MiB of memory, %s, %s, %s", m.CPU, m.Cores, m.MemoryBytes>>20, m.Kernel, m.FileSystem, m.Go)
 }
 
 // loadAverage is that of the last minute; 0 where there is no /proc.

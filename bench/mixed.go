@@ -73,7 +73,7 @@ func (c *mixedCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.report.add("kiln: the server in all", used.figures()...)
+		b.report.add(serverInAll, used.figures()...)
 		return nil
 	})
 }

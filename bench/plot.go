@@ -111,7 +111,9 @@ func (s *summary) plots(benchmark string) (svgs []string) {
 		svgs = append(svgs, barPlot(run, "", bars(all, func(one *series) string { return one.figure }), all[0].unit == "times"))
 	}
 	for _, name := range keyFigures {
-		all := s.of(benchmark, func(one *series) bool { return one.figure == name && !one.isComparison() && s.isKey(one) })
+		all := s.of(benchmark, func(one *series) bool {
+			return one.figure == name && !one.isComparison() && s.isKey(one) && !strings.HasPrefix(one.run, serverInAll)
+		})
 		if len(all) > 1 {
 			svgs = append(svgs, barPlot(name, all[0].unit, bars(all, func(one *series) string { return one.run }), false))
 		}

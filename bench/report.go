@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -75,27 +77,47 @@ func (r *report) add(name string, figures ...figure) {
 	r.Runs = append(r.Runs, run{name, figures})
 	fmt.Printf("\n%s\n", name)
 	for _, f := range figures {
-		fmt.Printf("  %-42s %14s %s\n", f.Name, digits(f.Value), f.Unit)
+		fmt.Printf("  %-42s %14s %s\n", f.Name, shown(f.Value, f.Unit), f.Unit)
 	}
 }
 
 func (r *report) printHead() {
-	m := r.Machine
-	fmt.Printf("bench %s of commit %s\n%s, %d cores, %d MiB, %s, %s, %s\n%s: %d files, %d resources, %.1f MB\n",
-		r.Benchmark, r.Commit, m.CPU, m.Cores, m.MemoryBytes>>20, m.Kernel, m.FileSystem, m.Go,
-		r.Data.Source, r.Data.Files, r.Data.Resources, float64(r.Data.Bytes)/1e6)
+	fmt.Printf("bench %s of commit %s\n%s\n%s\n", r.Benchmark, r.Commit, r.Machine.text(), r.data())
 }
 
-// digits shows a value with three or more significant digits and no more
-// decimals than that takes.
+// digits shows a value with three significant digits, and all of those before the point.
 func digits(v float64) string {
-	switch {
-	case v >= 100 || v == 0:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
+	decimals := 0
+	for size := math.Abs(v); size > 0 && size < 99.95 && decimals < 5; size *= 10 {
+		decimals++
 	}
-	return fmt.Sprintf("%.3f", v)
+	return grouped(strconv.FormatFloat(v, 'f', decimals, 64))
+}
+
+// grouped sets thousands apart in the digits of a number of five digits and more.
+func grouped(number string) string {
+	whole, rest, _ := strings.Cut(number, ".")
+	if len(whole) < len("10000") {
+		return number
+	}
+	for at := len(whole) - 3; at > 0; at -= 3 {
+		whole = whole[:at] + "," + whole[at:]
+	}
+	if rest != "" {
+		whole += "." + rest
+	}
+	return whole
+}
+
+// things are units of what is counted: their numbers are whole.
+var things = []string{"answers", "bytes", "clients", "files", "lines", "pages", "resources", "rounds", "runs"}
+
+// shown is a value as readers of its unit expect it.
+func shown(v float64, unit string) string {
+	if slices.Contains(things, unit) {
+		return grouped(strconv.FormatFloat(v, 'f', 0, 64))
+	}
+	return digits(v)
 }
 
 // figure finds a figure of the runs of one name, one value for each run.

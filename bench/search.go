@@ -43,7 +43,7 @@ func (c *searchCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.report.add("kiln: the server in all", used.figures()...)
+		b.report.add(serverInAll, used.figures()...)
 		return nil
 	})
 }

@@ -20,6 +20,8 @@ type series struct {
 
 func (s *series) median() float64 { return median(s.values) }
 
+func (s *series) shown(v float64) string { return shown(v, s.unit) }
+
 // summary is what reports say together. Reports of one benchmark are more runs of it.
 type summary struct {
 	reports []*report
@@ -89,15 +91,18 @@ func (s *summary) of(benchmark string, keep func(*series) bool) (found []*series
 // keyFigures are those that a reader looks for first, of every kind of run.
 var keyFigures = []string{
 	"time", "resources per second", "requests per second", "processor time", processorTime, "processor time a resource", copyAndGIN,
-	"median latency", "99 of 100 below", "kiln: median", "PostgreSQL, b-tree: median", "DuckDB: median",
+	"median latency", "99 of 100 below", hitsCounted, "pages per second", copyAndSync, processorOfRequest, "kiln: median", "PostgreSQL, b-tree: median", "DuckDB: median",
 	"initial import", "incremental import, all new", "the same once more", "a new version of each",
 	"median latency of searches", "start after a clean stop", "start after kill -9",
 	"peak memory of the server", "heap of the server", "resident memory of the server", "all on disk",
 	"all but the ballast on disk", "all but the ballast and the log on disk", "runs on disk", "on disk", "table on disk", "GIN index on disk",
 }
 
+// comparison begins the names of runs that are comparisons.
+const comparison = "comparison: "
+
 // isComparison tells whether a series is a ratio, or another thing that is compared.
-func (s *series) isComparison() bool { return strings.HasPrefix(s.run, "comparison") }
+func (s *series) isComparison() bool { return strings.HasPrefix(s.run, comparison) }
 
 // isKey tells whether a reader looks for it first. How long clients sent requests was
 // chosen, and is none.

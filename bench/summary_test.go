@@ -31,9 +31,9 @@ func TestSummaryHasMediansAndSpreadOfAllReports(t *testing.T) {
 			t.Errorf("%s of %s: %+v, want %s", figure, run, found, want)
 		}
 	}
-	f(kilnRun, "resources per second", "110 (100 to 300, 3 runs)")
-	f(kilnRun, "time", "1.500 (1.000 to 2.000, 2 runs)")
-	f("<other>", "time", "8.000")
+	f(kilnRun, "resources per second", "110 1/s (100 to 300, 3 runs)")
+	f(kilnRun, "time", "1.50 s (1.00 to 2.00, 2 runs)")
+	f("<other>", "time", "8.00 s")
 }
 
 func TestTimeThatWasChosenIsNoKeyFigure(t *testing.T) {
@@ -67,16 +67,16 @@ func TestGoalsAreMetMissedOrNotMeasured(t *testing.T) {
 			t.Errorf("%s: %q, want %q", goal, words[goal], want)
 		}
 	}
-	f("import "+fromCopyToGIN+" at least 6", "met") // the median is 6.5
-	f("import "+fromCopyToGIN+" at least 10", "missed")
-	f("import peak memory of the server at most 1024", "missed")
-	f("read "+rateOfOne+" at least 0.5", "not measured")
+	f("import "+fromCopyToGIN+" at least 6 times", "met") // the median is 6.5
+	f("import "+fromCopyToGIN+" at least 10 times", "missed")
+	f("import peak memory of the server at most 1024 MiB", "missed")
+	f("read "+rateOfOne+" at least 0.5 times", "not measured")
 }
 
 func TestGoalOfEveryRowTellsTheWorst(t *testing.T) {
 	r := &report{Benchmark: "search", Runs: []run{{searchRatios, []figure{{"a row", 3, "times"}, {"the worst row", 0.5, "times"}, {"another", 2, "times"}}}}}
 	for _, v := range summarize([]*report{r}).judge() {
-		if v.every && (v.word() != "missed" || v.seen() != "0.500 (the worst row)") {
+		if v.every && (v.word() != "missed" || v.seen() != "0.500 times: the worst row") {
 			t.Errorf("%s: %s, %s", v.claim, v.word(), v.seen())
 		}
 	}
@@ -110,7 +110,7 @@ func TestReportIsWrittenFromFiles(t *testing.T) {
 			t.Errorf("%s: %q is there: not %v (%v)", path, what, there, err)
 		}
 	}
-	f(markdown, "| <other> | time | 8.000 | 8.000 | 8.000 | 1 | s |", true)
+	f(markdown, "| <other> | time | 8.00 | 8.00 | 8.00 | s | 1 |", true)
 	f(markdown, "NDJSON files in corpus", true)
 	f(markdown, "/home", false)
 	f(page, "&lt;other&gt;", true)
@@ -121,6 +121,28 @@ func TestReportIsWrittenFromFiles(t *testing.T) {
 	c.Files = []string{markdown}
 	if err := c.Run(); err == nil {
 		t.Error("a file that is no report was taken")
+	}
+}
+
+func TestFiguresAreShownAsTheirUnitsAsk(t *testing.T) {
+	f := func(v float64, unit, want string) {
+		t.Helper()
+		if got := shown(v, unit); got != want {
+			t.Errorf("%v %s is shown as %q, want %q", v, unit, got, want)
+		}
+	}
+	f(0, "s", "0")
+	f(0.0123456, "s", "0.0123")
+	f(0.99951, "times", "1.00")
+	f(9.915, "times", "9.91")
+	f(99.99, "ms", "100")
+	f(1234, "MB", "1234")
+	f(262807.4, "resources/s", "262,807")
+	f(46, "files", "46")
+	f(346, "lines", "346")
+	f(1000000, "lines", "1,000,000")
+	if got := amount(1234567.5, "s"); got != "1,234,567.5 s" {
+		t.Errorf("amount %q", got)
 	}
 }
 

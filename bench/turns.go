@@ -13,6 +13,10 @@ import (
 // warmUp is how long requests run before they count.
 const warmUp = time.Second
 
+// serverInAll begins the names of what a server took from its start to its end, which is
+// compared with nothing.
+const serverInAll = "kiln: the server in all"
+
 // serving starts a server, lets it be measured, and tells what it took in all. filled:
 // it has imported the data set, and what an import leaves to do is done.
 func (b *bench) serving(ctx context.Context, filled bool, measure func(s *server, set *dataSet) error) error {
@@ -24,7 +28,7 @@ func (b *bench) serving(ctx context.Context, filled bool, measure func(s *server
 	if err != nil {
 		return err
 	}
-	name := "kiln: the server in all"
+	name := serverInAll
 	if filled {
 		name += ", import included"
 		if _, err := s.fill(ctx, set); err != nil {
