@@ -20,7 +20,7 @@ func FuzzImportRequest(f *testing.F) {
 		}
 		for _, in := range r.Inputs { // nothing but the one origin gets through
 			u, err := url.Parse(in.URL)
-			if err != nil || u.Scheme != "https" || !strings.EqualFold(u.Hostname(), "acct.blob.core.windows.net") {
+			if err != nil || u.Scheme != "https" || !strings.EqualFold(u.Hostname(), "acct.blob.core.windows.net") || u.Port() != "" && u.Port() != "443" || u.User != nil {
 				t.Errorf("%q is accepted", in.URL)
 			}
 		}

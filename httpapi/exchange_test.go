@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ func FuzzExchange(f *testing.F) {
 		{"POST", "/fhir/$import", "", "Prefer", "respond-async", `{"resourceType":"Parameters","parameter":[{"name":"input","part":[{"name":"url","valueUri":"file:///x"}]}]}`},
 		{"GET", "/fhir/_operations/export/1/a.ndjson", "", "Range", "bytes=0-1", ""},
 		{"GET", "/fhir/metadata", "mode=full", "Accept-Encoding", "gzip", ""},
+		{"PUT", "/fhir/Patient/a", "", "Content-Encoding", "gzip", "\x1f\x8b\x08"},
+		{"POST", "/fhir/oauth/token", "", "Content-Type", "application/x-www-form-urlencoded", "grant_type=client_credentials"},
+		{"GET", "/fhir/Patient", "name=a%2Cb&_has:Observation:patient:code=x&_count=1", "Host", "a.example:1", ""},
 	} {
 		f.Add(seed[0], seed[1], seed[2], seed[3], seed[4], seed[5])
 	}
@@ -49,7 +53,19 @@ func FuzzExchange(f *testing.F) {
 		if status == fasthttp.StatusInternalServerError {
 			t.Fatalf("%s %s: %s", method, path, ctx.Response.Body())
 		}
-		if status < 400 || path == "/readyz" || len(ctx.Response.Header.ContentEncoding()) > 0 {
+		if string(ctx.Response.Header.Peek("X-Content-Type-Options")) != contentTypeOptions || string(ctx.Response.Header.Peek("Cache-Control")) != cacheControl {
+			t.Fatalf("%s %s: the headers are %s", method, path, ctx.Response.Header.String())
+		}
+		if len(ctx.Response.Header.ContentEncoding()) > 0 || ctx.Response.IsBodyStream() {
+			return
+		}
+		if body := ctx.Response.Body(); status < 400 {
+			if strings.Contains(string(ctx.Response.Header.ContentType()), "json") && len(body) > 0 && !json.Valid(body) {
+				t.Fatalf("%s %s: %d %s", method, path, status, body)
+			}
+			return
+		}
+		if path == "/readyz" {
 			return
 		}
 		var outcome struct{ ResourceType string }

@@ -100,11 +100,19 @@ func FuzzForwarded(f *testing.F) {
 			header.Set("X-Forwarded-Host", host)
 			peer := netip.MustParseAddr("10.0.0.1")
 			got := p.origin(peer, &header)
-			if !got.addr.IsValid() {
-				t.Errorf("the client has no address")
+			if !got.addr.IsValid() || got.addr != peer && !strings.ContainsAny(list, ".:") {
+				t.Errorf("the client has the address %v, which nobody tells", got.addr)
 			}
 			if got.scheme != "" && got.scheme != "http" && got.scheme != "https" || strings.ContainsAny(got.host, "/\"'<>\\ @?#\r\n") {
 				t.Errorf("got %+v", got)
+			}
+			// What the proxy itself has added counts, whatever came before it.
+			header.Add("X-Forwarded-For", "198.51.100.7")
+			header.Add("X-Forwarded-Proto", "https")
+			header.Add("X-Forwarded-Host", "kiln.example")
+			header.Add("Forwarded", `for=198.51.100.7;proto=https;host="kiln.example"`)
+			if got, want := p.origin(peer, &header), (origin{netip.MustParseAddr("198.51.100.7"), "https", "kiln.example"}); got != want {
+				t.Errorf("the proxy tells %+v, and %+v is believed", want, got)
 			}
 			stranger := netip.MustParseAddr("192.0.2.77")
 			if got := p.origin(stranger, &header); got != (origin{addr: stranger}) {

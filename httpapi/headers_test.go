@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"net/http"
 	"testing"
 	"time"
 )
@@ -214,9 +216,22 @@ func FuzzHeaders(f *testing.F) {
 		if version, ok := parseWeakETag(header); ok && version != noVersion && !anyTagMatches(header, version) {
 			t.Errorf("%q names version %d and does not match it", header, version)
 		}
-		parsePrefer([][]byte{header})
-		acceptsJSON([][]byte{header})
-		chooseCoding([][]byte{header})
-		parseHTTPDate(header)
+		if p := parsePrefer([][]byte{header}); p.returns != returnDefault && p.badReturn != "" || p.lenient && !p.handling || p.respondAsync && !bytes.Contains(bytes.ToLower(header), []byte("respond-async")) {
+			t.Errorf("%q prefers %+v", header, p)
+		}
+		if !acceptsJSON([][]byte{header, []byte(contentTypeFHIR)}) {
+			t.Errorf("%q keeps %s from being taken", header, contentTypeFHIR)
+		}
+		if c := chooseCoding([][]byte{header}); c != codingNone && !bytes.Contains(header, []byte("*")) && !bytes.Contains(bytes.ToLower(header), []byte(codingNames[c])) {
+			t.Errorf("%q asks for no %s", header, codingNames[c])
+		}
+		if c := chooseCoding([][]byte{header, []byte("gzip;q=0, zstd;q=0, deflate;q=0, *;q=0, x-gzip;q=0")}); c == codingCount {
+			t.Errorf("%q chooses no coding", header)
+		}
+		if at, ok := parseHTTPDate(header); ok {
+			if again, ok := parseHTTPDate([]byte(at.Format(http.TimeFormat))); at.Year() < 10000 && (!ok || !again.Equal(at)) {
+				t.Errorf("%q is %v, and that is %v", header, at, again)
+			}
+		}
 	})
 }

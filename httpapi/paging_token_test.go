@@ -72,6 +72,13 @@ func FuzzPagingToken(f *testing.F) {
 		if err == nil && token.encode(key) != text {
 			t.Errorf("%q means the same as %q", text, token.encode(key))
 		}
+		search, searchErr := decodeSearchToken(key, text)
+		if searchErr == nil && search.encode(key) != text {
+			t.Errorf("%q means the same as %q", text, search.encode(key))
+		}
+		if err == nil && searchErr == nil {
+			t.Errorf("%q is a token of a history and of a search", text)
+		}
 	})
 }
 

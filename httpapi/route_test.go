@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"net/url"
 	"testing"
 
 	"github.com/valyala/fasthttp"
@@ -124,9 +125,23 @@ func FuzzRouter(f *testing.F) {
 		if bytes.Count(u.Path(), []byte("/")) != bytes.Count(path, []byte("/")) {
 			t.Fatalf("%q was normalised to %q", path, u.Path())
 		}
+		if decoded, err := url.PathUnescape(string(path)); err != nil || decoded != string(u.Path()) {
+			t.Fatalf("%q is read as %q, and by others as %q (%v)", path, u.Path(), decoded, err)
+		}
 		a := parseAddress(u.Path())
 		if a.place >= placeCount {
 			t.Fatalf("%q leads to place %d", path, a.place)
+		}
+		at := u.Path() // what was read stands in the path, in this order
+		for _, part := range [][]byte{a.typeName, a.id, a.name} {
+			if i := bytes.Index(at, append([]byte("/"), part...)); len(part) > 0 && i < 0 || bytes.Contains(part, []byte("/")) {
+				t.Fatalf("%q leads to %q %q %q", path, a.typeName, a.id, a.name)
+			} else if len(part) > 0 {
+				at = at[i+1+len(part):]
+			}
+		}
+		if (a.typ != 0) != (fhir.TypeByName(a.typeName) != 0) {
+			t.Fatalf("%q leads to type %d, %q", path, a.typ, a.typeName)
 		}
 	})
 }

@@ -293,8 +293,8 @@ func TestContainedParameters(t *testing.T) {
 	f("_filter=_has:Observation:patient:code eq x&_contained=true", "only what contains a resource refers to it")
 }
 
-// Whatever a client writes, it gets a clause or a reason, and a clause written
-// again is the same.
+// Whatever a client writes, it gets a clause or a reason, and what is no clause is none
+// for any type.
 func FuzzClause(f *testing.F) {
 	for _, seed := range []string{
 		`given eq "peter" and birthdate ge 2014-10-10`, `subject[not (active eq false)].name co "p\u00e9t"`, `related[type eq has-component].target re Observation/4`,

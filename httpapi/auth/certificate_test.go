@@ -82,3 +82,49 @@ func TestBoundTokensNeedTheirCertificate(t *testing.T) {
 	f("another", &x509.Certificate{Raw: []byte("two")}, false)
 	f("none", nil, false)
 }
+
+// FuzzCertificate holds that a rule knows who has exactly its name, whatever else stands
+// in a certificate: an authority lets its clients choose some of it.
+func FuzzCertificate(f *testing.F) {
+	c, err := parseConfig([]byte(`
+certificates:
+- {subject: "CN=loader,O=Example", roles: Importer}
+- {dns: reader.example.org, roles: Reader}
+- {uri: "spiffe://example.org/export", roles: Exporter}
+- {email: ann@example.org, roles: Admin}
+`))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("loader", "Example", "", "", "", "")
+	f.Add("loader,O=Example", "", "", "reader.example.org", "spiffe://example.org/export", "ann@example.org")
+	f.Add("loader+O=Example", "Example,O=Example", "x", "READER.example.org", "spiffe://example.org/./export", "ann@example.org ")
+	f.Fuzz(func(t *testing.T, name, organization, unit, dns, uri, email string) {
+		certificate := &x509.Certificate{DNSNames: []string{"other.example", dns}, EmailAddresses: []string{email}, Subject: pkix.Name{CommonName: name}}
+		if organization != "" {
+			certificate.Subject.Organization = []string{organization}
+		}
+		if unit != "" {
+			certificate.Subject.OrganizationalUnit = []string{unit}
+		}
+		location, err := url.Parse(uri)
+		if err == nil {
+			certificate.URIs = []*url.URL{location}
+		}
+		var want access.Roles // of the first rule that fits
+		switch {
+		case name == "loader" && organization == "Example" && unit == "":
+			want = access.RoleImporter
+		case dns == "reader.example.org":
+			want = access.RoleReader
+		case err == nil && location.String() == "spiffe://example.org/export":
+			want = access.RoleExporter
+		case email == "ann@example.org":
+			want = access.RoleAdmin
+		}
+		who, err := c.proveCertificate(certificate)
+		if (err == nil) != (want != 0) || err == nil && who.Roles != want {
+			t.Errorf("%q %q %q %q %q %q: %+v, error %v, want the roles %v", name, organization, unit, dns, uri, email, who, err, want)
+		}
+	})
+}

@@ -1,9 +1,12 @@
 package auth
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"kiln/httpapi/access"
 )
@@ -88,8 +91,26 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("---\n---"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := parseConfig(text)
-		if err == nil && c.skew > skewMax {
+		if err != nil {
+			return
+		}
+		if c.skew > skewMax || c.skew < 0 {
 			t.Errorf("a skew of %s", c.skew)
+		}
+		for url, i := range c.issuers {
+			if url == "" || len(i.audiences) == 0 || len(i.algorithms) == 0 || slices.ContainsFunc(i.algorithms, func(a jose.SignatureAlgorithm) bool { return !slices.Contains(knownAlgorithms, a) }) {
+				t.Errorf("the issuer %q with audiences %q and algorithms %q", url, i.audiences, i.algorithms)
+			}
+		}
+		for id, one := range c.clients {
+			if id == "" || len(one.scopes) == 0 || (one.keys == nil) == (one.keysURL == "") {
+				t.Errorf("the client %q: %+v", id, one)
+			}
+		}
+		for _, rule := range c.certificates {
+			if rule.kind == "" || rule.value == "" {
+				t.Errorf("a rule for every certificate: %+v", rule)
+			}
 		}
 	})
 }

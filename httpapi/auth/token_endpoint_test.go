@@ -414,6 +414,11 @@ func TestAnAssertionCountsOnce(t *testing.T) {
 	f("later", b.good(nil), 200)
 }
 
+// isQuotable checks the characters of an error_description (RFC 6749 section 5.2).
+func isQuotable(text string) bool {
+	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
+}
+
 // FuzzToken posts any form: nobody gets a token by it, nothing panics.
 func FuzzToken(f *testing.F) {
 	b := newBackend(f, nil)
@@ -422,8 +427,16 @@ func FuzzToken(f *testing.F) {
 	f.Add("multipart/form-data; boundary=x", []byte("--x--"))
 	f.Add("application/json", []byte("{}"))
 	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
-		if _, status, answer := b.Token(context.Background(), testBase, contentType, body); status == 200 {
-			t.Errorf("%q %q: %s", contentType, body, answer)
+		client, status, answer := b.Token(context.Background(), testBase, contentType, body)
+		if client != "" || status != 400 && status != 401 {
+			t.Errorf("%q %q: %q, %d %s", contentType, body, client, status, answer)
+		}
+		var refusal struct {
+			Error string `json:"error"`
+			Text  string `json:"error_description"`
+		}
+		if err := json.Unmarshal(answer, &refusal); err != nil || (status == 401) != (refusal.Error == "invalid_client") || !isQuotable(refusal.Text) {
+			t.Errorf("%q %q: %d %s", contentType, body, status, answer)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -206,6 +207,13 @@ func FuzzProve(f *testing.F) {
 		if who, err := a.prove(context.Background(), a.current(), proofs{headers: []string{header}}); err == nil {
 			t.Errorf("%q: %+v", header, who)
 		}
+		text, err := bearerToken([]string{header})
+		if err == nil && (!strings.EqualFold(header[:min(len(header), 7)], "bearer ") || strings.Trim(header[7:], " ") != text || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == ',' })) {
+			t.Errorf("%q: the token %q", header, text)
+		}
+		if _, err := bearerToken([]string{header, "Bearer " + good}); err == nil {
+			t.Errorf("%q beside another header is taken", header)
+		}
 	})
 }
 
@@ -216,8 +224,22 @@ func FuzzTakeApart(f *testing.F) {
 	f.Add([]byte(`{"alg":1}`), []byte(`[[[[[[[[[[[[[[[[[[[[`))
 	f.Fuzz(func(t *testing.T, header, claims []byte) {
 		u, err := takeApart(encode(header) + "." + encode(claims) + ".AA")
-		if err == nil && u.issuer == "" {
-			t.Errorf("%q %q: no issuer", header, claims)
+		if err != nil {
+			return
+		}
+		var head, body map[string]any // as another reader has them
+		if json.Unmarshal(header, &head) != nil || json.Unmarshal(claims, &body) != nil {
+			t.Fatalf("%q %q is taken, and no JSON", header, claims)
+		}
+		for _, name := range []string{"crit", "b64", "jwk", "x5c", "x5u", "cty", "enc", "zip"} {
+			if _, has := head[name]; has {
+				t.Errorf("%q has %s", header, name)
+			}
+		}
+		alg, _ := head["alg"].(string)
+		kid, _ := head["kid"].(string)
+		if u.issuer == "" || body["iss"] != u.issuer || alg != string(u.algorithm) || kid != u.kid {
+			t.Errorf("%q %q: %+v", header, claims, u)
 		}
 	})
 }
