@@ -20,14 +20,17 @@ type Options struct {
 	NewID func() uint64 // random numbers for ids; seeded in tests
 	// Logger gets the background loops' failures; nil is slog.Default().
 	Logger       *slog.Logger
-	SegmentBytes int64 // of the log; 0: default 64 MiB
-	HeadBytes    int64 // of log before the head is flushed; 0: default 64 MiB
-	CacheBytes   int64 // decoded blocks; 0: default 128 MiB
-	BlockBytes   int   // of bodies that a run compresses together; 0: default 64 KiB
-	FreeBytesMin int64 // writes are refused below; 0: default 256 MiB, negative: never
-	// BallastBytes is the size of the file that holds space for the day the disk is
-	// full, at most a 16th of what is free when it is made; 0: what is there stays,
-	// negative: none.
+	SegmentBytes int64 // that the log's segments grow to; 0: default 64 MiB
+	// FirstSegmentBytes is the length of a new log's first segment; 0: default 4 MiB,
+	// or SegmentBytes if that is less.
+	FirstSegmentBytes int64
+	HeadBytes         int64 // of log before the head is flushed; 0: default 64 MiB
+	CacheBytes        int64 // decoded blocks; 0: default 128 MiB
+	BlockBytes        int   // of bodies that a run compresses together; 0: default 64 KiB
+	FreeBytesMin      int64 // writes are refused below; 0: default 256 MiB, negative: never
+	// BallastBytes is the most that the file has that holds space for the day the disk is
+	// full: an eighth of it at first, all of it once the head is nearly full, and at most a
+	// 16th of what is free; 0: what is there stays, negative: none.
 	BallastBytes int64
 	// MergeFanIn is how many runs are merged at once; 0: default 16, negative:
 	// runs are never merged.

@@ -182,6 +182,7 @@ func (m *sim) restart() error {
 	cuts := 0
 	for try := 0; ; try++ {
 		m.opts = m.options()
+		m.opts.FirstSegmentBytes = pick(m.rng, int64(0), 1<<10, 4<<10)
 		switch {
 		case try >= 4:
 		case m.rng.IntN(2) == 0:

@@ -331,7 +331,7 @@ func (s *Store) refuseRemains() error {
 
 func (s *Store) logOptions() wal.Options {
 	return wal.Options{
-		FS: s.opts.FS, Dir: s.path(logDir), SegmentBytes: s.opts.SegmentBytes,
+		FS: s.opts.FS, Dir: s.path(logDir), SegmentBytes: s.opts.SegmentBytes, FirstSegmentBytes: s.opts.FirstSegmentBytes,
 		NewID:         func() uint32 { return uint32(s.opts.NewID()) },
 		PrepareInline: s.opts.PrepareInline,
 		Now:           s.opts.Now,

@@ -36,7 +36,7 @@ func (l *Log) Append(entries []Entry) ([]Placed, error) {
 		l.waiting.Store(l.opts.Now().UnixNano())
 		defer l.waiting.Store(0)
 	}
-	if rolls > 0 {
+	if len(rolls) > 0 {
 		if err := l.prepared.ensure(rolls); err != nil {
 			if errors.Is(err, ErrNoSpace) {
 				l.counters.noSpace.Add(1)
@@ -60,12 +60,12 @@ func (l *Log) Append(entries []Entry) ([]Placed, error) {
 // file a few), and a store with little in its log reserves one segment, not two.
 func (l *Log) prepareWhenDue() {
 	if l.end.offset >= l.active.bytes/2 {
-		l.prepared.ahead()
+		l.prepared.ahead(l.opts.nextBytes(l.active.bytes, 0))
 	}
 }
 
-// plan checks the entries and counts the new segments they need.
-func (l *Log) plan(entries []Entry) (rolls int, err error) {
+// plan checks the entries and gives the lengths of the new segments that they need.
+func (l *Log) plan(entries []Entry) (rolls []int64, err error) {
 	offset, bytes := l.end.offset, l.active.bytes
 	for i := range entries {
 		payload := entries[i].Payload
@@ -74,11 +74,11 @@ func (l *Log) plan(entries []Entry) (rolls int, err error) {
 		}
 		stored := l.seal.stored(len(payload))
 		if len(payload) > PayloadBytesMax || int64(stored) > l.opts.storedBytesMax() {
-			return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), min(PayloadBytesMax, l.opts.storedBytesMax()))
+			return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), min(PayloadBytesMax, l.opts.storedBytesMax()))
 		}
 		if offset+recordBytes(stored) > bytes {
-			rolls++
-			offset, bytes = segmentHeaderBytes, l.opts.SegmentBytes
+			offset, bytes = segmentHeaderBytes, l.opts.nextBytes(bytes, stored)
+			rolls = append(rolls, bytes)
 		}
 		offset += recordBytes(stored)
 	}
@@ -203,7 +203,7 @@ func (l *Log) timed(sync func() error) error {
 // header, sync, rename, directory sync.
 func (l *Log) roll() error {
 	p := l.prepared.take()
-	s := &segment{file: p.file, bytes: l.opts.SegmentBytes, opener: l.opener}
+	s := &segment{file: p.file, bytes: p.bytes, opener: l.opener}
 	s.header = segmentHeader{id: l.opts.NewID(), number: 1, firstLSN: l.end.lsn, chain: l.end.crc}
 	if l.active != nil {
 		s.header.number = l.active.header.number + 1

@@ -19,8 +19,9 @@ type preparer struct {
 }
 
 type preparedFile struct {
-	name string
-	file vfs.File
+	name  string
+	file  vfs.File
+	bytes int64
 }
 
 type preparedResult struct {
@@ -30,16 +31,16 @@ type preparedResult struct {
 
 func newPreparer(opts Options) *preparer { return &preparer{opts: opts} }
 
-// ahead starts making one segment in the background if none is ready. An error
-// there shows when the segment is needed and making it fails again.
-func (p *preparer) ahead() {
+// ahead starts making one segment of so many bytes in the background if none is
+// ready. An error there shows when the segment is needed and making it fails again.
+func (p *preparer) ahead(bytes int64) {
 	if p.opts.PrepareInline || p.pending != nil || len(p.ready) > 0 {
 		return
 	}
 	name := p.nextName()
 	pending := make(chan preparedResult, 1)
 	p.pending = pending
-	go func() { pending <- makePrepared(p.opts, name) }()
+	go func() { pending <- makePrepared(p.opts, name, bytes) }()
 }
 
 func (p *preparer) nextName() string {
@@ -47,12 +48,21 @@ func (p *preparer) nextName() string {
 	return path.Join(p.opts.Dir, preparedName(p.made))
 }
 
-// ensure returns when n segments are ready. A full disk is ErrNoSpace; whatever
-// the error, the log itself was not touched.
-func (p *preparer) ensure(n int) error {
+// ensure returns when segments of at least these lengths are ready. A full disk is
+// ErrNoSpace; whatever the error, the log itself was not touched.
+func (p *preparer) ensure(lengths []int64) error {
 	p.collect()
-	for len(p.ready) < n {
-		r := makePrepared(p.opts, p.nextName())
+	for i, bytes := range lengths {
+		if i < len(p.ready) && p.ready[i].bytes < bytes {
+			// One that a large record does not fit makes room for all that follows.
+			if err := p.drop(i); err != nil {
+				return fmt.Errorf("cannot make the next segment: %w", err)
+			}
+		}
+		if i < len(p.ready) {
+			continue
+		}
+		r := makePrepared(p.opts, p.nextName(), bytes)
 		if vfs.IsNoSpace(r.err) {
 			return fmt.Errorf("%w: cannot make the next segment: %w", ErrNoSpace, r.err)
 		}
@@ -62,6 +72,16 @@ func (p *preparer) ensure(n int) error {
 		p.ready = append(p.ready, r.preparedFile)
 	}
 	return nil
+}
+
+// drop removes the ready segments from the i-th on.
+func (p *preparer) drop(i int) error {
+	var errs []error
+	for _, f := range p.ready[i:] {
+		errs = append(errs, f.file.Close(), p.opts.FS.Remove(f.name))
+	}
+	p.ready = p.ready[:i]
+	return errors.Join(errs...)
 }
 
 // collect waits for the background.
@@ -85,20 +105,15 @@ func (p *preparer) take() preparedFile {
 // close removes what was made and not used.
 func (p *preparer) close() error {
 	p.collect()
-	var errs []error
-	for _, f := range p.ready {
-		errs = append(errs, f.file.Close(), p.opts.FS.Remove(f.name))
-	}
-	p.ready = nil
-	return errors.Join(errs...)
+	return p.drop(0)
 }
 
-func makePrepared(opts Options, name string) preparedResult {
+func makePrepared(opts Options, name string, bytes int64) preparedResult {
 	file, err := opts.FS.Create(name)
 	if err != nil {
 		return preparedResult{err: err}
 	}
-	err = file.Preallocate(opts.SegmentBytes)
+	err = file.Preallocate(bytes)
 	if err == nil {
 		// The length and the reserved blocks are made durable here, ahead, so that
 		// the syncs that writers wait for have little more than data to write.
@@ -109,5 +124,5 @@ func makePrepared(opts Options, name string) preparedResult {
 		// opened again.
 		return preparedResult{err: errors.Join(err, file.Close(), opts.FS.Remove(name))}
 	}
-	return preparedResult{preparedFile: preparedFile{name: name, file: file}}
+	return preparedResult{preparedFile: preparedFile{name: name, file: file, bytes: bytes}}
 }

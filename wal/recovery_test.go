@@ -69,7 +69,7 @@ func newImageOf(t *testing.T, sealed, encrypted bool) *image {
 	check(t, err)
 	for _, batch := range [][]LSN{{1, 2}, {3}, {4, 5, 6}} {
 		if sealed && batch[0] == 3 {
-			check(t, l.prepared.ensure(1))
+			check(t, l.prepared.ensure([]int64{l.opts.SegmentBytes}))
 			check(t, l.roll())
 		}
 		im.append(l, batch)

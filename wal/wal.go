@@ -62,6 +62,12 @@ const (
 	// SegmentBytesDefault is small enough that a trimmed log gives its space
 	// back soon, and large enough that making a segment (three syncs) is noise.
 	SegmentBytesDefault = 64 << 20
+	// FirstSegmentBytesDefault is what a log begins with; each segment then is
+	// twice as long as the one before, up to SegmentBytes. Imports leave some
+	// hundred bytes of log for each round: a store that is filled by them has
+	// reserved no more than this, and one with many writes is at the full length
+	// after four more segments.
+	FirstSegmentBytesDefault = 4 << 20
 	// zeroStepsPerSegment makes steps of 64 KiB by default: some 40 lone writes
 	// share one. From 32 KiB to 1 MiB the mean was the same; a shorter step holds
 	// up the one write less.
@@ -80,10 +86,13 @@ type Options struct {
 	// Dir is the log's own directory: a file in it that is not the log's is refused.
 	// FS leaves its files as they are, also one that seals others; see seal.go.
 	Dir string
-	// SegmentBytes is the length of new segments, a multiple of 8; 0 means
-	// SegmentBytesDefault. A record must fit an empty segment: with small
+	// SegmentBytes is the length that segments grow to, a multiple of 8; 0 means
+	// SegmentBytesDefault. A record must fit a segment of it: with small
 	// segments Append refuses payloads below PayloadBytesMax as well.
 	SegmentBytes int64
+	// FirstSegmentBytes is the length of a new log's first segment, a multiple of 8; 0 means
+	// FirstSegmentBytesDefault, or SegmentBytes where that is less.
+	FirstSegmentBytes int64
 	// NewID gives random segment ids; seeded in tests.
 	NewID func() uint32
 	// PrepareInline makes the next segment in Append instead of in the
@@ -189,6 +198,9 @@ func Open(ctx context.Context, opts Options, from LSN, replay func(Record) error
 	if opts.SegmentBytes == 0 {
 		opts.SegmentBytes = SegmentBytesDefault
 	}
+	if opts.FirstSegmentBytes == 0 {
+		opts.FirstSegmentBytes = min(FirstSegmentBytesDefault, opts.SegmentBytes)
+	}
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
@@ -215,9 +227,11 @@ func (o *Options) validate() error {
 	if o.FS == nil || o.Dir == "" || o.NewID == nil {
 		return errors.New("cannot open the log: FS, Dir and NewID must be set")
 	}
-	if o.SegmentBytes < segmentBytesMin || o.SegmentBytes > segmentBytesMax || o.SegmentBytes%recordAlign != 0 {
-		return fmt.Errorf("cannot open the log: a segment of %d bytes is not a multiple of %d from %d to %d",
-			o.SegmentBytes, recordAlign, segmentBytesMin, int64(segmentBytesMax))
+	for _, bytes := range []int64{o.SegmentBytes, o.FirstSegmentBytes} {
+		if bytes < segmentBytesMin || bytes > segmentBytesMax || bytes%recordAlign != 0 {
+			return fmt.Errorf("cannot open the log: a segment of %d bytes is not a multiple of %d from %d to %d",
+				bytes, recordAlign, segmentBytesMin, int64(segmentBytesMax))
+		}
 	}
 	return nil
 }
@@ -229,7 +243,17 @@ func (o *Options) replayed() error {
 	return o.Replayed()
 }
 
-// storedBytesMax is the largest payload that fits a new segment, as it is stored.
+// nextBytes is the length of the segment behind one of so many bytes (0: there is none),
+// which begins with a record of a payload that is stored in so many.
+func (o *Options) nextBytes(before int64, stored int) int64 {
+	bytes := max(2*before, o.FirstSegmentBytes)
+	for bytes < segmentHeaderBytes+recordBytes(stored) {
+		bytes *= 2
+	}
+	return min(bytes, o.SegmentBytes)
+}
+
+// storedBytesMax is the largest payload that fits a segment, as it is stored.
 func (o *Options) storedBytesMax() int64 {
 	return o.SegmentBytes - segmentHeaderBytes - recordHeaderBytes
 }
@@ -270,7 +294,7 @@ func (l *Log) create(from LSN, dir dirList) error {
 	if err := l.removeStale(dir); err != nil {
 		return err
 	}
-	if err := l.prepared.ensure(1); err != nil {
+	if err := l.prepared.ensure([]int64{l.opts.nextBytes(0, 0)}); err != nil {
 		return err
 	}
 	l.end = place{lsn: from}

@@ -110,6 +110,13 @@ func lsns(from, to wal.LSN) []wal.LSN {
 	return list
 }
 
+// growingOptions begin with a segment that holds a few records.
+func growingOptions(fsys vfs.FS) wal.Options {
+	opts := testOptions(fsys)
+	opts.FirstSegmentBytes = 1 << 10
+	return opts
+}
+
 func newStore(t *testing.T) (*vfs.Mem, wal.Options) {
 	t.Helper()
 	m := vfs.NewMem(1)
@@ -267,7 +274,7 @@ func TestTooLargeIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 // power at each operation in turn: what was acknowledged must be there, what is
 // there must be a prefix of what was appended, and the log must go on.
 func TestPowerCutAtEveryOperation(t *testing.T) {
-	for _, options := range []func(vfs.FS) wal.Options{testOptions, encryptedOptions} {
+	for _, options := range []func(vfs.FS) wal.Options{testOptions, growingOptions, encryptedOptions} {
 		total := runCut(t, options, 1, 1<<60)
 		for cut := int64(1); cut <= total; cut++ {
 			for seed := uint64(0); seed < 4; seed++ {
@@ -382,7 +389,7 @@ func TestSegmentSizeDoesNotMatter(t *testing.T) {
 		last := wal.LSN(0)
 		for range 5 {
 			opts := testOptions(m)
-			opts.SegmentBytes = 1<<10 + rng.Int64N(2<<10)*8
+			opts.SegmentBytes, opts.FirstSegmentBytes = 1<<10+rng.Int64N(2<<10)*8, 1<<10+rng.Int64N(1<<9)*8
 			opts.NewID = rng.Uint32
 			l, seen := openLog(t, opts, 1)
 			if !slices.Equal(seen, lsns(1, last)) {
@@ -394,6 +401,64 @@ func TestSegmentSizeDoesNotMatter(t *testing.T) {
 			must(t, l.Close())
 		}
 	}
+}
+
+// TestSegmentsGrow: a log begins small, and each segment is twice as long as the one before.
+func TestSegmentsGrow(t *testing.T) {
+	m, opts := newStore(t)
+	opts.SegmentBytes, opts.FirstSegmentBytes = 16<<10, 1<<10
+	l, _ := openLog(t, opts, 1)
+	lengths := func(want ...int64) {
+		t.Helper()
+		names, err := m.List(testDir)
+		must(t, err)
+		var got []int64
+		for _, name := range names {
+			info, err := m.Stat(testDir + "/" + name)
+			must(t, err)
+			got = append(got, info.Bytes)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("segments of %d bytes, want %d", got, want)
+		}
+	}
+	lengths(1 << 10)
+	for l.Stats().Rolls < 3 {
+		appendN(t, l, 1)
+	}
+	lengths(1<<10, 2<<10, 4<<10)
+	last := l.LastLSN()
+	must(t, l.Close())
+	l, seen := openLog(t, opts, 1)
+	if !slices.Equal(seen, lsns(1, last)) {
+		t.Fatalf("replayed %v", seen)
+	}
+	// What is large gets a segment that it fits at once.
+	largest := make([]byte, opts.SegmentBytes-64-32)
+	_, err := l.Append([]wal.Entry{{Type: wal.TypeCommit, Payload: largest}, {Type: wal.TypeCommit, Payload: []byte("and")}})
+	must(t, err)
+	lengths(1<<10, 2<<10, 4<<10, 16<<10, 16<<10)
+	must(t, l.Close())
+}
+
+// TestALargeRecordReplacesTheSegmentThatWasReady: one that it does not fit makes room.
+func TestALargeRecordReplacesTheSegmentThatWasReady(t *testing.T) {
+	m, opts := newStore(t)
+	opts.SegmentBytes, opts.FirstSegmentBytes, opts.PrepareInline = 64<<10, 4<<10, false
+	l, _ := openLog(t, opts, 1)
+	for appendN(t, l, 1)[0].Position.Offset < 2<<10 { // a second one of 8 KiB is made then
+	}
+	m.SetCapacity(20 << 10)
+	large := []wal.Entry{{Type: wal.TypeCommit, Payload: make([]byte, 32<<10)}}
+	_, err := l.Append(large)
+	mustFail(t, err, wal.ErrNoSpace)
+	m.SetCapacity(0)
+	_, err = l.Append(large)
+	must(t, err)
+	if got := l.Bytes(); got != 4<<10+64<<10 {
+		t.Fatalf("the log has %d bytes", got)
+	}
+	must(t, l.Close())
 }
 
 func TestTheLargestRecordFitsADefaultSegment(t *testing.T) {
