@@ -29,12 +29,13 @@ func TestSpaceLevels(t *testing.T) {
 	f(SpaceFull, 2500, SpaceOK)
 }
 
-// spaceStore is a store on a disk of 16 MiB whose writes are refused below 64 KiB.
+// spaceStore is a store on a disk of 16 MiB whose writes are refused below 64 KiB,
+// and whose ballast has 128 KiB while its head is nearly empty.
 func spaceStore(t *testing.T) (*Store, *vfs.Mem, Options) {
 	t.Helper()
 	disk := vfs.NewMem(1)
 	opts := testOptions(disk, 1)
-	opts.Logger, opts.FreeBytesMin, opts.BallastBytes = discardLogger(), 64<<10, 128<<10
+	opts.Logger, opts.FreeBytesMin, opts.BallastBytes = discardLogger(), 64<<10, 1<<20
 	opts.SegmentBytes, opts.HeadBytes = 8<<10, 16<<10
 	disk.SetCapacity(16 << 20)
 	return mustOpen(t, opts), disk, opts
@@ -81,6 +82,43 @@ func TestBallastIsGivenBackAndMadeAgain(t *testing.T) {
 	if _, err := disk.Stat(s.path(ballastName)); err == nil {
 		t.Error("a ballast that is not wanted is still there")
 	}
+	mustClose(t, s)
+}
+
+// TestBallastFollowsTheHead: it has room for what a flush would have to write.
+func TestBallastFollowsTheHead(t *testing.T) {
+	s, disk, opts := spaceStore(t)
+	f := func(what string, want int64) {
+		t.Helper()
+		s.tendSpace()
+		p := s.Health().Space
+		info, err := disk.Stat(s.path(ballastName))
+		if err != nil || info.Bytes != p.BallastBytes || p.BallastBytes != want {
+			t.Errorf("%s: ballast of %d bytes, %d on disk (%v); want %d", what, p.BallastBytes, info.Bytes, err, want)
+		}
+	}
+	disk.SetCapacity(disk.UsedBytes() + 64<<20)
+	f("an empty head", 128<<10)
+	written := 0
+	for s.Stats().HeadBytes < opts.HeadBytes/2 {
+		mustCommit(t, s, write(t, patient, fmt.Sprint("p", written), "a"))
+		written++
+	}
+	half := s.ballastTarget(64 << 20)
+	if half < 512<<10 || half > 768<<10 {
+		t.Errorf("with half of a head the ballast should have %d bytes", half)
+	}
+	disk.SetCapacity(disk.UsedBytes() + 100<<10)
+	f("a disk that is low, without room for more", 128<<10)
+	disk.SetCapacity(disk.UsedBytes() + 64<<20)
+	f("half a head", half)
+	if err := s.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	f("an empty head again", half)
+	mustClose(t, s)
+	s = mustOpen(t, opts)
+	f("after a restart", half)
 	mustClose(t, s)
 }
 

@@ -50,6 +50,11 @@ const (
 	ballastSlack = 4
 	// ballastShare of the free space is the most that the ballast takes.
 	ballastShare = 16
+	// ballastParts: with nothing in the head the ballast has one such part of
+	// Options.BallastBytes, 16 MiB of 128: a checkpoint, two segments as they begin, and
+	// what the catalog wants to end in order. What it holds beyond that is room
+	// for flushes, so it grows with the head, and has all of it before the head is full.
+	ballastParts = 8
 	// spaceInterval is between two looks while nobody writes.
 	spaceInterval = time.Second
 	ballastName   = "BALLAST"
@@ -205,7 +210,55 @@ func (s *Store) tendBallast(level SpaceLevel) {
 		if err := s.makeBallast(p.FreeBytes); err != nil {
 			s.opts.Logger.Warn("cannot make the ballast file", "error", err)
 		}
+	case level != SpaceFull && s.opts.BallastBytes > 0:
+		if err := s.growBallast(p); err != nil {
+			s.opts.Logger.Warn("cannot make the ballast file larger", "error", err)
+		}
 	}
+}
+
+// ballastTarget is what the ballast should have, for a disk with so much room.
+func (s *Store) ballastTarget(room int64) int64 {
+	parts := min(1+s.headParts(ballastParts), ballastParts)
+	return min(s.opts.BallastBytes/ballastParts*parts, room/ballastShare)
+}
+
+// headParts is how many parts of a full head there are to flush, of so many.
+func (s *Store) headParts(parts int64) int64 {
+	s.mu.Lock()
+	gens := s.view.gens
+	s.mu.Unlock()
+	filled := int64(0)
+	for _, g := range gens {
+		terms := max(g.termsCost.Load(), g.terms.bytes.Load()) / headTermsShare
+		filled += max(g.bytes.Load(), terms)
+	}
+	return parts * filled / s.opts.HeadBytes
+}
+
+// growBallast lets the ballast follow the head. It stays as large as it got, since the
+// head of a store that clients write to fills again.
+func (s *Store) growBallast(p Space) error {
+	wanted := s.ballastTarget(p.FreeBytes + p.BallastBytes)
+	if wanted <= p.BallastBytes || spaceLevel(SpaceFull, p.FreeBytes-(wanted-p.BallastBytes), s.opts.FreeBytesMin) == SpaceFull {
+		return nil
+	}
+	s.space.mu.Lock()
+	defer s.space.mu.Unlock()
+	if s.space.BallastBytes == 0 { // given back meanwhile
+		return nil
+	}
+	name := s.path(ballastName)
+	file, err := s.opts.FS.OpenWrite(name)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(file.Preallocate(wanted), file.Close())
+	info, statErr := s.opts.FS.Stat(name) // a failure may leave it a part larger
+	if statErr == nil {
+		s.space.BallastBytes, s.space.wanted = info.Bytes, info.Bytes
+	}
+	return errors.Join(err, statErr)
 }
 
 // findBallast takes note of the file that a former process left; one that is not
@@ -229,10 +282,11 @@ func (s *Store) findBallast() error {
 // makeBallast reserves the space. The file's name is not made durable: one that a
 // power cut takes is made again.
 func (s *Store) makeBallast(free int64) error {
+	target := s.ballastTarget(free)
 	s.space.mu.Lock()
 	wanted := s.space.wanted
 	if wanted == 0 {
-		wanted = min(s.opts.BallastBytes, free/ballastShare)
+		wanted = target
 	}
 	s.space.mu.Unlock()
 	if wanted == 0 || spaceLevel(SpaceLow, free-wanted, s.opts.FreeBytesMin) != SpaceOK {

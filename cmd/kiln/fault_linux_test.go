@@ -213,7 +213,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	dir := filepath.Join(disk, "data")
 	flags := []string{"--min-free", "8MiB", "--ballast", "4MiB", "--import-root", input, "--base-url", killBaseURL}
 	s := serve(t, dir, flags...)
-	s.await("/healthz", `"ballastBytes":4194304`)
+	s.await("/healthz", `"ballastBytes":524288`)
 	writers := startFaultWriters(s, startTimeout)
 	time.Sleep(200 * time.Millisecond)
 	others := fillUp(t, disk)
@@ -248,7 +248,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	}
 	s = serve(t, dir, flags...)
 	writers.check(s)
-	s.await("/healthz", `"ballastBytes":4194304`)
+	s.await("/healthz", `"ballastBytes":524288`)
 	s.must(http.StatusCreated, http.MethodPut, "/Basic/yes", basic("yes", "yes"))
 	others = takeAllBut(t, disk, 12<<20) // low: the import waits, writes go on
 	s.await("/healthz", `"level":"low"`)

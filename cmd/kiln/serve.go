@@ -46,7 +46,7 @@ type serveCmd struct {
 	ExportSectionRows     uint64        `hidden:"" help:"How many versions a section of an export has, about; 0: the default. Tests make it small."`
 	MergeFanIn            int           `hidden:"" help:"How many runs are merged at once; 0: the default, negative: none ever. bench merge and tests set it."`
 	MinFree               byteSize      `default:"256MiB" placeholder:"BYTES" help:"Free space on the data disk below which writes are refused; imports and merges wait below twice that (${default})."`
-	Ballast               byteSize      `default:"128MiB" placeholder:"BYTES" help:"Size of a file that holds space for getting out of a full disk, at most a 16th of the free space; 0: none (${default})."`
+	Ballast               byteSize      `default:"128MiB" placeholder:"BYTES" help:"Size that a file grows to with what is to be flushed, from an eighth of it; it holds space for getting out of a full disk, at most a 16th of what is free; 0: none (${default})."`
 	ScrubInterval         time.Duration `default:"168h" placeholder:"TIME" help:"How long after one check of everything on disk the next begins; 0: never (${default})."`
 	ScrubRate             byteSize      `default:"16MiB" placeholder:"BYTES" help:"How much that check reads a second at most (${default})."`
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
