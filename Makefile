@@ -82,11 +82,12 @@ guard:
 	KILN_GUARD_COUNT=1 KILN_GUARD_UPDATE=$(UPDATE) $(GO) test -count=1 -v -timeout 30m ./internal/guard
 
 # A whole server beside PostgreSQL, DuckDB and the least that the machine can do, a
-# little of each (five minutes); bench/out/report.html has the plots.
+# little of each (five minutes); bench/out/report.html has the plots. What can neither
+# be found nor installed (apt-get as root, npm) is left out, and said so.
 bench:
 	$(GO) run ./bench all --short
 
-# Everything (an hour), on the NDJSON files below BENCH_DATA or on generated patients.
+# Everything (50 minutes), on the NDJSON files below BENCH_DATA or on generated patients.
 bench-full:
 	$(GO) run ./bench all $(if $(BENCH_DATA),--data $(BENCH_DATA)) --results bench/RESULTS.md
 

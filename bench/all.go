@@ -42,16 +42,16 @@ var scenarios = []scenario{
 		"--runs 5 --again --versions 10 --compare-postgres --compare-duckdb --floors"},
 	{"export", "--runs 3 --compare-postgres --compare-duckdb --floors --parts",
 		"--runs 5 --compare-postgres --compare-duckdb --floors --parts --by-patient 5 --group 1 --group 10 --group 100 --codings"},
-	{"read", "--for 3s --rounds 3", "--for 25s --rounds 5"},
-	{"write", "--for 3s --rounds 3 --compare-postgres --floors", "--for 15s --rounds 5 --compare-postgres --floors"},
-	{"bundle", "--for 3s --rounds 3", "--for 15s --rounds 5"},
+	{"read", "--for 2s --rounds 3", "--for 25s --rounds 5"},
+	{"write", "--for 1500ms --rounds 3 --compare-postgres --floors", "--for 15s --rounds 5 --compare-postgres --floors"},
+	{"bundle", "--for 2s --rounds 3", "--for 15s --rounds 5"},
 	{"crud", "--for 3s --rounds 3", "--for 25s --rounds 5"},
 	{"history", "--for 3s --rounds 3 --changed 200 --pages 50", "--for 15s --rounds 5 --pages 200"},
 	{"search", "--repetitions 5 --rounds 3 --compare-postgres --compare-duckdb", "--repetitions 40 --rounds 5 --compare-postgres --compare-duckdb"},
 	{"grow", "--sizes 1,4 --runs 2 --for 1s", "--sizes 1,4,11,16 --runs 5 --for 3s"},
 	{"mixed", "--for 2s --rounds 2 --copies 1", "--for 8s --rounds 5 --copies 2"},
 	{"merge", "--copies 12 --rounds 2 --for 2s", "--copies 20 --rounds 5"},
-	{"secure", "--for 1s --rounds 2", "--for 5s --rounds 5"},
+	{"secure", "--for 600ms --rounds 2", "--for 5s --rounds 5"},
 }
 
 // shortPatients are few enough for five minutes in all.
@@ -68,7 +68,7 @@ func (c *allCommand) Run(ctx context.Context) error {
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return err
 	}
-	c.missing = missing()
+	c.missing = missing(ctx)
 	if c.Kiln == "" {
 		dir, err := os.MkdirTemp(c.Work, "kiln-bench-")
 		if err != nil {
@@ -151,27 +151,22 @@ func (c *allCommand) arguments(s *scenario, missing []string) []string {
 	return arguments
 }
 
-// missing lists the flags that cannot be had here, and says so.
-func missing() (flags []string) {
-	if !postgresThere() {
-		fmt.Fprintln(os.Stderr, "bench: left out the comparisons with PostgreSQL: it is not installed, and only root can install it (Debian's packages)")
-		flags = append(flags, withPostgres)
-	}
-	if !duckdbThere() {
-		fmt.Fprintln(os.Stderr, "bench: left out the comparisons with DuckDB: it comes through npm, which is not there")
-		flags = append(flags, withDuckDB)
+// missing lists the flags whose program is neither here nor can be installed, and says so.
+func missing(ctx context.Context) (flags []string) {
+	for _, other := range []struct {
+		flag    string
+		install func(context.Context) error
+	}{
+		{withPostgres, installPostgres},
+		{withDuckDB, func(ctx context.Context) error {
+			_, err := installDuckDB(ctx)
+			return err
+		}},
+	} {
+		if err := other.install(ctx); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: left out %s: %v\n", other.flag, err)
+			flags = append(flags, other.flag)
+		}
 	}
 	return flags
-}
-
-// postgresThere tells whether postgres.sh will find PostgreSQL, or can install it.
-func postgresThere() bool {
-	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(found) > 0 {
-		return true
-	}
-	if _, err := exec.LookPath("initdb"); err == nil {
-		return true
-	}
-	_, err := exec.LookPath("apt-get")
-	return err == nil && os.Geteuid() == 0
 }

@@ -36,7 +36,9 @@
 //	data.go      data sets: a directory of NDJSON files, or generated patients
 //	server.go    build, start and stop the binary; memory and processor time
 //	job.go       kick-off and following of $import and $export
-//	import.go    bench import, with the comparisons; import_duckdb.go has DuckDB's loads
+//	turns.go     one way to serve a store, and to let clients take turns with it
+//	import.go    bench import, with the comparisons; import_duckdb.go has DuckDB's loads,
+//	             import_versions.go dated versions
 //	export.go    bench export; export_duckdb.go has what it is compared with,
 //	             export_parts.go a type, a filter and _since
 //	read.go      bench read
@@ -45,7 +47,7 @@
 //	             bare syncs
 //	bundle.go    bench bundle: transactions
 //	crud.go      bench crud: creates, reads, updates and deletes, mixed
-//	history.go   bench history
+//	history.go   bench history; pages.go follows the links of pages
 //	grow.go      bench grow: a store that grows, kept at some sizes; grow_rounds.go
 //	             measures imports, reads, searches and starts at each of them
 //	mixed.go     bench mixed: clients without and beside an import
@@ -70,6 +72,7 @@
 //	processor.go who took the processors meanwhile
 //	summary.go   medians and spread over the runs of many reports; goals.go has what
 //	             figures should be
-//	report_command.go  bench report: tables, and a page with the plots of plot.go
+//	published.go what others tell of their servers; notes.go what readers have to know
+//	report_command.go  bench report: tables; page.go is the page, with the plots of plot.go
 //	machine.go   what the figures were measured on (machine_linux.go asks the system)
 package main

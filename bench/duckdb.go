@@ -41,12 +41,6 @@ type duckdbAnswer struct {
 
 func (a *duckdbAnswer) took() time.Duration { return time.Duration(a.Seconds * float64(time.Second)) }
 
-// duckdbThere tells whether DuckDB can be had: it comes through npm.
-func duckdbThere() bool {
-	_, err := exec.LookPath("npm")
-	return err == nil
-}
-
 // duckdbFiles are those of duckdbProgram.
 var duckdbFiles = []string{"package.json", "duckdb.mjs"}
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 // it before (bench import --compare-duckdb) has tests that take it.
 func duckdbSkips(t *testing.T) {
 	t.Helper()
-	if !duckdbThere() || !duckdbInstalled() {
+	if _, err := exec.LookPath("node"); err != nil || !duckdbInstalled() {
 		t.Skip("DuckDB is not installed here")
 	}
 }

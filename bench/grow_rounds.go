@@ -15,6 +15,7 @@ import (
 type grownResult struct {
 	initial, incremental float64 // resources a second
 	reads, searches      *loadResult
+	calm                 *loadResult   // reads at a fixed rate, of the largest store only
 	clean, killed        time.Duration // how long starts took
 	heap, resident       float64       // MiB, after the reads
 }
@@ -42,6 +43,9 @@ func (g *grown) round(ctx context.Context, round int) error {
 		g.reportStore("kiln: "+g.stores[i].name(), &g.stores[i], &results[i])
 	}
 	last := len(results) - 1
+	calm := results[last].calm
+	g.bench.report.add(calmRun, figure{"median latency", millis(calm.percentile(50)), "ms"},
+		figure{"99 of 100 below", millis(calm.percentile(99)), "ms"}, figure{"999 of 1000 below", millis(calm.percentile(99.9)), "ms"})
 	g.reportStore(largestStore, &g.stores[last], &results[last])
 	g.compare(empty, results)
 	return nil
@@ -172,6 +176,11 @@ func (g *grown) measureRequests(ctx context.Context, k *grownStore, round uint64
 		return err
 	}
 	r.heap, r.resident = metrics["go_memstats_heap_inuse_bytes"]/(1<<20), metrics["process_resident_memory_bytes"]/(1<<20)
+	if k == &g.stores[len(g.stores)-1] {
+		if r.calm, err = g.readCalmly(ctx, s, k, seed); err != nil {
+			return err
+		}
+	}
 	if r.searches, err = load(ctx, s.base, g.loadSettings, seed, func(int) client { return g.searcher(s, k) }); err != nil {
 		return err
 	}
@@ -182,6 +191,21 @@ func (g *grown) measureRequests(ctx context.Context, k *grownStore, round uint64
 		return fmt.Errorf("cannot trust the figures: %d wrong answers: %w", wrong, errors.Join(r.reads.example, r.searches.example))
 	}
 	return nil
+}
+
+// calmReads a second are far below what the server can do: how long they take is theirs,
+// and not that of the requests before them.
+const calmReads, calmClients = 1000, 8
+
+func (g *grown) readCalmly(ctx context.Context, s *server, k *grownStore, seed uint64) (*loadResult, error) {
+	seen, err := pace(ctx, []paced{requests("reads at a fixed rate", s.base, calmReads, calmClients, func(int) client { return g.reader(s, k) })}, g.For, seed)
+	if err == nil && len(seen[0].latencies) == 0 {
+		err = errors.Join(errors.New("cannot measure reads at a fixed rate: there were none"), ctx.Err())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &seen[0], nil
 }
 
 // killed lets clients write, kills the server after it, and tells how long the next

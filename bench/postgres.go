@@ -31,6 +31,16 @@ const (
 	asItComes = "defaults" // nothing but the place of the socket
 )
 
+// installPostgres sees that its programs are there.
+func installPostgres(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "bash", "-s", "install")
+	cmd.Stdin = bytes.NewReader(postgresScript)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot have PostgreSQL: %w\n%s", err, out)
+	}
+	return nil
+}
+
 func startPostgres(ctx context.Context, workDir, settings string) (*postgres, error) {
 	p := &postgres{script: filepath.Join(workDir, "postgres.sh"), dir: filepath.Join(workDir, "postgres")}
 	if err := os.WriteFile(p.script, postgresScript, 0o755); err != nil {

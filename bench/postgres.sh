@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A private PostgreSQL cluster for comparisons.
 #
+#   postgres.sh install              installs PostgreSQL's programs unless they are there
 #   postgres.sh start DIR bulk       makes and starts it in DIR, with memory for a
 #                                    bulk load; prints its socket directory
 #   postgres.sh start DIR defaults   the same with the settings it comes with
@@ -43,10 +44,15 @@ as_owner() {
   runuser -u "$owner" -- "$@"
 }
 
-start() {
+# need_programs finds the programs, and installs them if need be.
+need_programs() {
   programs=$(find_programs)
   if [ -z "$programs" ] || ! command -v psql >/dev/null; then install_programs; programs=$(find_programs); fi
   [ -n "$programs" ] || die "PostgreSQL's server programs are still missing"
+}
+
+start() {
+  need_programs
   mkdir -p "$dir"
   if [ "$(id -u)" = 0 ]; then chown "$owner" "$dir"; fi
   chmod 0700 "$dir"
@@ -79,7 +85,8 @@ stop() {
   rm -rf "$dir"
 }
 
-usage="usage: postgres.sh start DIR bulk|defaults, or postgres.sh stop DIR"
+usage="usage: postgres.sh install, postgres.sh start DIR bulk|defaults, or postgres.sh stop DIR"
+if [ "${1:-}" = install ]; then need_programs; exit; fi
 [ $# -ge 2 ] || die "$usage"
 settings=${3:-}
 dir=$(realpath -m "$2")
