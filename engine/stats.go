@@ -1,6 +1,10 @@
 package engine
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"kiln/index"
+)
 
 // Stats are counts and sizes for metrics, demo and fsck.
 type Stats struct {
@@ -19,6 +23,7 @@ type Stats struct {
 	// Runs that were indexed again, the versions that were read for it, and how often it failed.
 	Reindexes, ReindexedVersions, ReindexFailures uint64
 	Reindexing                                    Reindexing
+	BlockCache                                    index.CacheStats
 	VisibleLSN                                    uint64
 	ReadOnly                                      bool
 }
@@ -49,6 +54,7 @@ func (s *Store) Stats() Stats {
 	}
 	defer snap.Release()
 	st.Reindexing = s.Reindexing()
+	st.BlockCache = s.cache.Stats()
 	st.VisibleLSN = snap.lsn
 	st.LogBytes = s.log.Bytes()
 	st.FsyncNanosTotal = uint64(s.log.Stats().SyncNanos)

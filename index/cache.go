@@ -40,6 +40,8 @@ type cacheShard struct {
 	entries  map[cacheKey]*cacheEntry
 	bytes    int64
 	bytesMax int64
+	hits     uint64
+	misses   uint64
 	ring     cacheEntry // newest is next, oldest prev
 }
 
@@ -60,16 +62,25 @@ func NewCache(bytesMax int64) *Cache {
 	return c
 }
 
-// Bytes is about what the cache holds now.
-func (c *Cache) Bytes() int64 {
-	total := int64(0)
+// CacheStats is what a cache holds, about, and how often a block was found in it or
+// not since it was made. Columns are not in it.
+type CacheStats struct {
+	Bytes, BytesMax int64
+	Hits, Misses    uint64
+}
+
+// Stats of the cache as it is now.
+func (c *Cache) Stats() (st CacheStats) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		total += s.bytes
+		st.Bytes += s.bytes
+		st.BytesMax += s.bytesMax
+		st.Hits += s.hits
+		st.Misses += s.misses
 		s.mu.Unlock()
 	}
-	return total
+	return st
 }
 
 // newSpace gives an open run keys of its own, so that a run that is opened
@@ -87,8 +98,10 @@ func (c *Cache) get(k cacheKey) *cachedBlock {
 	defer s.mu.Unlock()
 	e := s.entries[k]
 	if e == nil {
+		s.misses++
 		return nil
 	}
+	s.hits++
 	e.unlink()
 	e.linkAfter(&s.ring)
 	return e.block

@@ -265,8 +265,8 @@ func TestReadersShareARunAndACache(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if cache.Bytes() != 0 {
-		t.Fatalf("the cache holds %d bytes of closed runs", cache.Bytes())
+	if held := cache.Stats().Bytes; held != 0 {
+		t.Fatalf("the cache holds %d bytes of closed runs", held)
 	}
 }
 
@@ -278,13 +278,16 @@ func TestCacheStaysInItsBounds(t *testing.T) {
 		if c.get(k) == nil {
 			t.Fatal("a block is gone as soon as it came")
 		}
-		if c.Bytes() > 1<<20 {
-			t.Fatalf("the cache holds %d bytes", c.Bytes())
+		if held := c.Stats().Bytes; held > 1<<20 {
+			t.Fatalf("the cache holds %d bytes", held)
 		}
 	}
 	c.put(cacheKey{space: 2}, &cachedBlock{payload: make([]byte, 1<<19)})
 	if c.get(cacheKey{space: 2}) != nil {
 		t.Fatal("a block as large as many others was kept")
+	}
+	if st := c.Stats(); st.BytesMax != 1<<20 || st.Hits != 10_000 || st.Misses != 1 {
+		t.Fatalf("bound, hits and misses are %+v", st)
 	}
 }
 

@@ -51,6 +51,7 @@ type storeOptions struct {
 	freeMin       int64         // 0: the default
 	ballast       int64         // negative: none
 	mergeFanIn    int           // 0: the default; negative: runs are never merged
+	blockCache    int64         // 0: the default
 }
 
 func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeOptions) (*engine.Store, error) {
@@ -76,7 +77,7 @@ func openStore(ctx context.Context, dir string, logger *slog.Logger, with storeO
 		ReadOnly: with.readOnly,
 
 		ScrubRate: with.scrubRate, ScrubInterval: with.scrubInterval,
-		FreeBytesMin: with.freeMin, BallastBytes: with.ballast, MergeFanIn: with.mergeFanIn,
+		FreeBytesMin: with.freeMin, BallastBytes: with.ballast, MergeFanIn: with.mergeFanIn, CacheBytes: with.blockCache,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open data directory %q: %w", dir, err)

@@ -47,6 +47,7 @@ type serveCmd struct {
 	MergeFanIn            int           `hidden:"" help:"How many runs are merged at once; 0: the default, negative: none ever. bench merge and tests set it."`
 	MinFree               byteSize      `default:"256MiB" placeholder:"BYTES" help:"Free space on the data disk below which writes are refused; imports and merges wait below twice that (${default})."`
 	Ballast               byteSize      `default:"128MiB" placeholder:"BYTES" help:"Size that a file grows to with what is to be flushed, from an eighth of it; it holds space for getting out of a full disk, at most a 16th of what is free; 0: none (${default})."`
+	BlockCache            byteSize      `default:"128MiB" placeholder:"BYTES" help:"Memory for blocks of resources and indexes that were read, decoded; columns that sort take up to a quarter more (${default})."`
 	ScrubInterval         time.Duration `default:"168h" placeholder:"TIME" help:"How long after one check of everything on disk the next begins; 0: never (${default})."`
 	ScrubRate             byteSize      `default:"16MiB" placeholder:"BYTES" help:"How much that check reads a second at most (${default})."`
 	InitialImportMode     bool          `help:"Allow InitialLoad imports and refuse all other writes meanwhile."`
@@ -70,6 +71,7 @@ func (c *serveCmd) storeOptions() storeOptions {
 	if c.ScrubInterval <= 0 {
 		with.scrubInterval = -1
 	}
+	with.blockCache = max(1, int64(c.BlockCache))
 	with.freeMin, with.ballast = max(1, int64(c.MinFree)), int64(c.Ballast)
 	if c.Ballast == 0 {
 		with.ballast = -1

@@ -10,7 +10,7 @@ import (
 )
 
 func TestServeAnswersHealthMetricsAndMetadata(t *testing.T) {
-	s := serve(t, filepath.Join(t.TempDir(), "data"))
+	s := serve(t, filepath.Join(t.TempDir(), "data"), "--block-cache", "3MiB")
 	f := func(address, want string) {
 		t.Helper()
 		got, err := ask(http.MethodGet, address, "")
@@ -21,6 +21,7 @@ func TestServeAnswersHealthMetricsAndMetadata(t *testing.T) {
 	f(s.root+"/healthz", "")
 	f(s.root+"/readyz", "")
 	f(s.root+"/metrics", "kiln_info{version=")
+	f(s.root+"/metrics", "kiln_store_block_cache_max_bytes 3145728\n")
 	f(s.base+"/metadata", `"CapabilityStatement"`)
 	s.stop()
 }
