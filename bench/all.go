@@ -47,7 +47,7 @@ var scenarios = []scenario{
 	{"bundle", "--for 2s --rounds 3", "--for 15s --rounds 5"},
 	{"crud", "--for 3s --rounds 3", "--for 25s --rounds 5"},
 	{"history", "--for 3s --rounds 3 --changed 200 --pages 50", "--for 15s --rounds 5 --pages 200"},
-	{"search", "--repetitions 5 --rounds 3 --compare-postgres --compare-duckdb", "--repetitions 40 --rounds 5 --compare-postgres --compare-duckdb"},
+	{"search", "--repetitions 5 --rounds 3 --compare-postgres --compare-duckdb", "--repetitions 100 --rounds 5 --compare-postgres --compare-duckdb"},
 	{"grow", "--sizes 1,4 --runs 2 --for 1s", "--sizes 1,4,11,16 --runs 5 --for 3s"},
 	{"mixed", "--for 2s --rounds 2 --copies 1", "--for 8s --rounds 5 --copies 2"},
 	{"merge", "--copies 12 --rounds 2 --for 2s", "--copies 20 --rounds 5"},

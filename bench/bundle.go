@@ -41,7 +41,9 @@ func (c *bundleCommand) Run(ctx context.Context) error {
 	})
 }
 
-func transactionsOf(n int) string { return fmt.Sprintf("kiln: transactions of %d creates, durable", n) }
+func transactionsOf(n int) string {
+	return "kiln: transactions of " + counted(n, "create") + ", durable"
+}
 
 // transactions are Bundles of n creates.
 func transactions(base string, bodies []sampled, n int) stretch {

@@ -108,7 +108,11 @@ func (s *summary) plots(benchmark string) (svgs []string) {
 	}
 	for _, run := range runs {
 		all := s.of(benchmark, func(one *series) bool { return one.run == run })
-		svgs = append(svgs, barPlot(run, "", bars(all, func(one *series) string { return one.figure }), all[0].unit == "times"))
+		unit, ratios := all[0].unit, all[0].unit == "times"
+		if ratios {
+			unit = "" // the title says it
+		}
+		svgs = append(svgs, barPlot(strings.TrimPrefix(run, comparison), unit, bars(all, func(one *series) string { return one.figure }), ratios))
 	}
 	for _, name := range keyFigures {
 		all := s.of(benchmark, func(one *series) bool {
