@@ -92,19 +92,23 @@ func (l *limitedListener) counted(conn net.Conn) net.Conn {
 		// The library would set these, if it saw the connection itself.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlivePeriod, Interval: keepAlivePeriod})
 	}
+	plain := conn
+	if prompt := promptly(conn); prompt != nil {
+		plain = prompt
+	}
 	switch {
 	case l.secures != nil:
 		by := l.secures.current.Load()
-		secure := tls.Server(conn, by.config)
+		secure := tls.Server(plain, by.config)
 		c := &countedTLS{Conn: secure, counted: counted{listener: l, raw: conn, conn: secure}, secured: by, shakes: l.shakes}
 		l.begin(&c.counted)
 		return c
 	case isTCP:
-		c := &countedTCP{TCPConn: tcp, counted: counted{listener: l, raw: conn, conn: conn}}
+		c := &countedTCP{TCPConn: tcp, plain: plain, counted: counted{listener: l, raw: conn, conn: conn}}
 		l.begin(&c.counted)
 		return c
 	default:
-		c := &countedConn{Conn: conn, counted: counted{listener: l, raw: conn, conn: conn}}
+		c := &countedConn{Conn: plain, counted: counted{listener: l, raw: conn, conn: conn}}
 		l.begin(&c.counted)
 		return c
 	}
@@ -175,16 +179,20 @@ func (c *countedConn) Close() error {
 
 type countedTCP struct {
 	*net.TCPConn
+	plain net.Conn // the same, prompt where that can be
 	counted
 }
 
 // Read notes the first bytes.
 func (c *countedTCP) Read(p []byte) (int, error) {
 	c.reads()
-	n, err := c.TCPConn.Read(p)
+	n, err := c.plain.Read(p)
 	c.hear(n)
 	return n, err
 }
+
+// Write writes all of p.
+func (c *countedTCP) Write(p []byte) (int, error) { return c.plain.Write(p) }
 
 // SetReadDeadline notes how the HTTP library goes on.
 func (c *countedTCP) SetReadDeadline(t time.Time) error {
