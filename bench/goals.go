@@ -30,6 +30,7 @@ const (
 	calmRun       = "kiln: 1,000 reads a second at random, the largest store"
 	loadedRatios  = "comparison: an incremental import into a store with more, to an initial one into none"
 	heldTenfold   = "10 times as much, or more"
+	rateCached    = "any resource, all in cache"
 	rateOfOne     = "one resource"
 	fromCopyToGIN = "PostgreSQL's COPY and GIN index"
 )
@@ -49,6 +50,7 @@ var goals = []goal{
 	{claim: "the same, further", seriesKey: seriesKey{"export", exportRatios, "PostgreSQL's COPY TO"}, atLeast: 8, unit: "times"},
 	{claim: "export (synced), to DuckDB's COPY TO (not synced): rate", seriesKey: seriesKey{"export", exportRatios, "DuckDB's COPY TO"}, atLeast: 1, unit: "times"},
 	{claim: "export (synced), to DuckDB's COPY TO and a sync: rate", seriesKey: seriesKey{"export", exportRatios, "DuckDB's COPY TO and a sync"}, unit: "times"},
+	{claim: "reads at random, all in cache, to a bare handler with one body: rate", seriesKey: seriesKey{"read", readRatios, rateCached}, atLeast: 0.5, unit: "times"},
 	{claim: "reads of one resource, all in cache, to a bare handler with the same body: rate", seriesKey: seriesKey{"read", readRatios, rateOfOne}, atLeast: 0.5, unit: "times"},
 	{claim: "1,000 reads a second at random, a store of more than ten times the cache: 99 of 100 below", seriesKey: seriesKey{"grow", calmRun, "99 of 100 below"}, atMost: 5, unit: "ms"},
 	{claim: "the same with 16 clients that ask as fast as they can", seriesKey: seriesKey{"grow", largestStore, "99 of 100 below"}, atMost: 5, unit: "ms"},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 )
 
@@ -20,12 +21,14 @@ const keysMax = 1_000_000
 
 const (
 	readAtRandom = "kiln: GET Type/id at random, clients on the same machine"
+	readCached   = "kiln with --block-cache 2GiB: the same"
 	readOne      = "kiln: GET of one resource of median size"
 	readVersion  = "kiln: GET of its version (vread)"
 	readBare     = "bare fasthttp handler: the same body from memory"
 )
 
-// Run measures GET Type/id over all of the data set, uniformly at random, and
+// Run measures GET Type/id over all of the data set, uniformly at random, with a cache
+// of decoded blocks as it is by default and with one that holds them all, and
 // of one resource, which a bare handler serves too, and of its version.
 func (c *readCommand) Run(ctx context.Context) error {
 	return c.runBench(ctx, "read", func(b *bench) error {
@@ -53,11 +56,19 @@ func (c *readCommand) measure(ctx context.Context, b *bench, s *server, set *dat
 	if err != nil {
 		return err
 	}
+	cached, err := b.start(ctx, filepath.Join(b.dir, "cached"), set.dir, "--block-cache", "2GiB")
+	if err != nil {
+		return err
+	}
+	if err := cached.fillAndRest(ctx, set); err != nil {
+		return err
+	}
 	of := func(s *server, keys []sampled, suffix string) func(i int) client {
 		return same(func() client { return reading(s.base, keys, suffix) })
 	}
 	kinds := []readKind{
 		{stretch{name: readAtRandom, base: s.base, clients: of(s, keys, "")}, "any resource"},
+		{stretch{name: readCached, base: cached.base, clients: of(cached, keys, "")}, rateCached},
 		{stretch{name: readOne, base: s.base, clients: of(s, []sampled{one}, "")}, rateOfOne},
 		{stretch{name: readVersion, base: s.base, clients: of(s, []sampled{one}, "/_history/1")}, "one version"},
 		{stretch{name: readBare, base: bare.base, clients: of(bare, []sampled{one}, "")}, ""},
@@ -66,6 +77,11 @@ func (c *readCommand) measure(ctx context.Context, b *bench, s *server, set *dat
 		return err
 	}
 	b.report.add("the one resource", figure{"its body", float64(len(one.body)), "bytes"})
+	used, err := cached.stop()
+	if err != nil {
+		return err
+	}
+	b.report.add(serverInAll+" with --block-cache 2GiB", used.figures()...)
 	_, err = bare.stop()
 	return err
 }

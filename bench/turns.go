@@ -31,10 +31,7 @@ func (b *bench) serving(ctx context.Context, filled bool, measure func(s *server
 	name := serverInAll
 	if filled {
 		name += ", import included"
-		if _, err := s.fill(ctx, set); err != nil {
-			return err
-		}
-		if err := s.waitIdle(ctx); err != nil {
+		if err := s.fillAndRest(ctx, set); err != nil {
 			return err
 		}
 	}
@@ -47,6 +44,15 @@ func (b *bench) serving(ctx context.Context, filled bool, measure func(s *server
 	}
 	b.report.add(name, used.figures()...)
 	return nil
+}
+
+// fillAndRest imports the data set into an empty store, and waits until what an import
+// leaves to do is done.
+func (s *server) fillAndRest(ctx context.Context, set *dataSet) error {
+	if _, err := s.fill(ctx, set); err != nil {
+		return err
+	}
+	return s.waitIdle(ctx)
 }
 
 // fill imports the data set into an empty store, and gives how many resources it has.
