@@ -26,7 +26,7 @@ type Options struct {
 	FirstSegmentBytes int64
 	HeadBytes         int64 // of log before the head is flushed; 0: default 64 MiB
 	CacheBytes        int64 // decoded blocks; 0: default 128 MiB
-	BlockBytes        int   // of bodies that a run compresses together; 0: default 64 KiB
+	BlockBytes        int   // of bodies that a run compresses together; 0: default 120 KiB
 	FreeBytesMin      int64 // writes are refused below; 0: default 256 MiB, negative: never
 	// BallastBytes is the most that the file has that holds space for the day the disk is
 	// full: an eighth of it at first, all of it once the head is nearly full, and at most a

@@ -19,7 +19,7 @@ type BuilderOptions struct {
 	// Extraction makes the terms that the builder is given; nil: that of R4's
 	// fields. The run tells by which fields its terms were made.
 	Extraction *Extraction
-	// BlockBytes is the raw size at which a body block is closed; 0: 64 KiB.
+	// BlockBytes is the raw size at which a body block is closed; 0: 120 KiB.
 	BlockBytes int
 }
 

@@ -70,7 +70,7 @@ type ScanSpace struct {
 }
 
 // scanRawKept bounds what a ScanSpace keeps of a decoded block. Blocks are a
-// little over 64 KiB, unless one body is larger: that memory is given back.
+// little over 120 KiB, unless one body is larger: that memory is given back.
 const scanRawKept = 1 << 20
 
 // trim gives back what was needed for an unusually large block.
