@@ -121,6 +121,7 @@ func (m *Manager) expireExport(ctx context.Context, id int64) error {
 		return err
 	}
 	m.counters.exportsExpired.Add(1)
+	m.tellExport(r, EndExpired)
 	m.logger.Info("an export expired; its files are removed", "export", id, "ended", r.Ended, "kept", m.opts.ExportExpiry)
 	return nil
 }

@@ -200,6 +200,9 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 		delete(m.exports, record.ID)
 	}()
 	if err != nil && isStop(err) {
+		if m.ctx.Err() == nil { // else it goes on at the next start
+			m.tellExport(record, EndCancelled)
+		}
 		return
 	}
 	record.Ended = m.opts.Now().UTC()
@@ -207,6 +210,7 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 		record.State, record.Rows = Completed, j.rows.Load()
 		m.counters.exportsCompleted.Add(1)
 		m.endExport(record)
+		m.tellExport(record, EndCompleted)
 		return
 	}
 	m.opts.Store.NoteDamage(err)
@@ -223,6 +227,7 @@ func (m *Manager) finishExport(j *exportJob, record *exportRecord, err error) {
 	if !told {
 		m.endExport(record) // without the files there may be room
 	}
+	m.tellExport(record, EndFailed)
 }
 
 // endExport writes how an export ended, unless it was deleted. What the catalog

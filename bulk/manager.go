@@ -74,6 +74,7 @@ type Manager struct {
 	turns         turns
 	schemas       *parquet.Schemas // of exports
 	staging       blobStaging      // of exports to the blob account
+	ends          jobEnds
 
 	mu      sync.Mutex // guards what follows, and every read-modify-write of the catalog
 	closed  bool
@@ -330,6 +331,7 @@ func (m *Manager) recordImportEnd(j *importJob, err error, blobs map[int]string)
 		record.Result = j.published
 	}
 	record.ErrorBlobs, record.Storing = blobs, false
+	defer m.tellImport(record)
 	switch {
 	case record.State == Cancelled:
 	case err == nil:

@@ -127,3 +127,81 @@ func TestAnExportThatGrowsBeyondItsQuotaFails(t *testing.T) {
 		t.Errorf("another client's: %+v", other.Error)
 	}
 }
+
+// What a client keeps counts after a restart, that of an export that goes on then too.
+func TestQuotasOutliveARestart(t *testing.T) {
+	s := newTestSite(t)
+	s.change("p", "", false)
+	id, err := s.jobs.StartExport(t.Context(), exportOf(t, s, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.waitExport(id)
+	_, one, err := s.jobs.keptBytes("a")
+	if err != nil || one == 0 {
+		t.Fatalf("a keeps %d bytes (%v)", one, err)
+	}
+	for range exportsMax { // the next one is still waiting when the server ends
+		s.jobs.exporting <- struct{}{}
+	}
+	s.jobs.opts.Quotas = Quotas{Jobs: 1, ClientExportBytes: 2*one - 1}
+	waits, err := s.jobs.StartExport(t.Context(), exportOf(t, s, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.jobs.StartExport(t.Context(), exportOf(t, s, "a"))
+	wantThrottled(t, err, "1 of your jobs")
+	s.restartJobs()
+	if failed := s.waitExport(waits); failed.State != Failed || failed.Error.Status != 507 {
+		t.Errorf("it goes on beyond the quota: %v %+v", failed.State, failed.Error)
+	}
+	if _, own, err := s.jobs.keptBytes("a"); err != nil || own != one {
+		t.Errorf("a keeps %d bytes, not %d (%v)", own, one, err)
+	}
+	s.jobs.opts.Quotas.ClientExportBytes = one
+	_, err = s.jobs.StartExport(t.Context(), exportOf(t, s, "a"))
+	wantThrottled(t, err, "Your exports keep")
+}
+
+// Of two exports that run at once where one has room never both stay, and one that goes
+// leaves nothing.
+func TestTwoExportsAtTheQuota(t *testing.T) {
+	s := newTestSite(t)
+	s.change("p", "", false)
+	run := func(n int) (stay int, own int64) {
+		t.Helper()
+		var ids []int64
+		for range n {
+			id, err := s.jobs.StartExport(t.Context(), exportOf(t, s, "a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, id)
+		}
+		for _, id := range ids {
+			switch status := s.waitExport(id); {
+			case status.State == Completed:
+				stay++
+			case status.State != Failed || status.Error.Status != 507:
+				t.Errorf("export %d: %v %+v", id, status.State, status.Error)
+			}
+		}
+		_, own, err := s.jobs.keptBytes("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if err := s.jobs.DeleteExport(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return stay, own
+	}
+	_, one := run(1)
+	s.jobs.opts.Quotas.ClientExportBytes = 2*one - 1
+	for range 20 {
+		if stay, own := run(2); stay > 1 || own > 2*one-1 || own != int64(stay)*one {
+			t.Fatalf("%d stay with %d bytes, of %d that are allowed", stay, own, 2*one-1)
+		}
+	}
+}

@@ -45,8 +45,11 @@ func (x *exchange) admitAudited() error {
 // audit records the request with the answer that it gets. What was refused before it was
 // admitted is left out while events cannot be written.
 func (x *exchange) audit() {
-	if x.isAudited() && (x.admitted || x.server.opts.Audit.HasRoom()) {
-		x.record(x.event(0), x)
+	if !x.isAudited() || !x.admitted && !x.server.opts.Audit.HasRoom() {
+		return
+	}
+	if e := x.event(0); !x.isLeftOut(e) {
+		x.record(e, x)
 	}
 }
 
@@ -261,6 +264,7 @@ func (s *Server) writeAuditMetrics(w io.Writer) {
 	metrics.WriteCounterUint64(w, "kiln_audit_bytes_total", st.Bytes)
 	metrics.WriteCounterUint64(w, "kiln_audit_write_failures_total", st.Failures)
 	metrics.WriteCounterUint64(w, "kiln_audit_refused_requests_total", st.Refusals)
+	metrics.WriteCounterUint64(w, "kiln_audit_left_out_requests_total", s.strangers.count())
 	metrics.WriteGaugeUint64(w, "kiln_audit_queued_bytes", uint64(st.QueuedBytes))
 	metrics.WriteGaugeUint64(w, "kiln_audit_failing", oneIf(st.Failing != nil))
 	if !s.opts.AuditsApart {

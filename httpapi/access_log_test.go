@@ -25,6 +25,8 @@ type recorded struct {
 	*testServer
 	log *audit.Log
 	dir string
+	// more are the events that are no requests, once lines was called.
+	more []string
 }
 
 func newRecorded(t *testing.T, change func(*Options)) *recorded {
@@ -44,7 +46,8 @@ func newRecorded(t *testing.T, change func(*Options)) *recorded {
 	return r
 }
 
-// lines ends the log and returns its lines, each checked as a resource.
+// lines ends the log and returns its lines that are of requests, each checked as a
+// resource.
 func (r *recorded) lines(t *testing.T) []string {
 	t.Helper()
 	if err := r.log.Close(); err != nil {
@@ -66,6 +69,10 @@ func (r *recorded) lines(t *testing.T) []string {
 		}
 		if issues := checker.Check(line); len(issues) > 0 {
 			t.Errorf("%s: %+v", line, issues)
+		}
+		if !bytes.Contains(line, []byte(`"code":"rest"`)) {
+			r.more = append(r.more, string(line))
+			continue
 		}
 		lines = append(lines, string(line))
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/valyala/fasthttp"
 	"golang.org/x/time/rate"
+
+	"kiln/httpapi/auth"
 )
 
 const (
@@ -217,6 +219,15 @@ func (x *exchange) isForMachines() bool {
 // retrySeconds rounds up, as Retry-After has whole seconds.
 func retrySeconds(wait time.Duration) string {
 	return strconv.FormatInt(int64(max(1, math.Ceil(wait.Seconds()))), 10)
+}
+
+// writeTokenMetrics tells how often a token needed no check of its signature.
+func (s *Server) writeTokenMetrics(w io.Writer) {
+	if a, ok := s.opts.Auth.(*auth.Authenticator); ok {
+		known, anew := a.Checks()
+		metrics.WriteCounterUint64(w, `kiln_auth_tokens_total{checked="before"}`, known)
+		metrics.WriteCounterUint64(w, `kiln_auth_tokens_total{checked="anew"}`, anew)
+	}
 }
 
 func (c *clientTable) writeMetrics(w io.Writer) {

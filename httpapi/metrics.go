@@ -93,6 +93,7 @@ func (x *exchange) metrics() error {
 	metrics.WriteGaugeUint64(out, "kiln_http_open_connections", uint64(s.http.GetOpenConnectionsCount()))
 	s.writeTLSMetrics(out)
 	s.clients.writeMetrics(out)
+	s.writeTokenMetrics(out)
 	s.overdue.writeMetrics(out)
 	s.writeAuditMetrics(out)
 	writeQuotaMetrics(out, s.opts.Jobs.QuotaRefusals())

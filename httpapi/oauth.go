@@ -80,7 +80,7 @@ func (x *exchange) security() *capabilitySecurity {
 	s := &capabilitySecurity{
 		CORS:        len(x.server.opts.CORSOrigins) > 0,
 		Service:     []capabilityService{{[]capabilityCoding{{"http://terminology.hl7.org/CodeSystem/restful-security-service", "SMART-on-FHIR"}}}},
-		Description: "Every request but metadata needs a bearer token of an issuer that the server trusts, or a client certificate that it knows.",
+		Description: "Every request but metadata, and for a token, needs a bearer token of an issuer that the server trusts, or a client certificate that it knows.",
 	}
 	if x.server.opts.OAuth == nil {
 		return s

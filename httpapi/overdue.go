@@ -173,6 +173,7 @@ func (s *Server) watchRequests(l *limitedListener) {
 		for _, c := range l.overdue(now) {
 			s.tellOverdue(c, now)
 		}
+		s.tellStrangers(false)
 	}
 }
 

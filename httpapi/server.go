@@ -96,6 +96,7 @@ type Server struct {
 	listener   atomic.Pointer[limitedListener] // of Serve
 	shakes     *handshakes
 	overdue    overdueCount
+	strangers  *strangers
 	clients    *clientTable
 	conditions *conditionLocks
 	parameters *query.Registry
@@ -147,7 +148,7 @@ func New(opts Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), shakes: newHandshakes(), clients: newClientTable(opts.ClientLimits), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
+	s := &Server{opts: opts, started: opts.Now(), base: base, table: newTable(), packers: newPackers(), codedFiles: make(chan struct{}, codedFilesMax), logLimit: newLogLimit(), polls: new(pollLimit), shakes: newHandshakes(), clients: newClientTable(opts.ClientLimits), strangers: newStrangers(opts.Now()), manifestFiles: manifestFilesMax, conditions: newConditionLocks()}
 	if s.parameters = opts.Parameters; s.parameters == nil {
 		if s.parameters, err = query.NewRegistry(context.Background(), opts.Store, opts.Logger); err != nil {
 			return nil, fmt.Errorf("cannot read the store's search parameters: %w", err)
@@ -159,6 +160,9 @@ func New(opts Options) (*Server, error) {
 	s.checkers.New = func() any { return structure.NewChecker() }
 	s.work, s.cancelWork = context.WithCancel(context.Background())
 	s.http = s.config()
+	if opts.Audit != nil {
+		opts.Jobs.ListenEnds(s.auditJob)
+	}
 	return s, nil
 }
 
@@ -225,6 +229,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // gives them up when ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopping.Store(true)
+	defer s.tellStrangers(true)
 	defer s.cancelWork()
 	if l := s.listener.Load(); l != nil {
 		// The library closes it too, but not when its Serve has only begun.

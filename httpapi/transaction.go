@@ -84,7 +84,7 @@ func (t *transaction) plan() error {
 	for i := range t.entries {
 		e := &t.entries[i]
 		if err := t.planEntry(i, e); err != nil {
-			return refusedEntry(i, e, err)
+			return t.refuse(i, err)
 		}
 		p := &t.plans[i]
 		if t.isRead(i) {
@@ -92,26 +92,32 @@ func (t *transaction) plan() error {
 		}
 		key := p.typeName + "/" + p.id
 		if first, twice := written[key]; twice && t.isWrite(i) {
-			return refusedEntry(i, e, badRequest("Bundle.entry[%d] writes the same resource, %s.", first, key))
+			return t.refuse(i, badRequest("Bundle.entry[%d] writes the same resource, %s.", first, key))
 		}
 		if t.isWrite(i) {
 			written[key] = i
 			t.links.created[key] = t.x.server.table.rows[p.row].method == methodPost
 		}
 		if err := t.links.add(e.fullURL, key, t.x.baseURL()); err != nil {
-			return refusedEntry(i, e, err)
+			return t.refuse(i, err)
 		}
 	}
 	return nil
 }
 
-// refusedEntry is inEntry for the answer to the whole: 405 is about the address
-// that was asked, and its Allow.
-func refusedEntry(i int, e *bundleEntry, err error) error {
-	err = inEntry(i, e, err)
+// refuse is inEntry for the answer to the whole: 405 is about the address that was asked,
+// and its Allow. The audit has the entry that the transaction was refused for.
+func (t *transaction) refuse(i int, err error) error {
+	err = inEntry(i, &t.entries[i], err)
 	var p *problem
 	if errors.As(err, &p) && p.status == fasthttp.StatusMethodNotAllowed {
 		p.status = fasthttp.StatusBadRequest
+	}
+	if t.x.isAudited() {
+		_ = t.inner.begin(&t.entries[i], nil) // what its address is
+		told, _ := asProblem(err)
+		t.inner.inner.ctx.SetStatusCode(told.status)
+		t.x.auditEntry(i, &t.inner.inner)
 	}
 	return err
 }
@@ -173,7 +179,7 @@ func (t *transaction) tryReads(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			return refusedEntry(i, &t.entries[i], err)
+			return t.refuse(i, err)
 		}
 	}
 	return nil
@@ -210,7 +216,7 @@ func (t *transaction) commit(ctx context.Context) error {
 				}
 				continue
 			}
-			return refusedEntry(i, &t.entries[i], t.refused(i, conflict))
+			return t.refuse(i, t.refused(i, conflict))
 		case errors.Is(err, engine.ErrTooLarge):
 			return &problem{fasthttp.StatusRequestEntityTooLarge, codeTooLong, fmt.Sprintf("The transaction's resources have more than %d bytes together, which is the most that can be written at once; split it.", engine.CommitBytesMax)}
 		case err != nil:
@@ -237,7 +243,7 @@ func (t *transaction) prepare(ctx context.Context) error {
 				return ctx.Err()
 			}
 			if err := t.prepareEntry(i); err != nil {
-				return refusedEntry(i, &t.entries[i], err)
+				return t.refuse(i, err)
 			}
 		}
 	}

@@ -162,7 +162,8 @@ func (c *serveCmd) listenAndServe(ctx context.Context, logger *slog.Logger, in *
 		return err
 	}
 	if record != nil {
-		defer func() { err = errors.Join(err, record.Close()) }()
+		// Jobs that end until then are told.
+		defer func() { err = errors.Join(err, in.jobs.Close(), record.Close()) }()
 	}
 	apart, err := c.auditsApart(in.store)
 	if err != nil {

@@ -44,10 +44,30 @@ type Event struct {
 	Job string
 	// Entry is the number of a Bundle's entry, from 1; 0: the request itself.
 	Entry int
+
+	// Type is one of DICOM's types of events, for what is no request; "": it is one.
+	Type string
+	// Ending is what became of a job; "": the answer's status says it.
+	Ending string
+	// ByServer: the server did it by itself, to what the client has begun.
+	ByServer bool
+	// LeftOut is how many requests have no event of their own, from Since on, and their
+	// Statuses; 0: it is another event.
+	LeftOut  uint64
+	Since    time.Time
+	Statuses string
 }
+
+// Types of events that are no requests (DICOM PS3.16, CID 400).
+const (
+	TypeExport        = "110106"
+	TypeImport        = "110107"
+	TypeSecurityAlert = "110113"
+)
 
 // Addresses of the code systems.
 const (
+	systemDICOM       = "http://dicom.nema.org/resources/ontology/DCM"
 	systemType        = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 	systemInteraction = "http://hl7.org/fhir/restful-interaction"
 	systemSource      = "http://terminology.hl7.org/CodeSystem/security-source-type"
@@ -63,7 +83,13 @@ const instantLayout = "2006-01-02T15:04:05.000Z"
 func (e *Event) appendJSON(dst []byte, id, site string) []byte {
 	dst = append(dst, `{"resourceType":"AuditEvent","id":"`...)
 	dst = append(dst, id...)
-	dst = append(dst, `","type":{"system":"`+systemType+`","code":"rest"},"subtype":[{"system":"`+systemInteraction+`","code":"`...)
+	dst = append(dst, `","type":`...)
+	if e.Type == "" {
+		dst = append(dst, `{"system":"`+systemType+`","code":"rest"}`...)
+	} else {
+		dst = append(append(append(dst, `{"system":"`+systemDICOM+`","code":"`...), e.Type...), `"}`...)
+	}
+	dst = append(dst, `,"subtype":[{"system":"`+systemInteraction+`","code":"`...)
 	dst = append(dst, e.Interaction...)
 	dst = append(dst, `"}],"action":"`...)
 	dst = append(dst, byte(e.Action))
@@ -71,15 +97,30 @@ func (e *Event) appendJSON(dst []byte, id, site string) []byte {
 	dst = e.Recorded.UTC().AppendFormat(dst, instantLayout)
 	dst = append(dst, `","outcome":"`...)
 	dst = append(dst, outcome(e.Status)...)
-	dst = append(dst, `","outcomeDesc":"HTTP `...)
-	dst = strconv.AppendInt(dst, int64(e.Status), 10)
-	dst = append(dst, `","agent":[`...)
+	dst = append(dst, `","outcomeDesc":`...)
+	dst = appendString(dst, e.description())
+	dst = append(dst, `,"agent":[`...)
+	if e.ByServer {
+		dst = append(dst, `{"who":{"display":"kiln"},"requestor":true},`...)
+	}
 	dst = e.appendAgent(dst)
 	dst = append(dst, `],"source":{`...)
 	dst = appendMember(dst, "site", site)
 	dst = append(dst, `"observer":{"display":"kiln"},"type":[{"system":"`+systemSource+`","code":"4"}]},"entity":[`...)
 	dst = e.appendEntities(dst)
 	return append(dst, "]}"...)
+}
+
+func (e *Event) description() string {
+	switch {
+	case e.LeftOut > 0:
+		return strconv.FormatUint(e.LeftOut, 10) + " requests without an event of their own"
+	case e.Ending != "" && e.Status < 400:
+		return e.Ending
+	case e.Ending != "":
+		return e.Ending + ", HTTP " + strconv.Itoa(e.Status)
+	}
+	return "HTTP " + strconv.Itoa(e.Status)
 }
 
 // outcome is AuditEvent.outcome: done, refused (the client's fault), failed.
@@ -108,7 +149,7 @@ func (e *Event) appendAgent(dst []byte) []byte {
 	}
 	dst = appendMember(dst, "altId", altID)
 	dst = appendMember(dst, "name", e.ClientName)
-	dst = append(dst, `"requestor":true`...)
+	dst = strconv.AppendBool(append(dst, `"requestor":`...), !e.ByServer)
 	if e.Address != "" {
 		dst = append(dst, `,"network":{"address":`...)
 		dst = appendString(dst, e.Address)
@@ -124,9 +165,12 @@ func (e *Event) appendEntities(dst []byte) []byte {
 		dst = append(appendString(dst, e.Reference), `},`...)
 	}
 	dst = append(dst, `"type":{"system":"`+systemEntity+`","code":"2"},"role":{"system":"`+systemRole+`","code":"`...)
-	if e.Parameters != "" && e.Reference == "" {
+	switch {
+	case e.Ending != "":
+		dst = append(dst, `20"}`...) // job
+	case e.Parameters != "" && e.Reference == "":
 		dst = append(dst, `24"}`...) // query
-	} else {
+	default:
 		dst = append(dst, `4"}`...) // domain resource
 	}
 	if isWhole := len(e.Query) <= queryBytesMax; e.Query != nil && isWhole {
@@ -140,6 +184,11 @@ func (e *Event) appendEntities(dst []byte) []byte {
 	dst = appendDetail(dst, "path", e.Path)
 	dst = appendDetail(dst, "parameters", e.Parameters)
 	dst = appendDetail(dst, "job", e.Job)
+	if e.LeftOut > 0 {
+		dst = appendDetail(dst, "requests", strconv.FormatUint(e.LeftOut, 10))
+		dst = appendDetail(dst, "since", e.Since.UTC().Format(instantLayout))
+		dst = appendDetail(dst, "statuses", e.Statuses)
+	}
 	if len(e.Query) > queryBytesMax {
 		dst = appendDetail(dst, "query", "longer than "+strconv.Itoa(queryBytesMax)+" bytes")
 	}

@@ -72,6 +72,14 @@ func (e *proven) bytes() int {
 type provenTokens struct {
 	sets    [provenSets][provenWays]atomic.Pointer[proven]
 	flights singleflight.Group
+	hits    atomic.Uint64 // tokens that were known
+	misses  atomic.Uint64 // those whose signature was checked, or that were refused before
+}
+
+// Checks tells how many tokens were known from before, and how many had to be checked
+// anew, bad ones included.
+func (a *Authenticator) Checks() (known, anew uint64) {
+	return a.proven.hits.Load(), a.proven.misses.Load()
 }
 
 func (t *provenTokens) setOf(sum *[sha256.Size]byte) *[provenWays]atomic.Pointer[proven] {
@@ -130,9 +138,11 @@ func (a *Authenticator) proveToken(ctx context.Context, c *config, text string, 
 			if err := e.counts(now, p.certificate); err != nil {
 				return nil, err
 			}
+			a.proven.hits.Add(1)
 			return e.who, nil
 		}
 	}
+	a.proven.misses.Add(1)
 	e, err := a.checkToken(ctx, c, text, sum, p.base)
 	if err != nil {
 		return nil, err

@@ -47,6 +47,26 @@ func issuerClaims(clock *testClock) map[string]any {
 	return map[string]any{"iss": "https://i.example", "aud": "kiln", "sub": "s", "exp": clock.now().Add(time.Hour).Unix()}
 }
 
+// Who looks at the metrics sees how many signatures were checked.
+func TestChecksAreCounted(t *testing.T) {
+	clock := newTestClock()
+	a, token := newTestAuthenticator(t, clock)
+	f := func(text string, known, anew uint64) {
+		t.Helper()
+		_, _ = a.prove(context.Background(), a.current(), bearing(text))
+		if gotKnown, gotAnew := a.Checks(); gotKnown != known || gotAnew != anew {
+			t.Errorf("%d known and %d checked, want %d and %d", gotKnown, gotAnew, known, anew)
+		}
+	}
+	good := token(issuerClaims(clock))
+	f(good, 0, 1)
+	f(good, 1, 1)
+	f(good+"A", 1, 2)
+	f(good, 2, 2)
+	clock.pass(provenLifeMax)
+	f(good, 2, 3)
+}
+
 // What the clock says of a token does not depend on whether it is known, to the
 // nanosecond, in either direction.
 func TestAKnownTokenEndsLikeAnyOther(t *testing.T) {

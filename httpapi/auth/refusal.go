@@ -22,6 +22,7 @@ var (
 	errOtherScheme = &access.CredentialsError{Text: "This server takes bearer tokens only: Authorization: Bearer TOKEN."}
 	errCertificate = &access.CredentialsError{Text: "No rule of this server knows the client certificate."}
 	errTwoHeaders  = &access.CredentialsError{Code: codeInvalidRequest, Text: "The request has more than one Authorization header."}
+	errAlgorithm   = &access.CredentialsError{Code: codeInvalidToken, Text: "The token's signature algorithm (alg) is not taken."}
 	errNotJWT      = &access.CredentialsError{Code: codeInvalidToken, Text: "The token is not a signed JWT."}
 )
 

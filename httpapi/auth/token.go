@@ -88,7 +88,7 @@ func (u *unverified) readHeader(text []byte) error {
 // for the sake of an algorithm that is not taken.
 func (u *unverified) keysIn(ctx context.Context, keys keySource, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	if !slices.Contains(allowed, u.algorithm) {
-		return nil, invalidToken("The token's signature algorithm (alg) is not taken.")
+		return nil, errAlgorithm
 	}
 	return keys.keysFor(ctx, u.kid)
 }

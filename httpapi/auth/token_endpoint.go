@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,6 +179,10 @@ func (a *Authenticator) proveClient(ctx context.Context, text, tokenURL string) 
 	}
 }
 
+// errNotTheirs is for all that only the holder of a client's key gets beyond: which
+// clients there are, and how they are registered, is nobody else's.
+var errNotTheirs = &access.CredentialsError{Code: codeInvalidToken, Text: "No client that is registered here has signed it: the client (iss), the JWKS URL (jku), the key's id (kid) or the signature is wrong."}
+
 // readAssertion finds out whose an assertion is, and checks its signature.
 func (c *config) readAssertion(ctx context.Context, text string) (*client, *jwt.Claims, error) {
 	if len(text) > tokenBytesMax || !isToken68(text) {
@@ -187,24 +192,25 @@ func (c *config) readAssertion(ctx context.Context, text string) (*client, *jwt.
 	if err != nil {
 		return nil, nil, err
 	}
-	who := c.clients[token.issuer]
 	switch {
-	case who == nil:
-		return nil, nil, invalidToken("The client (iss) is not registered here.")
-	case token.jku != "" && token.jku != who.keysURL:
-		return nil, nil, invalidToken("The JWKS URL (jku) is not the one that the client is registered with.")
 	case strings.Contains(strings.ToLower(token.typ), "at+jwt"):
 		return nil, nil, invalidToken("It is an access token (typ).")
 	case token.kid == "":
 		return nil, nil, invalidToken("The key's id (kid) is missing in the header.")
+	case !slices.Contains(assertionAlgorithms, token.algorithm):
+		return nil, nil, errAlgorithm
+	}
+	who := c.clients[token.issuer]
+	if who == nil || token.jku != "" && token.jku != who.keysURL {
+		return nil, nil, errNotTheirs
 	}
 	set, err := token.keysIn(ctx, who.keys, assertionAlgorithms)
 	if err != nil {
 		return nil, nil, err
 	}
 	registered := new(jwt.Claims)
-	if err := token.verifyBy(set, registered); err != nil {
-		return nil, nil, err
+	if token.verifyBy(set, registered) != nil {
+		return nil, nil, errNotTheirs
 	}
 	return who, registered, nil
 }

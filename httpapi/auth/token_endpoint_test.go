@@ -335,6 +335,7 @@ func TestBadAssertions(t *testing.T) {
 			t.Errorf("%s: %d %v; want %q", what, status, answer, want)
 		}
 	}
+	said := "client_assertion: " + errNotTheirs.Text // one text: it does not tell which clients there are
 	claims := func(what string, changes map[string]any, want string) {
 		t.Helper()
 		f(what, b.good(changes), want)
@@ -347,28 +348,28 @@ func TestBadAssertions(t *testing.T) {
 	claims("an empty aud", map[string]any{"aud": []string{}}, "aud")
 	claims("a jti with control characters", map[string]any{"jti": "a\x00b"}, "jti")
 	claims("sub is not iss", map[string]any{"sub": "rsa"}, "iss and sub")
-	claims("nobody's", map[string]any{"iss": "x", "sub": "x"}, "not registered")
+	claims("nobody's", map[string]any{"iss": "x", "sub": "x"}, said)
 	claims("no exp", map[string]any{"exp": nil}, "(exp)")
 	claims("expired", map[string]any{"exp": now.Add(-2 * time.Minute).Unix()}, "expired")
 	claims("exp too far ahead", map[string]any{"exp": now.Add(7 * time.Minute).Unix()}, "5 minutes")
 	claims("no jti", map[string]any{"jti": nil}, "jti")
 	claims("a long jti", map[string]any{"jti": strings.Repeat("x", 1000)}, "jti")
-	claims("another client's key", map[string]any{"iss": "rsa", "sub": "rsa"}, "kid")
-	claims("two keys fit", map[string]any{"iss": "twice", "sub": "twice"}, "kid")
+	claims("another client's key", map[string]any{"iss": "rsa", "sub": "rsa"}, said)
+	claims("two keys fit", map[string]any{"iss": "twice", "sub": "twice"}, said)
 	f("no kid", b.assertion(b.ec, jose.ES384, "", nil, nil), "kid")
 	f("an access token", b.assertion(b.ec, jose.ES384, "k", map[string]any{"typ": "at+jwt"}, nil), "typ")
-	f("another kid", b.assertion(b.ec, jose.ES384, "x", nil, nil), "kid")
+	f("another kid", b.assertion(b.ec, jose.ES384, "x", nil, nil), said)
 	f("RS256", b.assertion(b.rsa, jose.RS256, "r", nil, map[string]any{"iss": "rsa", "sub": "rsa"}), "(alg)")
 	f("HS384 with the public key", b.assertion(hsKey(t, b.ec), jose.HS384, "k", map[string]any{"kid": "k"}, nil), "(alg)")
-	f("foreign JWKS URL", b.assertion(b.ec, jose.ES384, "k", map[string]any{"jku": "https://evil.example/keys"}, nil), "jku")
-	f("jku of a client without one", b.assertion(b.ec, jose.ES384, "k", map[string]any{"jku": s.URL}, nil), "jku")
+	f("foreign JWKS URL", b.assertion(b.ec, jose.ES384, "k", map[string]any{"jku": "https://evil.example/keys"}, nil), said)
+	f("jku of a client without one", b.assertion(b.ec, jose.ES384, "k", map[string]any{"jku": s.URL}, nil), said)
 	one, other := b.good(nil), b.good(nil)
-	f("another's signature", one[:strings.LastIndexByte(one, '.')]+other[strings.LastIndexByte(other, '.'):], "signature")
+	f("another's signature", one[:strings.LastIndexByte(one, '.')]+other[strings.LastIndexByte(other, '.'):], said)
 	f("oversized", b.good(map[string]any{"x": strings.Repeat("x", tokenBytesMax)}), "JWT")
 	if s.asked.Load() != 0 {
 		t.Error("keys were asked for on behalf of another client")
 	}
-	f("the wrong key of a URL", b.assertion(b.ec, jose.ES384, "k", map[string]any{"jku": s.URL}, map[string]any{"iss": "url", "sub": "url"}), "kid")
+	f("the wrong key of a URL", b.assertion(b.ec, jose.ES384, "k", map[string]any{"jku": s.URL}, map[string]any{"iss": "url", "sub": "url"}), said)
 	if s.asked.Load() != 1 {
 		t.Errorf("keys were asked for %d times", s.asked.Load())
 	}
