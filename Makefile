@@ -33,17 +33,20 @@ check:
 	@# detector would make take minutes.
 	test -z '$(RACE)' || $(GO) test -count=1 -run 'RoundTrip' ./cmd/kiln
 	test -z '$(RACE)' || $(GO) test -count=1 -run 'EveryParameter' ./index
+	@# Sockets are read and written in another way under the race detector.
+	test -z '$(RACE)' || $(GO) test -count=1 -run 'Prompt' ./httpapi
 	@# Allocations of the hot paths, which are others under the race detector.
 	test -z '$(RACE)' || $(GO) test -count=1 ./internal/guard
 
 race:
 	$(GO) test -race -count=1 -timeout 60m $(PKGS)
 
-# Every fuzz target, one after the other, FUZZTIME each (FUZZTIME=30s for a look).
+# Every fuzz target, one after the other, FUZZTIME each (FUZZTIME=30s for a look). By
+# default each new input is made smaller for up to a minute, in which nothing is tried.
 fuzz:
 	@set -e; for pkg in $$($(GO) list $(PKGS)); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg; done; done
 
 # The seeded simulation on the crashing file system; the binary under kill -9, SIGSTOP
 # and on a full disk.
