@@ -211,6 +211,11 @@ func (p *repair) settleKey(key string, versions []keyVersion, gaps []gapVersion)
 	if err != nil {
 		return err
 	}
+	if best == nil && newest <= 0 && len(versions) > 0 {
+		if newest, err = p.settleOlder(key, versions); err != nil {
+			return err
+		}
+	}
 	lost := best != nil && best.x.lost.Contains(uint32(best.Ordinal))
 	if best != nil && newest <= highest && !lost && best.x.known.Contains(uint32(best.Ordinal)) && highest < math.MaxInt64 {
 		row, err := best.x.run.Row(best.Ordinal)
@@ -231,6 +236,21 @@ func (p *repair) settleKey(key string, versions []keyVersion, gaps []gapVersion)
 		}
 	}
 	return nil
+}
+
+// settleOlder adds the newest version of a key of which only those are left that came
+// after a newer one: their numbers are negative, and there was a positive one.
+func (p *repair) settleOlder(key string, versions []keyVersion) (newest int64, err error) {
+	g := gapVersion{key: key, version: 1, why: "only versions that were older when they came are left; the number of the newest is this, or a higher one"}
+	for i := range versions {
+		row, err := versions[i].x.run.Row(versions[i].Ordinal)
+		if err != nil {
+			return 0, err
+		}
+		g.milli = max(g.milli, row.LastUpdated.Milli+1)
+	}
+	p.gaps = append(p.gaps, g)
+	return g.version, nil
 }
 
 // settleGaps keeps the gaps of a key that no run has, and tells the highest.

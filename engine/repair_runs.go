@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"path"
 	"slices"
 
@@ -92,7 +93,11 @@ func (p *repair) adopt(id index.RunID, files map[index.RunID]bool) (bool, error)
 	meta := run.Meta()
 	in := p.shownIn(meta)
 	mentioned := p.r.lenient.mentioned[id] && !p.r.lenient.replaced[id]
-	if inputs := p.mergedInto(meta, files, in != nil && in.typ == wal.TypeReplace || mentioned); inputs != nil {
+	inputs, err := p.mergedInto(run, files, in != nil && in.typ == wal.TypeReplace || mentioned)
+	if err != nil {
+		return false, err
+	}
+	if inputs != nil {
 		p.takeMerged(meta, inputs, in)
 		return true, p.adopted(id, "a lost record put it in the place of others")
 	}
@@ -154,8 +159,9 @@ func (p *repair) shownIn(meta index.RunMeta) *damagedRecord {
 }
 
 // mergedInto is the neighbours that a merged run can only be made of: together they
-// have its rows, and one's file is gone, or there is other proof.
-func (p *repair) mergedInto(meta index.RunMeta, files map[index.RunID]bool, proof bool) []index.RunID {
+// have what is in it, and one's file is gone, or there is other proof.
+func (p *repair) mergedInto(run *index.Run, files map[index.RunID]bool, proof bool) ([]index.RunID, error) {
+	meta := run.Meta()
 	byAge := p.byAge()
 	for from := range byAge {
 		rows, gone := uint64(0), proof
@@ -166,12 +172,106 @@ func (p *repair) mergedInto(meta index.RunMeta, files map[index.RunID]bool, proo
 			}
 			rows += uint64(p.r.metas[id].Rows)
 			gone = gone || !files[id]
-			if rows == uint64(meta.Rows) && gone {
-				return byAge[from : to+1]
+			if inputs := byAge[from : to+1]; rows == uint64(meta.Rows) && gone && p.couldBecome(meta, inputs) {
+				if same, err := p.hasRowsOf(run, inputs, files); same || err != nil {
+					return inputs, err
+				}
 			}
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// couldBecome tells whether a merge of these runs can have made a run with that meta.
+// As many rows alone are no proof: what a crash left of an import that never was may
+// have them by chance. A merge keeps each row's time and body, and leaves out only
+// those that are void.
+func (p *repair) couldBecome(meta index.RunMeta, ids []index.RunID) bool {
+	all, void := index.RunMeta{}, uint64(0)
+	for _, id := range ids {
+		if id > meta.ID { // it was begun later
+			return false
+		}
+		one := p.r.metas[id]
+		if one.Live > 0 && (all.Live == 0 || one.MilliMin < all.MilliMin) {
+			all.MilliMin = one.MilliMin
+		}
+		if one.Live > 0 && (all.Live == 0 || one.MilliMax > all.MilliMax) {
+			all.MilliMax = one.MilliMax
+		}
+		if rows := p.r.runs[id].voidAt(math.MaxUint64); rows != nil {
+			void += rows.GetCardinality()
+		}
+		all.Live += one.Live
+		all.BodyBytesRaw += one.BodyBytesRaw
+	}
+	switch {
+	case meta.Live == all.Live:
+		return meta.MilliMin == all.MilliMin && meta.MilliMax == all.MilliMax && meta.BodyBytesRaw == all.BodyBytesRaw
+	case meta.Live > all.Live || p.firstLost == 0 && uint64(all.Live-meta.Live) > void: // no record of a purge is lost
+		return false
+	case meta.Live == 0:
+		return meta.BodyBytesRaw <= all.BodyBytesRaw
+	}
+	return meta.MilliMin >= all.MilliMin && meta.MilliMax <= all.MilliMax && meta.BodyBytesRaw <= all.BodyBytesRaw
+}
+
+// hasRowsOf tells whether the rows of a run, as far as they can be read, are those that
+// a merge of these runs makes: with the LSNs that it gives them, those of an import have
+// its own, and each that lies in a file which is still there is the same in it.
+func (p *repair) hasRowsOf(run *index.Run, ids []index.RunID, files map[index.RunID]bool) (same bool, err error) {
+	base := uint32(0)
+	for _, id := range ids {
+		end := base + p.r.metas[id].Rows
+		var input *index.Run
+		if files[id] {
+			if input, err = index.OpenRunAsItIs(p.opts.FS, p.path(runsDir), id); refusal(err) != nil {
+				return false, refusal(err)
+			}
+		}
+		same, err := p.hasRowsFrom(run, base, end, p.r.runs[id], input)
+		if input != nil {
+			err = errors.Join(err, input.Close())
+		}
+		if !same || err != nil {
+			return false, err
+		}
+		base = end
+	}
+	return true, nil
+}
+
+// hasRowsFrom does it for the rows of one input, which is nil where it cannot be read.
+func (p *repair) hasRowsFrom(run *index.Run, base, end uint32, from *runState, input *index.Run) (same bool, err error) {
+	var damage *vfs.CorruptError
+	it := run.Live().Iterator()
+	for it.AdvanceIfNeeded(base); it.HasNext() && it.PeekNext() < end; {
+		ordinal := it.Next()
+		row, err := run.Row(index.Ordinal(ordinal))
+		if errors.As(err, &damage) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if row.LSN > from.publishLSN || from.kind == ingestImport && row.LSN != 0 && row.LSN != from.publishLSN {
+			return false, nil
+		}
+		if input == nil {
+			continue
+		}
+		theirs, err := input.Row(index.Ordinal(ordinal - base))
+		switch {
+		case errors.As(err, &damage):
+		case errors.Is(err, index.ErrNoRow): // the input dropped it
+			return false, nil
+		case err != nil:
+			return false, err
+		case theirs.Type != row.Type || theirs.VersionID != row.VersionID || theirs.LastUpdated != row.LastUpdated || theirs.Flags != row.Flags:
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // byAge is the ids of the store's runs in the order of compareRuns.
