@@ -85,8 +85,9 @@ func (d *damageStore) someDamages(t *testing.T) []func(fsys *vfs.Mem) {
 // short, in any mixture. What comes out is sound, and all that is not there was told of.
 func TestRepairOfHeavyDamage(t *testing.T) {
 	// Stores and damages that failed once: runs that a crash had left of imports and merges
-	// before were taken for what a merge had made of the run that is gone.
-	wrecks := [][2]uint64{{1, 1000}, {1, 1002}, {7, 1003}, {54, 1000}, {58, 1002}, {122, 1000}}
+	// before were taken for what a merge had made of the run that is gone; of two versions
+	// with one number the one that had been purged was kept.
+	wrecks := [][2]uint64{{1, 1000}, {1, 1002}, {7, 1003}, {54, 1000}, {58, 1002}, {122, 1000}, {40, 3001}}
 	for try := range envNumber("KILN_WRECKS", 5) {
 		wrecks = append(wrecks, [2]uint64{damageSeed + try/5, try%5 + envNumber("SEED", 1)*1000})
 	}

@@ -161,7 +161,11 @@ func (p *repair) isTwice(versions []keyVersion, v keyVersion) (bool, error) {
 		if other.VersionID != v.VersionID {
 			continue
 		}
-		if other.x.lost.Contains(uint32(other.Ordinal)) { // this one still has it
+		later, err := p.isLater(v, other)
+		if err != nil {
+			return false, err
+		}
+		if later || other.x.lost.Contains(uint32(other.Ordinal)) { // this one counts, or still has it
 			other, v, versions[i] = v, other, v
 		}
 		if v.x.void == nil {
@@ -173,6 +177,20 @@ func (p *repair) isTwice(versions []keyVersion, v keyVersion) (bool, error) {
 		return true, p.compareTwice(other, v)
 	}
 	return false, nil
+}
+
+// isLater tells whether a version was committed after another one with its number: then a
+// purge that is lost took the other out, and both are whole.
+func (p *repair) isLater(v, other keyVersion) (bool, error) {
+	if v.x.lost.Contains(uint32(v.Ordinal)) {
+		return false, nil
+	}
+	row, err := v.x.run.Row(v.Ordinal)
+	if err != nil {
+		return false, err
+	}
+	before, err := other.x.run.Row(other.Ordinal)
+	return row.LSN > before.LSN, err
 }
 
 func (p *repair) compareTwice(kept, left keyVersion) error {
